@@ -1,0 +1,44 @@
+"""The only door to `ultralytics` (AGPL-3.0): imported late, offline, and without a trace on the user's disk."""
+
+import atexit
+import os
+import shutil
+import tempfile
+from types import ModuleType
+
+from agssp.errors import InputError
+
+
+def import_ultralytics() -> ModuleType:
+    """Import `ultralytics` with its network checks, self-installation and settings file switched off.
+
+    Its import reads three environment variables; a value that the user has already set is kept. Submodules
+    (`ultralytics.nn.tasks`, ...) may be imported the ordinary way after this call.
+
+    Returns:
+        The `ultralytics` module.
+
+    Raises:
+        InputError: `ultralytics` is not installed.
+    """
+    os.environ.setdefault("YOLO_OFFLINE", "true")
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    if "YOLO_CONFIG_DIR" not in os.environ:
+        # Otherwise the import writes a settings file into the user's home.
+        settings = tempfile.mkdtemp(prefix="agssp-ultralytics-")
+        os.environ["YOLO_CONFIG_DIR"] = settings
+        owner = os.getpid()
+        atexit.register(lambda: shutil.rmtree(settings, ignore_errors=True) if os.getpid() == owner else None)
+    threads = os.environ.get("OMP_NUM_THREADS")
+    try:
+        import ultralytics
+    except ImportError as error:
+        raise InputError(
+            f"YOLO models need the package ultralytics, which could not be imported ({error}); "
+            "install it with `pip install ultralytics` (licence: AGPL-3.0), or choose a timm backbone and another detector"
+        ) from error
+    finally:
+        # Its import sets OMP_NUM_THREADS=1, which would slow every process started later.
+        if threads is None:
+            os.environ.pop("OMP_NUM_THREADS", None)
+    return ultralytics
