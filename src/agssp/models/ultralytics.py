@@ -12,7 +12,7 @@ from agssp.errors import InputError
 def import_ultralytics() -> ModuleType:
     """Import `ultralytics` with its network checks, self-installation and settings file switched off.
 
-    Its import reads three environment variables; a value that the user has already set is kept. Submodules
+    Its import reads some environment variables; a value that the user has already set is kept. Submodules
     (`ultralytics.nn.tasks`, ...) may be imported the ordinary way after this call.
 
     Returns:
@@ -23,6 +23,7 @@ def import_ultralytics() -> ModuleType:
     """
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    os.environ.setdefault("YOLO_VERBOSE", "false")
     if "YOLO_CONFIG_DIR" not in os.environ:
         # Otherwise the import writes a settings file into the user's home.
         settings = tempfile.mkdtemp(prefix="agssp-ultralytics-")
@@ -35,7 +36,7 @@ def import_ultralytics() -> ModuleType:
     except ImportError as error:
         raise InputError(
             f"YOLO models need the package ultralytics, which could not be imported ({error}); "
-            "install it with `pip install ultralytics` (licence: AGPL-3.0), or choose a timm backbone and another detector"
+            "install it with `pip install ultralytics` (licence: AGPL-3.0), or use a backbone of timm"
         ) from error
     finally:
         # Its import sets OMP_NUM_THREADS=1, which would slow every process started later.

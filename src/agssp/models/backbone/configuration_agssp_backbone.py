@@ -1,0 +1,86 @@
+"""Configuration of a backbone: which network, which of its features, what stays frozen, how inputs are normalised."""
+
+from typing import Any
+
+from transformers import PreTrainedConfig
+from transformers.backbone_utils import BackboneConfigMixin
+
+from agssp.errors import InputError
+
+from .networks import default_model_args, feature_layout, full_name, input_settings
+
+
+class AgsspBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
+    """Configuration of `AgsspBackbone`.
+
+    Args:
+        architecture: a timm name, `swin_base` for the paper's Swin, `yolov8n` or `yolov8s`.
+        model_args: keyword arguments of `timm.create_model`. Without it, networks with a fixed image size are set to
+            take any size.
+        out_indices: positions in `stage_names` of the features to return, ascending; negative ones count from the end.
+            The last three without it.
+        out_features: the same by name.
+        frozen_stages: n keeps the stem and the first n stages as they are (no gradient, norms in eval mode);
+            0 freezes nothing.
+        image_size: side of the square images that the weights were trained on.
+        image_mean: RGB mean that is taken off inputs in 0..1.
+        image_std: RGB standard deviation that inputs are divided by.
+
+    Attributes:
+        stage_names: `stem` (networks with a feature finer than stride 4 only), `stage1`, `stage2`, ...
+
+    Raises:
+        InputError: no such network, indices out of range, or more frozen stages than there are.
+    """
+
+    model_type = "agssp_backbone"
+    # Everything is written to config.json: timm's reader knows nothing of our defaults.
+    has_no_defaults_at_init = True
+
+    architecture: str = "resnet50"
+    model_args: dict[str, Any] | None = None
+    frozen_stages: int = 0
+    image_size: int | None = None
+    image_mean: list[float] | None = None
+    image_std: list[float] | None = None
+    _out_features: list[str] | None = None
+    _out_indices: list[int] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.architecture = full_name(self.architecture)
+        if self.model_args is None:
+            self.model_args = default_model_args(self.architecture)
+        settings = input_settings(self.architecture)
+        self.image_size = self.image_size or settings["image_size"]
+        self.image_mean = list(self.image_mean or settings["image_mean"])
+        self.image_std = list(self.image_std or settings["image_std"])
+
+        kwargs.pop("stage_names", None)
+        self.stage_names = list(feature_layout(self.architecture, self.model_args).stage_names)
+        count = len(self.stage_names)
+        indices, names = kwargs.pop("out_indices", None), kwargs.pop("out_features", None)
+        if indices is not None:
+            if any(not -count <= index < count for index in indices):
+                raise InputError(f"out_indices of {self.architecture} must lie in 0..{count - 1}, got {list(indices)}")
+            indices = [index % count for index in indices]
+        elif names is None:
+            indices = list(range(max(count - 3, 0), count))
+        self.set_output_features_output_indices(out_features=names, out_indices=indices)
+        self.frozen_index()
+        super().__post_init__(**kwargs)
+
+    def frozen_index(self) -> int | None:
+        """Position in `stage_names` of the last frozen stage; None when nothing is frozen.
+
+        Raises:
+            InputError: `frozen_stages` is negative or more than the network has.
+        """
+        if self.frozen_stages == 0:
+            return None
+        name = f"stage{self.frozen_stages}"
+        if name not in self.stage_names:
+            raise InputError(
+                f"frozen_stages={self.frozen_stages}: {self.architecture} has {', '.join(self.stage_names)}; "
+                f"expected 0 to {len(self.stage_names) - ('stem' in self.stage_names)}"
+            )
+        return self.stage_names.index(name)

