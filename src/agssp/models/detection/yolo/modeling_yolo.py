@@ -1,0 +1,270 @@
+"""YOLO as a transformers model: any backbone with strides 8, 16, 32, ultralytics' neck, head and loss."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from agssp.errors import InputError
+from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
+from agssp.models.ultralytics import import_ultralytics
+
+from ..transfer import TransferReport
+from . import weights
+from .configuration_yolo import YoloConfig
+from .image_processing_yolo import YoloImageProcessor
+from .neck_and_head import build_neck_and_head, class_width, decode_boxes, prior_biases, run_head, run_neck
+from .post_processing import post_process_object_detection, square_input_size
+
+
+@dataclass
+class YoloObjectDetectionOutput(ModelOutput):
+    """Output of `YoloForObjectDetection`. A is the number of predictions: the cells of the three feature maps.
+
+    Attributes:
+        loss: Scalar, the mean over the images of the batch; None without labels.
+        loss_dict: The scalar parts that add up to it, detached: `box`, `cls`, `dfl`; None without labels.
+        logits: Class logits (B, A, C), one sigmoid a class.
+        pred_boxes: float32 (B, A, 4), centre x, centre y, width, height in 0..1 of the input. Without gradient when
+            labels were given, because the loss reads the distributions behind them.
+    """
+
+    loss: Tensor | None = None
+    loss_dict: dict[str, Tensor] | None = None
+    logits: Tensor | None = None
+    pred_boxes: Tensor | None = None
+
+
+class YoloForObjectDetection(PreTrainedModel):
+    """A YOLO detector on an `AgsspBackbone`.
+
+    Neck, head, loss (and the backbones `yolov8n`, `yolov8s`) are built from the modules of the package
+    `ultralytics`, which is licensed under **AGPL-3.0**. Our own code is Apache-2.0, but a program that uses this class
+    is combined with AGPL code: who distributes such a program, or lets others use it over a network, must offer them
+    the complete source of the whole under the AGPL, or buy a commercial licence from Ultralytics. Ultralytics claims
+    the same for weights trained with its code. The rest of this package (maps, boxes, timm backbones and their
+    pretraining, the other detectors) does not touch `ultralytics`.
+
+    Args:
+        config: A `YoloConfig`.
+
+    Raises:
+        InputError: the backbone does not give feature maps at strides 8, 16 and 32, or `ultralytics` is missing.
+    """
+
+    config_class = YoloConfig
+    main_input_name = "pixel_values"
+    # The loss is a mean over images already; transformers' Trainer must not divide it by a number of tokens.
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: YoloConfig):
+        super().__init__(config)
+        self.backbone = AgsspBackbone(config.backbone_config)
+        strides, channels = tuple(self.backbone.strides), tuple(self.backbone.channels)
+        if strides != (8, 16, 32):
+            raise InputError(
+                f"backbone {config.backbone_config.architecture} with out_indices={config.backbone_config.out_indices} "
+                f"has strides {strides}; YOLO takes 8, 16 and 32, so choose the three stages that have them"
+            )
+        self.neck, self.head, self.taps = build_neck_and_head(
+            config.variant, channels, strides, config.num_labels, config.class_channels
+        )
+        config.class_channels = class_width(self.head)
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Sequence[dict[str, Tensor]] | None = None,
+        return_dict: bool | None = None,
+    ) -> YoloObjectDetectionOutput | tuple:
+        """Predict, and compute the loss when labels are given.
+
+        Args:
+            pixel_values: (B, 3, H, W), H and W multiples of 32, normalised with the backbone's mean and deviation
+                (CSPDarknet: 0..1 as they are).
+            labels: For each image `class_labels` (n,) int64 and `boxes` (n, 4) as centre x, centre y, width, height
+                in 0..1 of the input; n may be 0, such images count as negatives.
+            return_dict: False for a tuple without the empty entries.
+
+        Raises:
+            InputError: for an input size that 32 does not divide, or labels that do not fit the batch or the classes.
+        """
+        batch, _, height, width = pixel_values.shape
+        if height % 32 or width % 32:
+            raise InputError(f"pixel_values of {height} x {width} pixels: both sides must be multiples of 32")
+        feature_maps = run_neck(self.neck, self.head, self.taps, self.backbone(pixel_values).feature_maps)
+        raw = run_head(self.head, feature_maps)
+        loss = loss_dict = None
+        if labels is not None:
+            loss, loss_dict = self._loss(raw, labels, batch)
+        sizes = [(feature_map.shape[2], feature_map.shape[3]) for feature_map in feature_maps]
+        with torch.no_grad() if labels is not None else contextlib.nullcontext():
+            pred_boxes = decode_boxes(raw["boxes"], sizes, self.backbone.strides)
+        output = YoloObjectDetectionOutput(
+            loss=loss, loss_dict=loss_dict, logits=raw["scores"].transpose(1, 2), pred_boxes=pred_boxes
+        )
+        if return_dict is None:
+            return_dict = self.config.return_dict
+        return output if return_dict else output.to_tuple()
+
+    def _loss(
+        self, raw: dict[str, Tensor], labels: Sequence[dict[str, Tensor]], batch: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """ultralytics' loss of the raw predictions, divided by the batch that it is multiplied with."""
+        device = raw["scores"].device
+        targets = _targets(labels, batch, self.config.num_labels, device)
+        # The task-aligned assignment and the IoU need more digits than bfloat16 has for a coordinate of 640 px.
+        with torch.autocast(device.type, enabled=False):
+            # Of the feature maps it reads only the sizes and the dtype.
+            empty = torch.zeros((), device=device)
+            preds = {
+                "boxes": raw["boxes"].float(),
+                "scores": raw["scores"].float(),
+                "feats": [empty.expand(feature_map.shape) for feature_map in raw["feats"]],
+            }
+            parts, _ = self._criterion(device)(preds, targets)
+        parts = parts / batch
+        return parts.sum(), dict(zip(("box", "cls", "dfl"), parts.detach(), strict=True))
+
+    def _criterion(self, device: torch.device) -> Any:
+        """ultralytics' loss for this head on this device, made when first needed."""
+        gains = (self.config.box_gain, self.config.cls_gain, self.config.dfl_gain)
+        key = (device, self.head.nc, *gains)
+        cached = self.__dict__.get("_cached_criterion")
+        if cached is None or cached[0] != key:
+            import_ultralytics()
+            from ultralytics.utils.loss import v8DetectionLoss
+
+            # The loss reads only these of ultralytics' own model.
+            owner = SimpleNamespace(
+                parameters=self.head.parameters,
+                model=[self.head],
+                args=SimpleNamespace(box=gains[0], cls=gains[1], dfl=gains[2]),
+            )
+            cached = (key, v8DetectionLoss(owner))
+            # It keeps tensors on one device and has nothing to save: it must not become a submodule.
+            object.__setattr__(self, "_cached_criterion", cached)
+        return cached[1]
+
+    def post_process_object_detection(
+        self,
+        outputs: YoloObjectDetectionOutput,
+        threshold: float = 0.25,
+        target_sizes: Tensor | Sequence[Sequence[int]] | None = None,
+        iou_threshold: float = 0.7,
+        max_detections: int = 300,
+        *,
+        input_size: Sequence[int] | None = None,
+        multi_label: bool = False,
+    ) -> list[dict[str, Tensor]]:
+        """Boxes on the original images: confident ones, after suppression within each class, letterbox undone.
+
+        Args:
+            outputs: What `forward` returned.
+            threshold: Scores must be above it.
+            target_sizes: (height, width) of each original image. Without it boxes stay relative to the input (0..1).
+            iou_threshold: Of two boxes of a class that overlap more than this, the less confident one goes.
+            max_detections: As many boxes an image at most.
+            input_size: (height, width) of `pixel_values` where it was not a square.
+            multi_label: Let each prediction stand for every class above the threshold, as COCO evaluation by
+                ultralytics does.
+
+        Returns:
+            For each image `scores` (n,) descending, `labels` (n,) int64 and `boxes` (n, 4) left, top, right, bottom.
+
+        Raises:
+            InputError: `target_sizes` does not have one entry an image, or the input was not a square and not named.
+        """
+        if input_size is None:
+            input_size = square_input_size(outputs.logits.shape[1], self.backbone.strides)
+        return post_process_object_detection(
+            outputs.logits,
+            outputs.pred_boxes,
+            input_size=input_size,
+            threshold=threshold,
+            target_sizes=target_sizes,
+            iou_threshold=iou_threshold,
+            max_detections=max_detections,
+            multi_label=multi_label,
+        )
+
+    def image_processor(self, size: int | None = None) -> YoloImageProcessor:
+        """The preparation of images that this model expects, at its own input size or another."""
+        backbone = self.config.backbone_config
+        return YoloImageProcessor(size or self.config.image_size, backbone.image_mean, backbone.image_std)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """Save as every transformers model, and the image processor beside it, without which no pipeline opens it."""
+        if kwargs.get("is_main_process", True):
+            self.image_processor().save_pretrained(Path(save_directory))
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    @classmethod
+    def from_ultralytics(
+        cls,
+        file: str | os.PathLike,
+        variant: str | None = None,
+        id2label: dict[int, str] | None = None,
+        **config: Any,
+    ) -> "YoloForObjectDetection":
+        """Build a detector from ultralytics' weights; see `weights.from_ultralytics`."""
+        return weights.from_ultralytics(cls, file, variant, id2label, **config)
+
+    def to_ultralytics(self) -> dict[str, Tensor]:
+        """State dict under ultralytics' names; see `weights.to_ultralytics`."""
+        return weights.to_ultralytics(self)
+
+    def load_backbone(self, backbone: AgsspBackbone) -> TransferReport:
+        """Take over a pretrained backbone; see `weights.load_backbone`."""
+        return weights.load_backbone(self, backbone)
+
+    def transfer_from(self, model: "YoloForObjectDetection", keep_class_head: bool = False) -> TransferReport:
+        """Take over everything but the final class convolutions; see `weights.transfer_from`."""
+        return weights.transfer_from(self, model, keep_class_head)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise what no file of weights gave as ultralytics does, the head's prior biases included."""
+        if module is self.head.dfl.conv:
+            init.copy_(module.weight, torch.arange(self.head.reg_max, dtype=torch.float32).view_as(module.weight))
+        elif isinstance(module, nn.Conv2d):
+            init.kaiming_uniform_(module.weight, a=5**0.5)
+            if module.bias is not None:
+                # transformers passes only modules with tensors of their own, so the head cannot be done as a whole.
+                init.constant_(module.bias, prior_biases(self.head).get(module, 0.0))
+        elif isinstance(module, nn.BatchNorm2d):
+            super()._init_weights(module)
+
+
+def _targets(
+    labels: Sequence[dict[str, Tensor]], batch: int, num_labels: int, device: torch.device
+) -> dict[str, Tensor]:
+    """transformers' labels as the flat lists that ultralytics' loss reads."""
+    if len(labels) != batch:
+        raise InputError(
+            f"labels for {len(labels)} images, pixel_values of {batch}: give one dict an image, boxes or not"
+        )
+    counts = torch.tensor([len(image["class_labels"]) for image in labels])
+    if any(image["boxes"].shape != (count, 4) for image, count in zip(labels, counts.tolist(), strict=True)):
+        shapes = [tuple(image["boxes"].shape) for image in labels]
+        raise InputError(f"class_labels of {counts.tolist()} boxes with boxes of shapes {shapes}: expected (n, 4) each")
+    classes = torch.cat([image["class_labels"] for image in labels]).to(device)
+    if len(classes) and bool(((classes < 0) | (classes >= num_labels)).any()):
+        raise InputError(
+            f"class_labels from {int(classes.min())} to {int(classes.max())}, the model has {num_labels} labels"
+        )
+    return {
+        "batch_idx": torch.arange(batch).repeat_interleave(counts).to(device),
+        "cls": classes.float(),
+        "bboxes": torch.cat([image["boxes"] for image in labels]).to(device, torch.float32),
+    }

@@ -1,0 +1,180 @@
+"""The half of a YOLO that comes after the backbone, built from ultralytics' modules and its own graph description.
+
+The modules are ultralytics' and therefore under AGPL-3.0; see `YoloForObjectDetection` for what that means.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from agssp.errors import InputError
+from agssp.models.ultralytics import import_ultralytics
+
+
+def build_neck_and_head(
+    variant: str,
+    channels: Sequence[int],
+    strides: Sequence[int],
+    num_labels: int,
+    class_channels: int | None = None,
+) -> tuple[nn.ModuleDict, nn.Module, tuple[int, ...]]:
+    """Build the layers that follow the backbone in ultralytics' graph of a variant.
+
+    Args:
+        variant: Name of the graph with its scale, such as `yolov8s`.
+        channels: Channels of the backbone's feature maps, finest first.
+        strides: Strides of these maps, which are also those of the head.
+        num_labels: Number of classes.
+        class_channels: Width of the head's class branch; `None` takes what ultralytics derives from `num_labels`.
+
+    Returns:
+        The neck's layers under their numbers in ultralytics' graph, the `Detect` head, and the numbers of the graph's
+        backbone layers whose place the feature maps take.
+
+    Raises:
+        InputError: the graph takes another number of feature maps, or the class branch cannot have this width.
+    """
+    import_ultralytics()
+    from ultralytics.nn.tasks import parse_model, yaml_model_load
+    from ultralytics.utils.torch_utils import initialize_weights
+
+    graph = yaml_model_load(f"{variant}.yaml")
+    last = len(graph["backbone"]) - 1
+    sources = [source for layer in graph["head"] for source in _as_list(layer[0])]
+    taps = tuple(sorted({source for source in sources if 0 <= source <= last} | {last}))
+    if len(taps) != len(channels):
+        raise InputError(
+            f"{variant} takes {len(taps)} feature maps, the backbone gives {len(channels)}; set out_indices"
+        )
+    # The backbone's layers are replaced by parameterless ones that only tell the parser their number of channels, so
+    # that the layers after them keep their numbers and read the channels of any backbone.
+    widths = dict(zip(taps, channels, strict=True))
+    graph["backbone"] = [[-1, 1, "Index", [widths.get(index, 3), 0]] for index in range(last + 1)]
+    graph["nc"] = class_channels or num_labels
+    # transformers builds models without storage inside from_pretrained; the parser and the head need real numbers.
+    with torch.device("cpu"):
+        layers, _ = parse_model(graph, ch=3, verbose=False)
+        neck = nn.ModuleDict({str(index): layers[index] for index in range(last + 1, len(layers) - 1)})
+        head = layers[-1]
+        # The priors of the head's biases depend on the strides, which ultralytics finds by a trial run of its backbone.
+        head.stride = torch.tensor(strides, dtype=torch.float32)
+        head.bias_init()
+        if class_channels is not None:
+            set_classes(head, num_labels)
+        # Sets ultralytics' epsilon and momentum of the batch norms, which no file of weights carries.
+        initialize_weights(neck)
+        initialize_weights(head)
+    if class_channels not in (None, class_width(head)):
+        raise InputError(f"class_channels={class_channels}: {variant} can have {class_width(head)} to 100")
+    return neck, head, taps
+
+
+def run_neck(neck: nn.ModuleDict, head: nn.Module, taps: Sequence[int], feature_maps: Sequence[Tensor]) -> list[Tensor]:
+    """Feature maps of the backbone -> feature maps that the head reads.
+
+    Args:
+        neck: Layers as built by `build_neck_and_head`.
+        head: The head, which knows which layers it reads.
+        taps: Number of the backbone layer that each feature map stands for.
+        feature_maps: One `(B, C, H / stride, W / stride)` a stride, finest first.
+
+    Returns:
+        One `(B, C, H / stride, W / stride)` a stride of the head.
+    """
+    outputs = dict(zip(taps, feature_maps, strict=True))
+    previous = feature_maps[-1]
+    for layer in neck.values():
+        inputs = [previous if source == -1 else outputs[source] for source in _as_list(layer.f)]
+        previous = outputs[layer.i] = layer(inputs if isinstance(layer.f, list) else inputs[0])
+    return [outputs[source] for source in head.f]
+
+
+def run_head(head: nn.Module, feature_maps: list[Tensor]) -> dict[str, Tensor]:
+    """Raw predictions of the head, the same in training and evaluation mode.
+
+    Returns:
+        `boxes` (B, 4 * bins, A): logits of the distances' bins; `scores` (B, C, A): class logits; `feats`: the
+        feature maps. This is what ultralytics' loss reads.
+    """
+    return head.forward_head(feature_maps, **head.one2many)
+
+
+def class_width(head: nn.Module) -> int:
+    """Width of the head's class branch: the channels that enter its final convolution."""
+    return head.cv3[0][-1].in_channels
+
+
+def class_convolutions(head: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
+    """The final class convolution of each stride with its name inside the head, such as `cv3.0.2`."""
+    for level, branch in enumerate(head.cv3):
+        yield f"cv3.{level}.{len(branch) - 1}", branch[-1]
+
+
+def prior_biases(head: nn.Module) -> dict[nn.Module, float]:
+    """What ultralytics' `bias_init` sets for each of the head's final convolutions.
+
+    The class bias makes every image of 640 px begin with about five objects.
+    """
+    biases = {branch[-1]: 2.0 for branch in head.cv2}
+    for branch, stride in zip(head.cv3, head.stride.tolist(), strict=True):
+        biases[branch[-1]] = math.log(5 / head.nc / (640 / stride) ** 2)
+    return biases
+
+
+def set_classes(head: nn.Module, num_labels: int) -> None:
+    """Give the head fresh final class convolutions for this number of classes, with their prior biases."""
+    head.nc, head.no = num_labels, num_labels + 4 * head.reg_max
+    for branch in head.cv3:
+        old = branch[-1]
+        branch[-1] = nn.Conv2d(old.in_channels, num_labels, 1).to(old.weight)
+    biases = prior_biases(head)
+    for _, convolution in class_convolutions(head):
+        nn.init.constant_(convolution.bias, biases[convolution])
+
+
+def decode_boxes(distributions: Tensor, feature_sizes: Sequence[tuple[int, int]], strides: Sequence[float]) -> Tensor:
+    """Distances from each cell's centre to the four sides -> boxes relative to the input.
+
+    A distance is the mean of a distribution over whole cells (generalised focal loss, arXiv:2006.04388), or given
+    directly where there is one bin.
+
+    Args:
+        distributions: Logits (B, 4 * bins, A) in the order left, top, right, bottom.
+        feature_sizes: (height, width) of the head's feature maps, whose cells add up to A.
+        strides: Pixels of the input per cell of each map.
+
+    Returns:
+        float32 boxes (B, A, 4) as centre x, centre y, width, height, in 0..1 of the input where they lie inside it.
+    """
+    batch, channels, anchors = distributions.shape
+    bins = channels // 4
+    distributions = distributions.float()
+    if bins > 1:
+        places = torch.arange(bins, dtype=torch.float32, device=distributions.device)
+        distributions = torch.einsum("bsna,n->bsa", distributions.view(batch, 4, bins, anchors).softmax(2), places)
+    near, far = distributions.view(batch, 2, 2, anchors).unbind(1)
+    width, height = (feature_sizes[0][axis] * strides[0] for axis in (1, 0))
+    centres, cells = [], []
+    for (rows, columns), stride in zip(feature_sizes, strides, strict=True):
+        y, x = torch.meshgrid(
+            (torch.arange(rows, dtype=torch.float32, device=near.device) + 0.5) * (stride / height),
+            (torch.arange(columns, dtype=torch.float32, device=near.device) + 0.5) * (stride / width),
+            indexing="ij",
+        )
+        centres.append(torch.stack((x.flatten(), y.flatten())))
+        # One cell of this map in units of the input's width and height.
+        cells.append(
+            torch.stack(
+                (torch.full_like(centres[-1][0], stride / width), torch.full_like(centres[-1][0], stride / height))
+            )
+        )
+    centre, cell = torch.cat(centres, 1), torch.cat(cells, 1)
+    boxes = torch.cat((centre + (far - near) / 2 * cell, (near + far) * cell), 1)
+    return boxes.transpose(1, 2)
+
+
+def _as_list(value: int | list[int]) -> list[int]:
+    """`ultralytics` writes the layer that another one reads as a number, several of them as a list."""
+    return value if isinstance(value, list) else [value]

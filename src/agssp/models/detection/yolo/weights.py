@@ -1,0 +1,237 @@
+"""Weights of a YOLO: exchange with ultralytics' files, backbones taken over, and transfer to other classes.
+
+Files are safetensors only. Weights published by Ultralytics are AGPL-3.0, like its code.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from agssp.errors import InputError
+from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
+from agssp.models.ultralytics import import_ultralytics
+
+from ..transfer import TransferReport
+from .configuration_yolo import YoloConfig
+from .neck_and_head import build_neck_and_head, class_convolutions, class_width, set_classes
+
+if TYPE_CHECKING:
+    from .modeling_yolo import YoloForObjectDetection
+
+# Channels of the first convolution, by which a file tells its scale.
+FIRST_CHANNELS = {16: "yolov8n", 32: "yolov8s"}
+
+
+def from_ultralytics(
+    model_class: type["YoloForObjectDetection"],
+    file: str | os.PathLike,
+    variant: str | None = None,
+    id2label: dict[int, str] | None = None,
+    **config: Any,
+) -> "YoloForObjectDetection":
+    """Build a detector from ultralytics' weights, class count and width of the class branch taken from the file.
+
+    Args:
+        model_class: `YoloForObjectDetection`.
+        file: safetensors file with ultralytics' key names (`model.0.conv.weight` ...); half precision becomes float32.
+        variant: Which graph it is; by default told from the width of the first convolution.
+        id2label: Names of the classes; by default COCO's where there are 80, else `class_0` and so on.
+        config: Other fields of `YoloConfig`.
+
+    Raises:
+        InputError: the file cannot be read, is of another variant, or `id2label` has another number of classes.
+    """
+    state = {name: value.float() if value.is_floating_point() else value for name, value in read_weights(file).items()}
+    first = state.get("model.0.conv.weight")
+    if first is None:
+        raise InputError(f"{file}: no tensor model.0.conv.weight; expected the key names of an ultralytics detector")
+    found = FIRST_CHANNELS.get(len(first))
+    variant = variant or found
+    if variant is None or variant != found:
+        raise InputError(
+            f"{file}: its first convolution has {len(first)} channels, which is {found or 'none of ours'}; "
+            f"variant={variant!r} was asked for"
+        )
+    heads = [name for name in state if re.fullmatch(r"model\.\d+\.cv3\.0\.2\.weight", name)]
+    if len(heads) != 1:
+        raise InputError(f"{file}: expected one detection head (model.22.cv3.0.2.weight), found {heads or 'none'}")
+    num_labels, class_channels = state[heads[0]].shape[:2]
+    if id2label is None:
+        id2label = coco_names() if num_labels == 80 else {index: f"class_{index}" for index in range(num_labels)}
+    if len(id2label) != num_labels:
+        raise InputError(f"{file}: {num_labels} classes in the file, {len(id2label)} in id2label")
+    model = model_class(YoloConfig(variant=variant, id2label=id2label, class_channels=class_channels, **config))
+    names = ultralytics_names(model)
+    _load(model, {ours: state.pop(theirs) for ours, theirs in names.items() if theirs in state}, state, str(file))
+    return model
+
+
+def to_ultralytics(model: "YoloForObjectDetection") -> dict[str, Tensor]:
+    """State dict under ultralytics' names, for a `DetectionModel` of the same variant and number of classes.
+
+    Where the class branch is wider than ultralytics would make it (weights that began on more classes), its own model
+    must be given that width first, as its `load` does.
+
+    Raises:
+        InputError: the backbone is not the variant's own, so ultralytics' graph has no place for it.
+    """
+    state = model.state_dict()
+    return {theirs: state[ours].detach().clone() for ours, theirs in ultralytics_names(model).items()}
+
+
+def ultralytics_names(model: "YoloForObjectDetection") -> dict[str, str]:
+    """Our name of each tensor -> ultralytics' name.
+
+    Raises:
+        InputError: the backbone is not the variant's own.
+    """
+    architecture, variant = model.config.backbone_config.architecture, model.config.variant
+    if architecture != variant:
+        raise InputError(
+            f"backbone {architecture} has no counterpart in ultralytics' {variant}; only {variant}'s own has"
+        )
+    names = {}
+    for ours in model.state_dict():
+        part, rest = ours.split(".", 1)
+        if part == "backbone":
+            # Whatever holds them, the layers keep their numbers.
+            rest = re.sub(r"^\D+\.(?=\d)", "", rest)
+        names[ours] = f"model.{model.head.i}.{rest}" if part == "head" else f"model.{rest}"
+    return names
+
+
+def load_backbone(model: "YoloForObjectDetection", backbone: AgsspBackbone) -> TransferReport:
+    """Take over a pretrained backbone with the input normalisation that it was trained with.
+
+    Args:
+        model: Detector whose backbone's values are replaced. How much of it is frozen stays as the detector has it.
+        backbone: Backbone of the same architecture, such as `AgsspForPreTraining.backbone`.
+
+    Raises:
+        InputError: the architectures differ.
+    """
+    ours, theirs = model.config.backbone_config, backbone.config
+    _same("backbone", ours.architecture, theirs.architecture)
+    state = backbone.state_dict()
+    expected = model.backbone.state_dict()
+    _check_fit(expected, state, f"backbone {theirs.architecture}")
+    model.backbone.load_state_dict(state)
+    ours.image_mean, ours.image_std = list(theirs.image_mean), list(theirs.image_std)
+    return TransferReport(f"backbone {theirs.architecture}", tuple(f"backbone.{name}" for name in expected))
+
+
+def transfer_from(
+    model: "YoloForObjectDetection", source: "YoloForObjectDetection", keep_class_head: bool = False
+) -> TransferReport:
+    """Take over another detector's weights: all of them but the final class convolutions where the classes differ.
+
+    Equal numbers of classes with other names count as different classes. The class branch gets the source's width.
+
+    Args:
+        model: Detector that receives; its classes, its image size and its freezing stay.
+        source: Detector of the same variant on the same backbone architecture.
+        keep_class_head: Take the final class convolutions too although the names differ.
+
+    Raises:
+        InputError: variant or backbone differ, or `keep_class_head` with different numbers of classes.
+    """
+    _same("variant", model.config.variant, source.config.variant)
+    _same("backbone", model.config.backbone_config.architecture, source.config.backbone_config.architecture)
+    ours = [name for _, name in sorted(model.config.id2label.items())]
+    theirs = [name for _, name in sorted(source.config.id2label.items())]
+    if keep_class_head and len(ours) != len(theirs):
+        raise InputError(f"keep_class_head: the source has {len(theirs)} classes, the target {len(ours)}")
+
+    _match_class_width(model, class_width(source.head))
+    dropped: list[str] = []
+    if ours != theirs and not keep_class_head:
+        set_classes(model.head, len(ours))
+        dropped = [f"head.{name}.{kind}" for name, _ in class_convolutions(model.head) for kind in ("weight", "bias")]
+    state = source.state_dict()
+    expected = model.state_dict()
+    carried = {name: value for name, value in state.items() if name not in dropped}
+    _check_fit({name: value for name, value in expected.items() if name not in dropped}, carried, "the source")
+    model.load_state_dict(carried, strict=False)
+    mean_std = source.config.backbone_config
+    model.config.backbone_config.image_mean = list(mean_std.image_mean)
+    model.config.backbone_config.image_std = list(mean_std.image_std)
+    return TransferReport(
+        f"{source.config.variant} with {len(theirs)} classes ({_listed(theirs)})",
+        tuple(carried),
+        dict.fromkeys(dropped, f"{len(ours)} classes of its own ({_listed(ours)})"),
+        dict.fromkeys(dropped, "belongs to the source's classes"),
+    )
+
+
+def read_weights(file: str | os.PathLike) -> dict[str, Tensor]:
+    """Tensors of a safetensors file.
+
+    Raises:
+        InputError: there is no such file, or it is not safetensors.
+    """
+    if not Path(file).is_file():
+        raise InputError(f"{file}: no such file; expected ultralytics' weights as safetensors")
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise InputError(
+            f"{file}: not a readable safetensors file ({error}); pickled .pt files are never opened"
+        ) from error
+
+
+def coco_names() -> dict[int, str]:
+    """Names of COCO's 80 classes in the order of ultralytics' weights, from its own description of COCO."""
+    root = Path(str(import_ultralytics().__file__)).parent
+    from ultralytics.utils import YAML
+
+    return dict(YAML.load(root / "cfg" / "datasets" / "coco.yaml")["names"])
+
+
+def _match_class_width(model: "YoloForObjectDetection", width: int) -> None:
+    """Rebuild the class branch at another width."""
+    if class_width(model.head) == width:
+        return
+    backbone, config = model.backbone, model.config
+    _, head, _ = build_neck_and_head(config.variant, backbone.channels, backbone.strides, config.num_labels, width)
+    model.head.cv3 = head.cv3.to(model.head.cv3[0][-1].weight).train(model.head.training)
+    config.class_channels = width
+
+
+def _load(model: nn.Module, state: dict[str, Tensor], rest: dict[str, Tensor], source: str) -> None:
+    """Load a complete state; what is missing, left over or of another shape is an error that names it."""
+    _check_fit(model.state_dict(), state | rest, source)
+    model.load_state_dict(state)
+
+
+def _check_fit(expected: dict[str, Tensor], given: dict[str, Tensor], source: str) -> None:
+    """Raise InputError unless both have the same names and shapes."""
+    problems = {
+        "missing": [name for name in expected if name not in given],
+        "unexpected": [name for name in given if name not in expected],
+        "of another shape": [
+            f"{name} {tuple(given[name].shape)} for {tuple(value.shape)}"
+            for name, value in expected.items()
+            if name in given and given[name].shape != value.shape
+        ],
+    }
+    found = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in problems.items() if names]
+    if found:
+        raise InputError(f"{source} does not fit the model: {'; '.join(found)}")
+
+
+def _same(what: str, ours: str, theirs: str) -> None:
+    """Raise InputError that names both unless they are equal."""
+    if ours != theirs:
+        raise InputError(
+            f"{what} differs: this detector has {ours}, the source has {theirs}; build the detector with {theirs}"
+        )
+
+
+def _listed(names: list[str], limit: int = 6) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(names[:limit]) + (f", and {len(names) - limit} more" if len(names) > limit else "")

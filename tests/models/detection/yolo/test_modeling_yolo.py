@@ -1,0 +1,249 @@
+"""The detector as a module: labels, shapes, gradients, freezing, saving and the Auto classes."""
+
+import math
+
+import pytest
+import torch
+from torchvision.ops import box_convert, box_iou
+from transformers import AutoConfig, AutoModelForObjectDetection
+from yolo_cases import NAMES, build, labels_of
+
+from agssp.errors import InputError
+from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
+from agssp.models.detection.yolo import YoloConfig, YoloForObjectDetection
+from agssp.models.ultralytics import import_ultralytics
+
+TWO_IMAGES = labels_of([(1, (0.5, 0.5, 0.4, 0.3)), (2, (0.25, 0.3, 0.2, 0.2))], [])
+
+
+def test_a_batch_without_any_box_has_class_loss_only(detector):
+    out = detector(torch.rand(2, 3, 64, 64), labels_of([], []))
+    assert torch.isfinite(out.loss)
+    assert out.loss_dict["cls"] > 0
+    assert out.loss_dict["box"] == out.loss_dict["dfl"] == 0
+    torch.testing.assert_close(out.loss, sum(out.loss_dict.values()))
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (32, 96)])
+def test_shapes_are_the_same_in_training_and_evaluation(height, width):
+    model = build()
+    cells = sum((height // stride) * (width // stride) for stride in (8, 16, 32))
+    for mode in (True, False):
+        out = model.train(mode)(torch.rand(2, 3, height, width), TWO_IMAGES)
+        assert out.logits.shape == (2, cells, 3)
+        assert out.pred_boxes.shape == (2, cells, 4)
+        assert out.loss.shape == ()
+    assert model(torch.rand(1, 3, height, width)).loss is None
+
+
+def test_tuple_output(detector):
+    loss, parts, logits, boxes = detector(torch.rand(1, 3, 64, 64), labels_of([]), return_dict=False)
+    assert loss.ndim == 0
+    assert set(parts) == {"box", "cls", "dfl"}
+    assert logits.shape[:2] == boxes.shape[:2]
+
+
+@pytest.mark.parametrize(
+    ("size", "labels", "message"),
+    [
+        ((64, 50), None, "multiples of 32"),
+        ((64, 64), labels_of([], [], []), "labels for 3 images"),
+        ((64, 64), labels_of([(3, (0.5, 0.5, 0.1, 0.1))], []), "3 labels"),
+        ((64, 64), labels_of([(-1, (0.5, 0.5, 0.1, 0.1))], []), "3 labels"),
+        ((64, 64), [{"class_labels": torch.tensor([1]), "boxes": torch.zeros(2, 4)}] * 2, r"\(n, 4\)"),
+    ],
+)
+def test_input_that_cannot_be_used(detector, size, labels, message):
+    with pytest.raises(InputError, match=message):
+        detector(torch.rand(2, 3, *size), labels)
+
+
+def test_a_backbone_without_the_three_strides_is_refused():
+    backbone = AgsspBackboneConfig(architecture="test_resnet", out_indices=[1, 2, 3])
+    with pytest.raises(InputError, match="takes 8, 16 and 32"):
+        YoloForObjectDetection(YoloConfig(backbone_config=backbone))
+
+
+@pytest.mark.parametrize("fields", [{"variant": "yolov3"}, {"image_size": 100}])
+def test_configurations_that_cannot_be_used(fields):
+    with pytest.raises(InputError):
+        YoloConfig(**fields)
+
+
+def test_one_class_named_defect_by_default():
+    config = YoloConfig()
+    assert config.id2label == {0: "defect"}
+    assert config.label2id == {"defect": 0}
+    assert YoloConfig(id2label=NAMES).label2id == {"scratch": 0, "pit": 1, "inclusion": 2}
+
+
+def test_every_trained_parameter_gets_a_gradient():
+    model = build().train()
+    model(torch.rand(2, 3, 64, 64), TWO_IMAGES).loss.backward()
+    without = [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None]
+    assert without == []
+    assert [name for name, value in model.named_parameters() if not value.requires_grad] == ["head.dfl.conv.weight"]
+
+
+def test_boxes_have_a_gradient_only_where_no_loss_uses_them(detector):
+    images = torch.rand(1, 3, 64, 64)
+    assert detector(images).pred_boxes.requires_grad
+    assert not detector(images, labels_of([])).pred_boxes.requires_grad
+
+
+@pytest.mark.parametrize("num_labels", [1, 7])
+def test_fresh_biases_are_ultralytics_priors(num_labels):
+    model = YoloForObjectDetection(YoloConfig(id2label={index: str(index) for index in range(num_labels)}))
+    for box_branch, class_branch, stride in zip(model.head.cv2, model.head.cv3, (8, 16, 32), strict=True):
+        assert (box_branch[-1].bias == 2).all()
+        prior = math.log(5 / num_labels / (640 / stride) ** 2)
+        torch.testing.assert_close(class_branch[-1].bias, torch.full((num_labels,), prior))
+    assert torch.equal(model.head.dfl.conv.weight.flatten(), torch.arange(16.0))
+    assert {(norm.eps, norm.momentum) for norm in model.modules() if isinstance(norm, torch.nn.BatchNorm2d)} == {
+        (1e-3, 0.03)
+    }
+
+
+def test_names_of_the_tensors_are_stable(detector):
+    names = list(detector.state_dict())
+    assert len(names) == 355
+    assert {name.split(".")[0] for name in names} == {"backbone", "neck", "head"}
+    assert "neck.12.cv1.conv.weight" in names
+    assert "neck.21.m.0.cv2.bn.running_var" in names
+    assert "head.cv2.0.2.bias" in names
+    assert "head.cv3.2.2.weight" in names
+
+
+def test_saving_and_loading_is_exact(detector, tmp_path):
+    detector.save_pretrained(tmp_path)
+    loaded = YoloForObjectDetection.from_pretrained(tmp_path)
+    loaded.save_pretrained(tmp_path / "again")
+    for file in ("config.json", "preprocessor_config.json"):
+        first = (tmp_path / file).read_text().replace('"dtype": null', '"dtype": "float32"')
+        assert (tmp_path / "again" / file).read_text() == first
+    expected = detector.state_dict()
+    assert list(loaded.state_dict()) == list(expected)
+    assert all(torch.equal(value, expected[name]) for name, value in loaded.state_dict().items())
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        ours, theirs = loaded.eval()(images, labels_of([])), detector(images, labels_of([]))
+    assert torch.equal(ours.logits, theirs.logits)
+    assert torch.equal(ours.pred_boxes, theirs.pred_boxes)
+    assert ours.loss == theirs.loss
+
+
+def test_auto_classes_open_a_local_folder(detector, tmp_path):
+    detector.save_pretrained(tmp_path)
+    assert isinstance(AutoConfig.from_pretrained(tmp_path), YoloConfig)
+    loaded = AutoModelForObjectDetection.from_pretrained(tmp_path)
+    assert isinstance(loaded, YoloForObjectDetection)
+    assert loaded.config.id2label == NAMES
+    assert isinstance(loaded.config.backbone_config, AgsspBackboneConfig)
+
+
+def test_loading_with_other_classes_initialises_only_their_convolutions(detector, tmp_path):
+    detector.save_pretrained(tmp_path)
+    loaded = YoloForObjectDetection.from_pretrained(
+        tmp_path, id2label={0: "a", 1: "b"}, label2id={"a": 0, "b": 1}, ignore_mismatched_sizes=True
+    )
+    expected = detector.state_dict()
+    fresh = {name for name, value in loaded.state_dict().items() if value.shape != expected[name].shape}
+    assert fresh == {f"head.cv3.{level}.2.{kind}" for level in range(3) for kind in ("weight", "bias")}
+    assert all(torch.equal(value, expected[name]) for name, value in loaded.state_dict().items() if name not in fresh)
+    prior = math.log(5 / 2 / 80**2)
+    torch.testing.assert_close(loaded.head.cv3[0][-1].bias, torch.full((2,), prior))
+    assert 0 < loaded.head.cv3[0][-1].weight.std() < 1
+
+
+@pytest.mark.parametrize("architecture", ["test_resnet", "yolov8s"])
+def test_other_backbones(architecture):
+    config = YoloConfig(backbone_config=AgsspBackboneConfig(architecture=architecture), id2label=NAMES)
+    model = YoloForObjectDetection(config).train()
+    assert model.neck["12"].cv1.conv.in_channels == sum(model.backbone.channels[1:])
+    out = model(torch.rand(2, 3, 64, 64), TWO_IMAGES)
+    out.loss.backward()
+    assert out.logits.shape == (2, 84, 3)
+    unused = [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None]
+    assert unused == []
+
+
+def test_a_frozen_backbone_stays_as_it_is():
+    backbone = AgsspBackboneConfig(architecture="yolov8n", frozen_stages=4)
+    model = build(backbone_config=backbone).train()
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    assert not any(parameter.requires_grad for parameter in model.backbone.parameters())
+    assert not any(module.training for module in model.backbone.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    assert all(module.training for module in model.neck.modules())
+    optimizer = torch.optim.SGD([value for value in model.parameters() if value.requires_grad], lr=0.01)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(torch.rand(2, 3, 64, 64), TWO_IMAGES).loss.backward()
+        optimizer.step()
+    assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
+
+
+def test_distributed_training_needs_no_search_for_unused_parameters(tmp_path):
+    model = build(backbone_config=AgsspBackboneConfig(architecture="yolov8n", frozen_stages=4)).train()
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        parallel = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=False)
+        for labels in (TWO_IMAGES, labels_of([], []), TWO_IMAGES):
+            loss = parallel(torch.rand(2, 3, 64, 64), labels).loss
+            loss.backward()
+        assert torch.isfinite(loss)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_bfloat16_autocast_keeps_the_loss_in_full_precision():
+    model = build().eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        full = model(images, TWO_IMAGES)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            half = model(images, TWO_IMAGES)
+    assert half.loss.dtype == half.pred_boxes.dtype == torch.float32
+    torch.testing.assert_close(half.loss, full.loss, rtol=0.05, atol=0)
+
+
+def test_it_learns_a_fixed_batch():
+    torch.manual_seed(0)
+    model = YoloForObjectDetection(YoloConfig(id2label=NAMES, image_size=64)).train()
+    images = torch.full((4, 3, 64, 64), 0.45)
+    boxes = [(0.3, 0.3, 0.4, 0.4), (0.6, 0.5, 0.5, 0.3), (0.5, 0.7, 0.3, 0.5)]
+    labels = labels_of(*[[(index, box)] for index, box in enumerate(boxes)], [])
+    for index, box in enumerate(boxes):
+        left, top, right, bottom = (box_convert(torch.tensor(box), "cxcywh", "xyxy") * 64).int()
+        images[index, index, top:bottom, left:right] = 1.0
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = model(images, labels).loss
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    # The first losses are small: they are divided by how well boxes are found, but by 1 at least.
+    assert losses[-1] < min(losses[0], max(losses) / 3)
+    with torch.no_grad():
+        found = model(images)  # in training mode: 60 steps are too few for the norms' running statistics
+    results = model.post_process_object_detection(found, threshold=0.25)
+    assert len(results[3]["scores"]) == 0
+    for index, box in enumerate(boxes):
+        best = results[index]
+        assert best["labels"][0] == index
+        target = box_convert(torch.tensor([box]), "cxcywh", "xyxy")
+        assert box_iou(best["boxes"][:1], target) > 0.5
+
+
+def test_the_criterion_follows_the_gains_and_is_not_saved(detector):
+    images = torch.rand(1, 3, 64, 64)
+    labels = labels_of([(0, (0.5, 0.5, 0.4, 0.4))])
+    model = build(box_gain=15.0).eval()
+    model.load_state_dict(detector.state_dict())
+    with torch.no_grad():
+        twice, once = model(images, labels).loss_dict, detector(images, labels).loss_dict
+    torch.testing.assert_close(twice["box"], 2 * once["box"])
+    torch.testing.assert_close(twice["cls"], once["cls"])
+    import_ultralytics()
+    assert not any("criterion" in name for name, _ in model.named_modules())
