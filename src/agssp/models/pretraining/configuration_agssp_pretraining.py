@@ -1,0 +1,80 @@
+"""Configuration of backbone pretraining (AGBP): the objective, and how anomaly maps are distilled."""
+
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from agssp.errors import InputError
+from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
+
+from .distillation import DISTILL_LOSSES, MAP_TARGETS
+
+OBJECTIVES = ("classification", "none")
+
+
+class AgsspPreTrainingConfig(PreTrainedConfig):
+    """Configuration of `AgsspForPreTraining`.
+
+    Args:
+        backbone_config: the backbone, as a config or as its dictionary.
+        objective: the task beside distillation: `classification` of the object categories, or `none`.
+        distillation: whether anomaly maps are distilled (Eq. 6 to 8).
+        distill_layers: stages whose attention maps are distilled, as positions in the backbone's `stage_names`, negative
+            ones counting from the end; they must be among its `out_indices`. The last two of these without it.
+        distill_loss: `l2`, `cosine` or `l2_raw` (Eq. 7; see `distillation_loss`).
+        map_target: `raw`, `centered` or `minmax` (see `distillation_loss`).
+        loss_weights: fixed weights of task and distillation, in place of the lambda of Eq. 8 that the first training
+            step sets. The authors' code uses 0.1 and 2.
+
+    Raises:
+        InputError: values outside these, or nothing to train on.
+    """
+
+    model_type = "agssp_pretraining"
+    has_no_defaults_at_init = True
+    # What the Trainer does not gather over the evaluation set.
+    keys_to_ignore_at_inference = ["loss_dict", "attention_maps"]
+
+    backbone_config: AgsspBackboneConfig | dict[str, Any] | None = None
+    objective: str = "classification"
+    distillation: bool = True
+    distill_layers: list[int] | None = None
+    distill_loss: str = "l2"
+    map_target: str = "raw"
+    loss_weights: list[float] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.backbone_config is None:
+            self.backbone_config = AgsspBackboneConfig()
+        elif isinstance(self.backbone_config, dict):
+            self.backbone_config = AgsspBackboneConfig.from_dict(self.backbone_config)
+        for name, value, known in (
+            ("objective", self.objective, OBJECTIVES),
+            ("distill_loss", self.distill_loss, DISTILL_LOSSES),
+            ("map_target", self.map_target, MAP_TARGETS),
+        ):
+            if value not in known:
+                raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        if self.objective == "none" and not self.distillation:
+            raise InputError("objective 'none' without distillation leaves nothing to train on; switch one of them on")
+        if self.loss_weights is not None and len(self.loss_weights) != 2:
+            raise InputError(f"loss_weights takes two numbers, task and distillation, got {self.loss_weights}")
+        available = list(self.backbone_config.out_indices)
+        count = len(self.backbone_config.stage_names)
+        layers = available[-2:] if self.distill_layers is None else self.distill_layers
+        self.distill_layers = sorted({index % count for index in layers if -count <= index < count})
+        if (
+            not self.distill_layers
+            or len(self.distill_layers) < len(layers)
+            or set(self.distill_layers) - set(available)
+        ):
+            raise InputError(
+                f"distill_layers {list(layers)} must be among the out_indices of {self.backbone_config.architecture}: "
+                f"{available}"
+            )
+        if self.objective == "none" and self.distill_layers[-1] != available[-1]:
+            raise InputError(
+                f"objective 'none' with distill_layers {self.distill_layers} leaves later stages of out_indices {available} "
+                "untrained; end out_indices of the backbone with the last distilled layer"
+            )
+        super().__post_init__(**kwargs)

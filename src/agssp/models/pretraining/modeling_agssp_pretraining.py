@@ -1,0 +1,183 @@
+"""Backbone pretraining (AGBP): a task and the distillation of anomaly maps, weighed by Eq. 8."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from agssp.errors import InputError
+from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
+
+from .configuration_agssp_pretraining import AgsspPreTrainingConfig
+from .distillation import attention_map, distillation_loss, map_alignment
+
+
+@dataclass
+class AgsspForPreTrainingOutput(ModelOutput):
+    """Output of `AgsspForPreTraining`.
+
+    Attributes:
+        loss: scalar; present when everything that it needs was given.
+        loss_dict: scalars without gradient: `task`, `distillation` (both before weighing) and `distillation_weight`,
+            those that apply.
+        logits: (B, num_labels), with the objective `classification`.
+        alignment: (B,) correlation of attention and anomaly map, mean over the layers; in eval mode with maps given.
+        attention_maps: one (B, H, W) float32 tensor a distilled layer.
+    """
+
+    loss: torch.FloatTensor | None = None
+    loss_dict: dict[str, torch.Tensor] | None = None
+    logits: torch.FloatTensor | None = None
+    alignment: torch.FloatTensor | None = None
+    attention_maps: tuple[torch.FloatTensor, ...] | None = None
+
+
+class AgsspForPreTraining(PreTrainedModel):
+    """A backbone with a classification head, trained to look where the anomaly maps are high.
+
+    Args:
+        config: backbone, objective and distillation.
+        backbone: a ready backbone to pretrain; without it one with random weights is built.
+
+    Attributes:
+        backbone: the `AgsspBackbone`.
+        distillation_weight: lambda of Eq. 8, a scalar buffer kept in checkpoints: NaN until the first training step,
+            which sets it to task loss / distillation loss, both averaged over all processes.
+    """
+
+    config_class = AgsspPreTrainingConfig
+    base_model_prefix = "backbone"
+    main_input_name = "pixel_values"
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: AgsspPreTrainingConfig, backbone: AgsspBackbone | None = None):
+        super().__init__(config)
+        self.backbone = AgsspBackbone(config.backbone_config) if backbone is None else backbone
+        self.supports_gradient_checkpointing = self.backbone.supports_gradient_checkpointing
+        if config.objective == "classification":
+            if config.num_labels < 2:
+                raise InputError(
+                    f"objective 'classification' needs at least two categories, got {config.num_labels}; "
+                    "with one category choose the objective 'none'"
+                )
+            self.classifier = nn.Linear(self.backbone.channels[-1], config.num_labels)
+        self.register_buffer("distillation_weight", torch.tensor(float("nan")))
+        # Asking the buffer at each step would make the GPU wait.
+        self._weight_is_set = False
+        self.post_init()
+
+    @classmethod
+    def from_backbone(cls, backbone: AgsspBackbone, **config: Any) -> Self:
+        """Put a pretraining head on a backbone, which is shared, not copied.
+
+        Args:
+            backbone: what to pretrain.
+            config: fields of `AgsspPreTrainingConfig` other than `backbone_config`; `id2label` or `num_labels` among
+                them.
+        """
+        return cls(AgsspPreTrainingConfig(backbone_config=backbone.config, **config), backbone=backbone)
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        anomaly_maps: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> AgsspForPreTrainingOutput | tuple:
+        """Compute the losses that the given targets allow.
+
+        Args:
+            pixel_values: (B, 3, H, W) float, normalised with the backbone's mean and standard deviation.
+            anomaly_maps: (B, h, w) float, at any resolution; a map with NaN counts as absent.
+            labels: (B,) int64 categories.
+            return_dict: False gives a tuple.
+
+        Raises:
+            InputError: in training mode, a target of the configured loss is missing.
+        """
+        config = self.config
+        features = self.backbone(pixel_values).feature_maps
+        logits = None
+        if config.objective == "classification":
+            logits = self.classifier(features[-1].mean(dim=(2, 3)))
+        attention_maps, alignment = None, None
+        losses: dict[str, torch.Tensor] = {}
+        if logits is not None and labels is not None:
+            losses["task"] = F.cross_entropy(logits.float(), labels)
+        if config.distillation:
+            positions = [list(self.backbone.out_indices).index(layer) for layer in config.distill_layers]
+            attention_maps = tuple(attention_map(features[position]) for position in positions)
+            if anomaly_maps is not None:
+                losses["distillation"] = sum(
+                    distillation_loss(attention, anomaly_maps, config.distill_loss, config.map_target)
+                    for attention in attention_maps
+                )
+                if not self.training:
+                    by_layer = [map_alignment(attention.detach(), anomaly_maps) for attention in attention_maps]
+                    alignment = torch.stack(by_layer).mean(dim=0)
+        loss, loss_dict = self._weighed(losses)
+        output = AgsspForPreTrainingOutput(loss, loss_dict, logits, alignment, attention_maps)
+        return output if return_dict is not False else output.to_tuple()
+
+    def _weighed(self, losses: dict[str, torch.Tensor]) -> tuple[torch.Tensor | None, dict[str, torch.Tensor] | None]:
+        """Eq. 8: L = task + lambda x distillation, or the fixed weights of the config."""
+        needs = {"task": self.config.objective != "none", "distillation": self.config.distillation}
+        missing = [name for name, needed in needs.items() if needed and name not in losses]
+        if missing:
+            if self.training:
+                inputs = {"task": "labels", "distillation": "anomaly_maps"}
+                raise InputError(
+                    f"objective={self.config.objective}, distillation={self.config.distillation}: training needs "
+                    f"{' and '.join(inputs[name] for name in missing)}"
+                )
+            return None, {name: value.detach() for name, value in losses.items()} or None
+        loss_dict = {name: value.detach() for name, value in losses.items()}
+        if len(losses) == 1:
+            return next(iter(losses.values())), loss_dict
+        if self.config.loss_weights is not None:
+            task_weight, weight = self.config.loss_weights
+            loss_dict["distillation_weight"] = torch.full_like(loss_dict["task"], weight)
+            return task_weight * losses["task"] + weight * losses["distillation"], loss_dict
+        if self.training:
+            self._set_distillation_weight(loss_dict["task"], loss_dict["distillation"])
+        weight = self.distillation_weight.clone()
+        loss_dict["distillation_weight"] = weight
+        return losses["task"] + weight * losses["distillation"], loss_dict
+
+    def _set_distillation_weight(self, task: torch.Tensor, distillation: torch.Tensor) -> None:
+        if self._weight_is_set:
+            return
+        if self.distillation_weight.isnan():
+            means = torch.stack([task, distillation])
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                torch.distributed.all_reduce(means)
+            if means[1] <= 0 or not means.isfinite().all():
+                raise InputError(
+                    f"the first training step gives no loss ratio (task {means[0]:.4g}, distillation {means[1]:.4g}): "
+                    "its anomaly maps are all constant, absent or NaN; check the map store, or set loss_weights"
+                )
+            self.distillation_weight.copy_(means[0] / means[1])
+        self._weight_is_set = True
+
+    def reset_distillation_weight(self) -> None:
+        """Forget lambda, so that the next training step sets it: for a new run that starts from a finished one."""
+        self.distillation_weight.fill_(float("nan"))
+        self._weight_is_set = False
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Load a state dict; its lambda replaces the present one."""
+        self._weight_is_set = False
+        return super().load_state_dict(*args, **kwargs)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if module is self:
+            init.constant_(self.distillation_weight, float("nan"))
+        elif module is getattr(self, "classifier", None):
+            init.trunc_normal_(module.weight, std=0.02)
+            init.zeros_(module.bias)
