@@ -1,0 +1,36 @@
+# Everything here works on a machine that has python3, pip, git and make, and nothing else.
+#   make quickstart   environment, installation, and the whole chain on embedded data
+#   make test         environment and the tests
+#   make quality      formatting, lint and types
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# --without-pip and `pip --python` spare the user Debian's separate python3-venv package.
+PIP := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python
+STAMP := $(VENV)/.installed
+
+.PHONY: quickstart test quality clean
+.DELETE_ON_ERROR:
+
+$(STAMP): pyproject.toml
+	rm -rf $(VENV)
+	$(PYTHON) -m venv --without-pip $(VENV)
+	$(PIP) install --progress-bar off -e '.[dev]'
+	# opencv-python needs the system's libGL; where that is missing, the headless build has the same module.
+	$(BIN)/python -c 'import cv2' 2>/dev/null || { $(PIP) uninstall -y opencv-python && $(PIP) install --no-deps opencv-python-headless; }
+	$(BIN)/python -c 'import cv2'
+	touch $@
+
+quickstart: $(STAMP)
+	$(BIN)/agssp quickstart --output runs/quickstart
+
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+quality: $(STAMP)
+	$(BIN)/ruff format --check src scripts tests
+	$(BIN)/ruff check src scripts tests
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache .mypy_cache

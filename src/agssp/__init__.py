@@ -1,0 +1,35 @@
+"""Anomaly-guided pretraining: defect detectors from unlabelled factory images and few labels.
+
+The names below are imported when first used, so that `import agssp` costs nothing.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "AgsspBackbone": "agssp.models.backbone.modeling_agssp_backbone",
+    "AgsspBackboneConfig": "agssp.models.backbone.configuration_agssp_backbone",
+    "AgsspForPreTraining": "agssp.models.pretraining.modeling_agssp_pretraining",
+    "AgsspPreTrainingConfig": "agssp.models.pretraining.configuration_agssp_pretraining",
+    "InputError": "agssp.errors",
+    "KeAD": "agssp.kead.modeling_kead",
+    "KnowledgeBase": "agssp.kead.knowledge_base",
+    "MapStore": "agssp.data.map_store",
+    "YoloConfig": "agssp.models.detection.yolo.configuration_yolo",
+    "YoloForObjectDetection": "agssp.models.detection.yolo.modeling_yolo",
+    "pseudo_boxes": "agssp.boxes",
+    "read_dataset": "agssp.data.readers",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'agssp' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,5 @@
+"""`python -m agssp` is the `agssp` command."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,129 @@
+"""Turn a command line, and an optional YAML file, into the dataclasses that describe a command."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import InputError
+
+
+def parse_arguments(
+    command: str,
+    dataclass_types: Sequence[type],
+    argv: Sequence[str],
+    *,
+    positional: Sequence[str] = (),
+    description: str = "",
+) -> tuple[Any, ...]:
+    """Parse flags into one instance of each dataclass.
+
+    Args:
+        command: name shown in the usage line, for instance `anomaly-maps`.
+        dataclass_types: dataclasses whose fields are the flags; `-` and `_` are the same in a flag's name.
+        argv: the words after the command's name.
+        positional: names of the fields that may be given without their flag, in order, before the first flag.
+        description: text above the list of flags.
+
+    Returns:
+        One instance for each dataclass, in order.
+
+    Raises:
+        InputError: a `--config` file that is missing, is not a table, or has a key that is no flag.
+        SystemExit: wrong flags (status 2) or `--help` (status 0), from argparse.
+    """
+    from transformers import HfArgumentParser
+
+    words = list(argv)
+    for name in positional:
+        if not words or words[0].startswith("-"):
+            break
+        words = [*words[1:], f"--{name}", words[0]]
+
+    usage = " ".join(["agssp", command, *(f"{name.upper()}" for name in positional), "[--config FILE.yaml] [flags]"])
+    parser = HfArgumentParser(dataclass_types, prog=f"agssp {command}", usage=usage, description=description)
+    parser.add_argument("--config", help="YAML file with values for these flags; flags given here win over it")
+    config = _config_file(words)
+    if config is not None:
+        known = {field.name for cls in dataclass_types for field in dataclasses.fields(cls) if field.init}
+        values = read_config(config, known)
+        # A required flag that the file supplies is no longer required on the command line.
+        for action in parser._actions:
+            if action.dest in values:
+                action.required = False
+        parser.set_defaults(**values)
+    *parsed, _ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
+    return tuple(parsed)
+
+
+def read_config(path: str | Path, known: set[str]) -> dict[str, Any]:
+    """Read flag values from a YAML file.
+
+    Args:
+        path: the file.
+        known: the names of the flags it may hold.
+
+    Returns:
+        Flag names (with `_`) and values.
+
+    Raises:
+        InputError: the file is missing, is not a YAML table, or holds unknown names.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"--config {path}: no such file")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"--config {path}: not valid YAML: {error}") from error
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise InputError(f"--config {path}: expected a table of flags and values, got {type(values).__name__}")
+    values = {str(name).replace("-", "_"): value for name, value in values.items()}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise InputError(f"--config {path}: no such flag: {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    return values
+
+
+def _config_file(words: list[str]) -> str | None:
+    for index, word in enumerate(words):
+        if word == "--config":
+            if index + 1 == len(words):
+                raise InputError("--config: expected a YAML file after it")
+            return words[index + 1]
+        if word.startswith("--config="):
+            return word.removeprefix("--config=")
+    return None
+
+
+def command_line(command: str, *instances: Any, positional: Sequence[str] = ()) -> str:
+    """Write the shell command that gives these dataclass instances: what was asked, for logs and cards.
+
+    Only fields that differ from their defaults are written.
+    """
+    import shlex
+
+    words = ["agssp", command]
+    flags: list[str] = []
+    for instance in instances:
+        for field in dataclasses.fields(instance):
+            if not field.init:
+                continue
+            value = getattr(instance, field.name)
+            default = field.default_factory() if callable(field.default_factory) else field.default
+            if field.name in positional:
+                words.append(str(value))
+            elif value != default:
+                flag = "--" + field.name.replace("_", "-")
+                flags += [flag, *map(str, value)] if isinstance(value, (list, tuple)) else [flag, str(value)]
+    return shlex.join([*words, *flags]) if flags or len(words) > 2 else " ".join(words)
+
+
+def exit_with(message: str, status: int) -> None:
+    """Print a message to standard error and leave with this status."""
+    print(f"agssp: {message}", file=sys.stderr)
+    raise SystemExit(status)

@@ -1,0 +1,66 @@
+"""`agssp COMMAND ...`: a table of the modules in `commands/`."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from . import __version__
+from .arguments import exit_with, parse_arguments
+from .errors import InputError
+
+COMMANDS = {
+    "anomaly-maps": "draw an anomaly map for every unlabelled image",
+    "pseudo-boxes": "cut pseudo-defect boxes from the maps",
+    "pretrain-backbone": "distil the maps into a backbone (AGBP)",
+    "pretrain-detector": "pretrain a whole detector on the pseudo boxes (AGDP)",
+    "finetune": "train a detector on a few labelled images",
+    "evaluate": "COCO mAP of a detector on labelled images",
+    "predict": "find defects in images: pictures and JSON",
+    "split": "make a seeded few-label training set and a test set",
+    "knowledge": "check or list descriptions of defects",
+    "quickstart": "run the whole chain on embedded synthetic data",
+}
+
+
+def usage() -> str:
+    """The text of `agssp --help`: every command with what it does."""
+    width = max(map(len, COMMANDS))
+    table = "\n".join(f"  {name:<{width}}  {purpose}" for name, purpose in COMMANDS.items())
+    return (
+        f"agssp {__version__}: defect detectors from unlabelled images and few labels\n\n"
+        f"usage: agssp COMMAND [flags]\n\n{table}\n\n`agssp COMMAND --help` lists the flags of a command."
+    )
+
+
+def run(name: str, argv: Sequence[str]) -> None:
+    """Run one command on the words after its name.
+
+    Raises:
+        SystemExit: status 2 for input that cannot be used, 130 when interrupted.
+    """
+    try:
+        module = importlib.import_module(f"agssp.commands.{name.replace('-', '_')}")
+        parsed = parse_arguments(
+            name, module.ARGUMENTS, argv, positional=module.POSITIONAL, description=(module.__doc__ or "").split("\n\n")[0]
+        )
+        module.main(*parsed)
+    except InputError as error:
+        exit_with(f"error: {error}", 2)
+    except KeyboardInterrupt:
+        exit_with("interrupted; finished work is kept, run the same command to go on", 130)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the `agssp` command."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+    elif words[0] in ("-V", "--version"):
+        print(__version__)
+    elif words[0] not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        exit_with(f"error: no command {words[0]!r}{f'; did you mean {near[0]!r}?' if near else ''}\n\n{usage()}", 2)
+    else:
+        run(words[0], words[1:])
