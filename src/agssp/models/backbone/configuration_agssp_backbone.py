@@ -65,7 +65,10 @@ class AgsspBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
             indices = [index % count for index in indices]
         elif names is None:
             indices = list(range(max(count - 3, 0), count))
-        self.set_output_features_output_indices(out_features=names, out_indices=indices)
+        try:
+            self.set_output_features_output_indices(out_features=names, out_indices=indices)
+        except ValueError as error:
+            raise InputError(f"features of {self.architecture}: {error}") from error
         self.frozen_index()
         super().__post_init__(**kwargs)
 

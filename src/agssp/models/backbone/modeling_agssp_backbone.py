@@ -13,7 +13,7 @@ from agssp.errors import InputError
 
 from .configuration_agssp_backbone import AgsspBackboneConfig
 from .networks import build_network, feature_layout, full_name
-from .start_weights import StartReport, load_start_weights, matching
+from .start_weights import StartReport, load_start_weights, matching, shapes
 
 _PREFIX = "network."
 
@@ -103,11 +103,10 @@ class AgsspBackbone(BackboneMixin, PreTrainedModel):
             )
         except OSError as error:
             raise InputError(f"backbone {str(pretrained_model_name_or_path)!r} cannot be opened: {error}") from error
-        expected = {name: torch.empty(0) for name in backbone.network.state_dict()}
-        mismatched = [key.removeprefix(_PREFIX) for key, *_ in info["mismatched_keys"]]
-        found = {name: torch.empty(0) for name in expected if _PREFIX + name not in info["missing_keys"]}
-        found |= {key.removeprefix(_PREFIX): torch.empty(0) for key in info["unexpected_keys"]}
-        found |= {name: torch.empty(1) for name in mismatched}
+        expected = shapes(backbone.network.state_dict())
+        found = {name: shape for name, shape in expected.items() if _PREFIX + name not in info["missing_keys"]}
+        found |= {key.removeprefix(_PREFIX): tuple(shape) for key, shape, _ in info["mismatched_keys"]}
+        found |= {key.removeprefix(_PREFIX): () for key in info["unexpected_keys"]}
         matching(
             expected,
             found,

@@ -67,7 +67,7 @@ def load_start_weights(
         state = packaged_state_dict(architecture)
     else:
         state = _adapted(read_safetensors(start), network, str(start))
-    report = matching(network.state_dict(), state, network, architecture, str(start), used)
+    report = matching(shapes(network.state_dict()), shapes(state), network, architecture, str(start), used)
     network.load_state_dict({name: state[name] for name in report.matched}, strict=False)
     return report
 
@@ -99,19 +99,24 @@ def read_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
 
 
+def shapes(state: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shapes of a state dict's tensors."""
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
 def matching(
-    expected: dict[str, torch.Tensor],
-    state: dict[str, torch.Tensor],
+    expected: dict[str, tuple[int, ...]],
+    found: dict[str, tuple[int, ...]],
     network: nn.Module,
     architecture: str,
     source: str,
     used: Iterable[str],
 ) -> StartReport:
-    """Compare a state dict with what a network needs.
+    """Compare the tensors at hand with those that a network needs.
 
     Args:
-        expected: the network's state dict.
-        state: the weights at hand.
+        expected: names and shapes of the network's state dict.
+        found: names and shapes of the weights at hand.
         network: the network, for the name of its classifier.
         architecture: its name, for messages.
         source: where the weights come from, for messages.
@@ -123,10 +128,10 @@ def matching(
     Raises:
         InputError: needed tensors are missing or have other shapes, or there are tensors that belong to nothing.
     """
-    left_out = sorted(name for name in state.keys() - expected.keys() if _is_leftover(name, network))
-    unexpected = sorted(state.keys() - expected.keys() - set(left_out))
-    wrong = sorted(name for name in state.keys() & expected.keys() if state[name].shape != expected[name].shape)
-    absent = sorted(expected.keys() - state.keys())
+    left_out = sorted(name for name in found.keys() - expected.keys() if _is_leftover(name, network))
+    unexpected = sorted(found.keys() - expected.keys() - set(left_out))
+    wrong = sorted(name for name in found.keys() & expected.keys() if found[name] != expected[name])
+    absent = sorted(expected.keys() - found.keys())
     # What belongs to layers that no feature depends on (a final norm, a last convolution) may be missing.
     used = set(used)
     idle = {_owner(name) for name, _ in network.named_parameters() if name not in used} - {
@@ -135,18 +140,15 @@ def matching(
     needed = [name for name in absent if _owner(name) not in idle and not name.endswith(".num_batches_tracked")]
     if needed or wrong or unexpected:
         lines = [
-            *_listing("missing", [f"{name} {tuple(expected[name].shape)}" for name in needed]),
-            *_listing(
-                "of another shape",
-                [f"{name} {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}" for name in wrong],
-            ),
-            *_listing("unknown", [f"{name} {tuple(state[name].shape)}" for name in unexpected]),
+            *_listing("missing", [f"{name} {expected[name]}" for name in needed]),
+            *_listing("of another shape", [f"{name} {found[name]}, expected {expected[name]}" for name in wrong]),
+            *_listing("unknown", [f"{name} {found[name]}" for name in unexpected]),
         ]
         raise InputError(
             f"{source} does not hold the weights of {architecture}; choose the architecture that it was saved from.\n"
             + "\n".join(lines)
         )
-    matched = sorted(state.keys() & expected.keys())
+    matched = sorted(found.keys() & expected.keys())
     return StartReport(source, tuple(matched), tuple(absent), tuple(left_out))
 
 

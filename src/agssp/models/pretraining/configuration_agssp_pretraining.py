@@ -19,8 +19,8 @@ class AgsspPreTrainingConfig(PreTrainedConfig):
         backbone_config: the backbone, as a config or as its dictionary.
         objective: the task beside distillation: `classification` of the object categories, or `none`.
         distillation: whether anomaly maps are distilled (Eq. 6 to 8).
-        distill_layers: stages whose attention maps are distilled, as positions in the backbone's `stage_names`, negative
-            ones counting from the end; they must be among its `out_indices`. The last two of these without it.
+        distill_layers: stages whose attention maps are distilled, as positions in the backbone's `stage_names`
+            (negative ones count from the end); they must be among its `out_indices`. The last two of these without it.
         distill_loss: `l2`, `cosine` or `l2_raw` (Eq. 7; see `distillation_loss`).
         map_target: `raw`, `centered` or `minmax` (see `distillation_loss`).
         loss_weights: fixed weights of task and distillation, in place of the lambda of Eq. 8 that the first training
@@ -59,22 +59,22 @@ class AgsspPreTrainingConfig(PreTrainedConfig):
             raise InputError("objective 'none' without distillation leaves nothing to train on; switch one of them on")
         if self.loss_weights is not None and len(self.loss_weights) != 2:
             raise InputError(f"loss_weights takes two numbers, task and distillation, got {self.loss_weights}")
+        self._set_distill_layers()
+        super().__post_init__(**kwargs)
+
+    def _set_distill_layers(self) -> None:
         available = list(self.backbone_config.out_indices)
         count = len(self.backbone_config.stage_names)
-        layers = available[-2:] if self.distill_layers is None else self.distill_layers
-        self.distill_layers = sorted({index % count for index in layers if -count <= index < count})
-        if (
-            not self.distill_layers
-            or len(self.distill_layers) < len(layers)
-            or set(self.distill_layers) - set(available)
-        ):
+        asked = available[-2:] if self.distill_layers is None else list(self.distill_layers)
+        layers = sorted({index + count if index < 0 else index for index in asked})
+        if len(layers) != len(asked) or not layers or set(layers) - set(available):
             raise InputError(
-                f"distill_layers {list(layers)} must be among the out_indices of {self.backbone_config.architecture}: "
-                f"{available}"
+                f"distill_layers {asked}: expected different ones of {available}, the out_indices of "
+                f"{self.backbone_config.architecture}"
             )
-        if self.objective == "none" and self.distill_layers[-1] != available[-1]:
+        if self.objective == "none" and layers[-1] != available[-1]:
             raise InputError(
-                f"objective 'none' with distill_layers {self.distill_layers} leaves later stages of out_indices {available} "
-                "untrained; end out_indices of the backbone with the last distilled layer"
+                f"objective 'none' with distill_layers {layers} leaves later stages of out_indices {available} without "
+                "training; let out_indices of the backbone end with the last distilled layer"
             )
-        super().__post_init__(**kwargs)
+        self.distill_layers = layers
