@@ -11,6 +11,7 @@ from yolo_cases import NAMES, build, labels_of
 from agssp.errors import InputError
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.detection.yolo import YoloConfig, YoloForObjectDetection
+from agssp.models.detection.yolo.neck_and_head import build_neck_and_head
 from agssp.models.ultralytics import import_ultralytics
 
 TWO_IMAGES = labels_of([(1, (0.5, 0.5, 0.4, 0.3)), (2, (0.25, 0.3, 0.2, 0.2))], [])
@@ -70,6 +71,21 @@ def test_configurations_that_cannot_be_used(fields):
         YoloConfig(**fields)
 
 
+@pytest.mark.parametrize("class_channels", [32, 200])
+def test_a_class_branch_that_cannot_be_built(class_channels):
+    with pytest.raises(InputError, match="the nearest that yolov8n can have is"):
+        YoloForObjectDetection(YoloConfig(class_channels=class_channels))
+
+
+def test_a_graph_in_the_working_directory_is_not_read(tmp_path, monkeypatch, detector):
+    (tmp_path / "yolov8.yaml").write_text("nc: 1")
+    (tmp_path / "yolov8n.yaml").write_text("nc: 1")
+    monkeypatch.chdir(tmp_path)
+    neck, _, taps = build_neck_and_head("yolov8n", detector.backbone.channels, (8, 16, 32), 3)
+    assert list(neck) == list(detector.neck)
+    assert taps == detector.taps == (4, 6, 9)
+
+
 def test_one_class_named_defect_by_default():
     config = YoloConfig()
     assert config.id2label == {0: "defect"}
@@ -80,9 +96,7 @@ def test_one_class_named_defect_by_default():
 def test_every_trained_parameter_gets_a_gradient():
     model = build().train()
     model(torch.rand(2, 3, 64, 64), TWO_IMAGES).loss.backward()
-    without = [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None]
-    assert without == []
-    assert [name for name, value in model.named_parameters() if not value.requires_grad] == ["head.dfl.conv.weight"]
+    assert [name for name, value in model.named_parameters() if value.grad is None] == []
 
 
 def test_boxes_have_a_gradient_only_where_no_loss_uses_them(detector):
@@ -98,7 +112,6 @@ def test_fresh_biases_are_ultralytics_priors(num_labels):
         assert (box_branch[-1].bias == 2).all()
         prior = math.log(5 / num_labels / (640 / stride) ** 2)
         torch.testing.assert_close(class_branch[-1].bias, torch.full((num_labels,), prior))
-    assert torch.equal(model.head.dfl.conv.weight.flatten(), torch.arange(16.0))
     assert {(norm.eps, norm.momentum) for norm in model.modules() if isinstance(norm, torch.nn.BatchNorm2d)} == {
         (1e-3, 0.03)
     }
@@ -106,7 +119,7 @@ def test_fresh_biases_are_ultralytics_priors(num_labels):
 
 def test_names_of_the_tensors_are_stable(detector):
     names = list(detector.state_dict())
-    assert len(names) == 355
+    assert len(names) == 354
     assert {name.split(".")[0] for name in names} == {"backbone", "neck", "head"}
     assert "neck.12.cv1.conv.weight" in names
     assert "neck.21.m.0.cv2.bn.running_var" in names
@@ -127,9 +140,10 @@ def test_saving_and_loading_is_exact(detector, tmp_path):
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         ours, theirs = loaded.eval()(images, labels_of([])), detector(images, labels_of([]))
-    assert torch.equal(ours.logits, theirs.logits)
-    assert torch.equal(ours.pred_boxes, theirs.pred_boxes)
-    assert ours.loss == theirs.loss
+    # Not bit by bit: kernels round differently for tensors that a file left at another alignment in memory.
+    torch.testing.assert_close(ours.logits, theirs.logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours.pred_boxes, theirs.pred_boxes, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours.loss, theirs.loss)
 
 
 def test_auto_classes_open_a_local_folder(detector, tmp_path):
@@ -163,8 +177,7 @@ def test_other_backbones(architecture):
     out = model(torch.rand(2, 3, 64, 64), TWO_IMAGES)
     out.loss.backward()
     assert out.logits.shape == (2, 84, 3)
-    unused = [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None]
-    assert unused == []
+    assert [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None] == []
 
 
 def test_a_frozen_backbone_stays_as_it_is():
@@ -183,7 +196,9 @@ def test_a_frozen_backbone_stays_as_it_is():
 
 
 def test_distributed_training_needs_no_search_for_unused_parameters(tmp_path):
-    model = build(backbone_config=AgsspBackboneConfig(architecture="yolov8n", frozen_stages=4)).train()
+    build(backbone_config=AgsspBackboneConfig(architecture="yolov8n", frozen_stages=4)).save_pretrained(tmp_path)
+    # transformers' loader makes parameters trainable that were not, hence the way over a folder.
+    model = YoloForObjectDetection.from_pretrained(tmp_path).train()
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         parallel = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=False)

@@ -235,9 +235,7 @@ class YoloForObjectDetection(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise what no file of weights gave as ultralytics does, the head's prior biases included."""
-        if module is self.head.dfl.conv:
-            init.copy_(module.weight, torch.arange(self.head.reg_max, dtype=torch.float32).view_as(module.weight))
-        elif isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d):
             init.kaiming_uniform_(module.weight, a=5**0.5)
             if module.bias is not None:
                 # transformers passes only modules with tensors of their own, so the head cannot be done as a whole.

@@ -5,6 +5,7 @@ The modules are ultralytics' and therefore under AGPL-3.0; see `YoloForObjectDet
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -36,11 +37,14 @@ def build_neck_and_head(
     Raises:
         InputError: the graph takes another number of feature maps, or the class branch cannot have this width.
     """
-    import_ultralytics()
-    from ultralytics.nn.tasks import parse_model, yaml_model_load
+    root = Path(str(import_ultralytics().__file__)).parent
+    from ultralytics.nn.tasks import parse_model
+    from ultralytics.utils import YAML
     from ultralytics.utils.torch_utils import initialize_weights
 
-    graph = yaml_model_load(f"{variant}.yaml")
+    # Read by its path: ultralytics' own search would prefer a file of that name in the working directory.
+    family, scale = variant[:-1], variant[-1]
+    graph = YAML.load(root / "cfg" / "models" / family.removeprefix("yolo") / f"{family}.yaml") | {"scale": scale}
     last = len(graph["backbone"]) - 1
     sources = [source for layer in graph["head"] for source in _as_list(layer[0])]
     taps = tuple(sorted({source for source in sources if 0 <= source <= last} | {last}))
@@ -63,11 +67,14 @@ def build_neck_and_head(
         head.bias_init()
         if class_channels is not None:
             set_classes(head, num_labels)
+        # Its only use, the mean over the bins, is in `decode_boxes`. As a parameter without gradient it would stall
+        # distributed training, since transformers' loader makes every parameter trainable.
+        head.dfl = nn.Identity()
         # Sets ultralytics' epsilon and momentum of the batch norms, which no file of weights carries.
         initialize_weights(neck)
         initialize_weights(head)
     if class_channels not in (None, class_width(head)):
-        raise InputError(f"class_channels={class_channels}: {variant} can have {class_width(head)} to 100")
+        raise InputError(f"class_channels={class_channels}: the nearest that {variant} can have is {class_width(head)}")
     return neck, head, taps
 
 

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -67,7 +68,8 @@ def from_ultralytics(
         raise InputError(f"{file}: {num_labels} classes in the file, {len(id2label)} in id2label")
     model = model_class(YoloConfig(variant=variant, id2label=id2label, class_channels=class_channels, **config))
     names = ultralytics_names(model)
-    _load(model, {ours: state.pop(theirs) for ours, theirs in names.items() if theirs in state}, state, str(file))
+    rest = {name: value for name, value in state.items() if name not in {*names.values(), *_bins(model.head)}}
+    _load(model, {ours: state[theirs] for ours, theirs in names.items() if theirs in state}, rest, str(file))
     return model
 
 
@@ -81,7 +83,9 @@ def to_ultralytics(model: "YoloForObjectDetection") -> dict[str, Tensor]:
         InputError: the backbone is not the variant's own, so ultralytics' graph has no place for it.
     """
     state = model.state_dict()
-    return {theirs: state[ours].detach().clone() for ours, theirs in ultralytics_names(model).items()}
+    return {theirs: state[ours].detach().clone() for ours, theirs in ultralytics_names(model).items()} | _bins(
+        model.head
+    )
 
 
 def ultralytics_names(model: "YoloForObjectDetection") -> dict[str, str]:
@@ -190,6 +194,12 @@ def coco_names() -> dict[int, str]:
     from ultralytics.utils import YAML
 
     return dict(YAML.load(root / "cfg" / "datasets" / "coco.yaml")["names"])
+
+
+def _bins(head: nn.Module) -> dict[str, Tensor]:
+    """The constant that ultralytics keeps among its weights: the distances that the bins of a box side stand for."""
+    bins = torch.arange(head.reg_max, dtype=torch.float32).view(1, -1, 1, 1)
+    return {f"model.{head.i}.dfl.conv.weight": bins} if head.reg_max > 1 else {}
 
 
 def _match_class_width(model: "YoloForObjectDetection", width: int) -> None:
