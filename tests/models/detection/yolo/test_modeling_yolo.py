@@ -1,6 +1,9 @@
 """The detector as a module: labels, shapes, gradients, freezing, saving and the Auto classes."""
 
+import copy
+import json
 import math
+import pickle
 
 import pytest
 import torch
@@ -12,7 +15,6 @@ from agssp.errors import InputError
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.detection.yolo import YoloConfig, YoloForObjectDetection
 from agssp.models.detection.yolo.neck_and_head import build_neck_and_head
-from agssp.models.ultralytics import import_ultralytics
 
 TWO_IMAGES = labels_of([(1, (0.5, 0.5, 0.4, 0.3)), (2, (0.25, 0.3, 0.2, 0.2))], [])
 
@@ -132,8 +134,11 @@ def test_saving_and_loading_is_exact(detector, tmp_path):
     loaded = YoloForObjectDetection.from_pretrained(tmp_path)
     loaded.save_pretrained(tmp_path / "again")
     for file in ("config.json", "preprocessor_config.json"):
-        first = (tmp_path / file).read_text().replace('"dtype": null', '"dtype": "float32"')
-        assert (tmp_path / "again" / file).read_text() == first
+        first, second = (json.loads((folder / file).read_text()) for folder in (tmp_path, tmp_path / "again"))
+        for config in (first, second):
+            # transformers writes the dtype of a part only after it has loaded it.
+            config.get("backbone_config", {}).pop("dtype", None)
+        assert first == second
     expected = detector.state_dict()
     assert list(loaded.state_dict()) == list(expected)
     assert all(torch.equal(value, expected[name]) for name, value in loaded.state_dict().items())
@@ -260,5 +265,7 @@ def test_the_criterion_follows_the_gains_and_is_not_saved(detector):
         twice, once = model(images, labels).loss_dict, detector(images, labels).loss_dict
     torch.testing.assert_close(twice["box"], 2 * once["box"])
     torch.testing.assert_close(twice["cls"], once["cls"])
-    import_ultralytics()
     assert not any("criterion" in name for name, _ in model.named_modules())
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        with torch.no_grad():
+            torch.testing.assert_close(other(images, labels).loss_dict, model(images, labels).loss_dict)

@@ -57,7 +57,7 @@ class YoloImageProcessor(BaseImageProcessor):
 
         Args:
             images: PIL images of any mode, or uint8 arrays or tensors (H, W, 3) or (3, H, W) in RGB.
-            return_tensors: `"pt"`, `"np"`, or None for a list of arrays.
+            return_tensors: `"pt"` for a tensor, `"np"` or None for an array.
 
         Returns:
             `pixel_values`: float32 (B, 3, height, width).
@@ -66,11 +66,13 @@ class YoloImageProcessor(BaseImageProcessor):
             InputError: for an array that is not an RGB image of bytes.
         """
         arrays = [_to_rgb(image) for image in make_flat_list_of_images(images)]
-        mean, std = (np.asarray(value, dtype=np.float32) for value in (self.image_mean, self.image_std))
-        pixel_values = []
-        for array in arrays:
-            values = letterbox(array, self.input_size).astype(np.float32) / 255
-            pixel_values.append(np.ascontiguousarray(((values - mean) / std).transpose(2, 0, 1)))
+        mean, std = (np.asarray(value, dtype=np.float32)[:, None] for value in (self.image_mean, self.image_std))
+        # Every channel has 256 values only, so looking them up is several times faster than computing them.
+        tables = (np.arange(256, dtype=np.float32) / 255 - mean) / std
+        pixel_values = np.empty((len(arrays), 3, *self.input_size), dtype=np.float32)
+        for array, values in zip(arrays, pixel_values, strict=True):
+            for channel, table, out in zip(cv2.split(letterbox(array, self.input_size)), tables, values, strict=True):
+                cv2.LUT(channel, table, dst=out)
         return BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
 
     def post_process_object_detection(

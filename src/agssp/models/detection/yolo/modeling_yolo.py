@@ -31,7 +31,9 @@ class YoloObjectDetectionOutput(ModelOutput):
     """Output of `YoloForObjectDetection`. A is the number of predictions: the cells of the three feature maps.
 
     Attributes:
-        loss: Scalar, the mean over the images of the batch; None without labels.
+        loss: Scalar, the mean over the images of the batch; None without labels. ultralytics trains on the sum over
+            its nominal batch of 64 images, so its learning rates for SGD suppose 64 times this gradient (clipped to
+            a norm of 10).
         loss_dict: The scalar parts that add up to it, detached: `box`, `cls`, `dfl`; None without labels.
         logits: Class logits (B, A, C), one sigmoid a class.
         pred_boxes: float32 (B, A, 4), centre x, centre y, width, height in 0..1 of the input. Without gradient when

@@ -100,15 +100,17 @@ def post_process_object_detection(
     height, width = input_size
     pixels = pred_boxes.new_tensor([width, height, width, height], dtype=torch.float32)
     corners = box_convert(pred_boxes.detach().float(), "cxcywh", "xyxy") * pixels
-    scores = logits.detach().float().sigmoid()
+    logits = logits.detach().float()
 
     results = []
-    for index, (image_scores, image_boxes) in enumerate(zip(scores, corners, strict=True)):
+    for index, (image_logits, image_boxes) in enumerate(zip(logits, corners, strict=True)):
         if multi_label:
-            anchors, labels = (image_scores > threshold).nonzero(as_tuple=True)
-            best = image_scores[anchors, labels]
+            scores = image_logits.sigmoid()
+            anchors, labels = (scores > threshold).nonzero(as_tuple=True)
+            best = scores[anchors, labels]
         else:
-            best, labels = image_scores.max(1)
+            best, labels = image_logits.max(1)
+            best = best.sigmoid()
             anchors = (best > threshold).nonzero(as_tuple=True)[0]
             best, labels = best[anchors], labels[anchors]
         if len(best) > MAX_CANDIDATES:

@@ -70,7 +70,7 @@ def from_ultralytics(
     names = ultralytics_names(model)
     rest = {name: value for name, value in state.items() if name not in {*names.values(), *_bins(model.head)}}
     _load(model, {ours: state[theirs] for ours, theirs in names.items() if theirs in state}, rest, str(file))
-    return model
+    return model.eval()
 
 
 def to_ultralytics(model: "YoloForObjectDetection") -> dict[str, Tensor]:
