@@ -6,6 +6,9 @@ import shutil
 import tempfile
 from types import ModuleType
 
+import torch
+from PIL import Image
+
 from agssp.errors import InputError
 
 
@@ -31,6 +34,7 @@ def import_ultralytics() -> ModuleType:
         owner = os.getpid()
         atexit.register(lambda: shutil.rmtree(settings, ignore_errors=True) if os.getpid() == owner else None)
     threads = os.environ.get("OMP_NUM_THREADS")
+    originals = Image.open, torch.save
     try:
         import ultralytics
     except ImportError as error:
@@ -42,4 +46,6 @@ def import_ultralytics() -> ModuleType:
         # Its import sets OMP_NUM_THREADS=1, which would slow every process started later.
         if threads is None:
             os.environ.pop("OMP_NUM_THREADS", None)
+        # Its import replaces these for the whole process; its Image.open installs a package when a file is no image.
+        Image.open, torch.save = originals
     return ultralytics

@@ -35,12 +35,10 @@ def tile(
         scores: (n,), written beside the boxes.
         names: n class names, written beside the boxes.
         colours: one colour for all boxes, or one a box.
-        side: longest side of the result in pixels; a smaller image is enlarged by a whole factor.
+        side: width of the result in pixels; less where the result would be higher than 1.6 times that.
     """
     picture = to_pil(image)
-    scale = side / max(picture.size)
-    if scale > 1:
-        scale = float(int(scale))
+    scale = min(side / picture.width, 1.6 * side / picture.height)
     size = (max(round(picture.width * scale), 1), max(round(picture.height * scale), 1))
     picture = picture.resize(size, Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS)
     if anomaly_map is not None:
@@ -48,7 +46,7 @@ def tile(
     if boxes is not None and len(boxes):
         scaled = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale
         picture = draw_boxes(
-            picture, scaled, scores=scores, names=names, colours=colours, text_size=max(side // 22, 11)
+            picture, scaled, scores=scores, names=names, colours=colours, text_size=max(side // 26, 11)
         )
     return picture
 

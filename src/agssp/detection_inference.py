@@ -1,0 +1,221 @@
+"""Run a detector over any number of images in batches, with flat memory: the loop behind `evaluate` and `predict`."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForObjectDetection
+
+from agssp.data.images import ImageError, decode_image
+from agssp.errors import InputError
+from agssp.models.detection import YoloForObjectDetection, YoloImageProcessor
+
+
+@dataclass
+class ImageDetections:
+    """What a detector found in one image.
+
+    Attributes:
+        row: The image's row in the data set, so what else is in it can be read; its `image_id` names it.
+        size: (height, width) of the image in pixels; (0, 0) where it could not be read.
+        boxes: float32 (n, 4) left, top, right, bottom in pixels of the image, the most confident first.
+        scores: float32 (n,) in 0..1.
+        labels: int64 (n,), keys of the model's `id2label`.
+        image: uint8 (H, W, 3) where it was asked for.
+        error: Why the image could not be read; None for a good image.
+    """
+
+    row: dict[str, Any]
+    size: tuple[int, int]
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    image: np.ndarray | None = None
+    error: str | None = None
+
+    @property
+    def image_id(self) -> str:
+        """Unique name of the image in its data set."""
+        return self.row["image_id"]
+
+
+def load_detector(model: str | os.PathLike, class_names: list[str] | None = None) -> YoloForObjectDetection:
+    """Open a trained detector for prediction.
+
+    Args:
+        model: Folder or Hub id of a detector, or a safetensors file with ultralytics' key names.
+        class_names: Names for the classes of an ultralytics file, which holds none; its own numbers of classes decide
+            otherwise (COCO's names for 80).
+
+    Returns:
+        The model in evaluation mode on the CPU.
+
+    Raises:
+        InputError: there is no such folder, or what is in it is no detector.
+    """
+    path = Path(model)
+    if path.is_file():
+        detector = YoloForObjectDetection.from_ultralytics(path)
+        if class_names is not None and detector.config.num_labels == len(class_names) != 80:
+            detector.config.id2label = dict(enumerate(class_names))
+            detector.config.label2id = {name: index for index, name in enumerate(class_names)}
+        return detector.eval()
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise InputError(
+            f"{model}: no config.json in this folder; expected the output folder of `agssp finetune` or "
+            f"`agssp pretrain-detector`. It holds {_names(path)}"
+        )
+    if not path.exists() and (path.is_absolute() or len(path.parts) != 2 or str(model).startswith(".")):
+        raise InputError(
+            f"{model}: no such folder or file; expected a detector's folder, a Hub id or a safetensors file"
+        )
+    try:
+        config = AutoConfig.from_pretrained(model)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{model}: cannot read its configuration as a model's: {error}") from error
+    if config.model_type != YoloForObjectDetection.config_class.model_type:
+        raise InputError(
+            f"{model}: a model of type {config.model_type!r}, expected a detector "
+            f"({YoloForObjectDetection.config_class.model_type!r}); pretrained backbones become one with "
+            "`agssp pretrain-detector` or `agssp finetune`"
+        )
+    try:
+        return AutoModelForObjectDetection.from_pretrained(model, config=config, use_safetensors=True).eval()
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{model}: cannot load its weights: {error}") from error
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device that a flag names: `auto` is this process's CUDA device where there is one, else the CPU."""
+    if name == "auto":
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"--device {name}: expected auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {name}: no CUDA device is available here; use --device cpu")
+    return device
+
+
+def detect(
+    model: YoloForObjectDetection,
+    rows: Iterable[dict[str, Any]],
+    *,
+    threshold: float,
+    image_size: int | None = None,
+    batch_size: int = 16,
+    iou_threshold: float = 0.7,
+    max_detections: int = 300,
+    multi_label: bool = False,
+    keep_images: bool = False,
+    device: torch.device | None = None,
+) -> Iterator[ImageDetections]:
+    """Find defects in images, one after another in the order of the rows.
+
+    Every batch is filled up to `batch_size`, so what is found in an image does not depend, in the last digits of a
+    score, on how many others came with it: one process and two give the same numbers.
+
+    Args:
+        model: A detector; it is moved to `device` and set to evaluation mode.
+        rows: Rows of a data set with undecoded `image` and with `image_id`, read two batches ahead at most.
+        threshold: Scores must be above it.
+        image_size: Side of the square input; the model's own by default.
+        batch_size: Images in one forward pass.
+        iou_threshold: Of two boxes of a class that overlap more than this, the less confident one goes.
+        max_detections: As many boxes an image at most.
+        multi_label: Let a place stand for every class above the threshold, as COCO evaluation does.
+        keep_images: Give the decoded images back as well.
+        device: Where to compute; the model's own device by default.
+
+    Yields:
+        One `ImageDetections` a row; an image that cannot be read has `error` and no boxes.
+
+    Raises:
+        InputError: an image size that the model cannot take.
+    """
+    size = image_size or model.config.image_size
+    if size < 32 or size % 32:
+        raise InputError(f"--image-size {size}: expected a multiple of 32")
+    processor = model.image_processor(size)
+    device = device or model.device
+    model = model.to(device).eval()
+    options = {
+        "threshold": threshold,
+        "iou_threshold": iou_threshold,
+        "max_detections": max_detections,
+        "multi_label": multi_label,
+    }
+    prepared = _prepare_ahead(rows, processor, 2 * batch_size)
+    while batch := list(islice(prepared, batch_size)):
+        good = [item for item in batch if item.error is None]
+        results = iter(())
+        if good:
+            pixel_values = torch.from_numpy(np.stack([item.pixel_values for item in good]))
+            filled = nn.functional.pad(pixel_values, (0,) * 7 + (batch_size - len(good),))
+            results = iter(_forward(model, filled.to(device), [item.size for item in good], options))
+        for item in batch:
+            if item.error is not None:
+                none = np.zeros((0, 4), np.float32)
+                yield ImageDetections(item.row, item.size, none, none[:, 0], np.zeros(0, np.int64), error=item.error)
+                continue
+            found = {key: value.cpu().numpy() for key, value in next(results).items()}
+            image = item.image if keep_images else None
+            yield ImageDetections(item.row, item.size, found["boxes"], found["scores"], found["labels"], image)
+
+
+@torch.inference_mode()
+def _forward(
+    model: YoloForObjectDetection, pixel_values: Tensor, sizes: list[tuple[int, int]], options: dict[str, Any]
+) -> list[dict[str, Tensor]]:
+    """Predict a filled batch and keep the part that is images."""
+    outputs = model(pixel_values=pixel_values)
+    outputs.logits, outputs.pred_boxes = outputs.logits[: len(sizes)], outputs.pred_boxes[: len(sizes)]
+    return model.post_process_object_detection(
+        outputs, target_sizes=sizes, input_size=tuple(pixel_values.shape[2:]), **options
+    )
+
+
+@dataclass
+class _Prepared:
+    """A row with its image decoded and letterboxed, or with the reason why it could not be."""
+
+    row: dict[str, Any]
+    size: tuple[int, int] = (0, 0)
+    image: np.ndarray | None = None
+    pixel_values: np.ndarray | None = None
+    error: str | None = None
+
+
+def _prepare_ahead(rows: Iterable[dict[str, Any]], processor: YoloImageProcessor, count: int) -> Iterator[_Prepared]:
+    """Decode `count` images ahead in threads, which PIL and OpenCV leave free to run beside the network."""
+
+    def prepare(row: dict[str, Any]) -> _Prepared:
+        try:
+            image = np.asarray(decode_image(row["image"], row["image_id"]))
+        except ImageError as error:
+            return _Prepared(row, error=str(error))
+        return _Prepared(row, image.shape[:2], image, processor.preprocess(image)["pixel_values"][0])
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        waiting: deque[Future[_Prepared]] = deque()
+        for row in rows:
+            waiting.append(pool.submit(prepare, row))
+            if len(waiting) >= count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _names(folder: Path) -> str:
+    names = sorted(entry.name for entry in folder.iterdir())
+    return ", ".join(names[:8]) + (" ..." if len(names) > 8 else "") if names else "nothing"
