@@ -65,7 +65,8 @@ class YoloImageProcessor(BaseImageProcessor):
         Raises:
             InputError: for an array that is not an RGB image of bytes.
         """
-        arrays = [_to_rgb(image) for image in make_flat_list_of_images(images)]
+        flat: Any = make_flat_list_of_images(images)
+        arrays = [_to_rgb(image) for image in flat]
         mean, std = (np.asarray(value, dtype=np.float32)[:, None] for value in (self.image_mean, self.image_std))
         # Every channel has 256 values only, so looking them up is several times faster than computing them.
         tables = (np.arange(256, dtype=np.float32) / 255 - mean) / std

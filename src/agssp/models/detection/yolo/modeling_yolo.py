@@ -22,7 +22,7 @@ from ..transfer import TransferReport
 from . import weights
 from .configuration_yolo import YoloConfig
 from .image_processing_yolo import YoloImageProcessor
-from .neck_and_head import build_neck_and_head, class_width, decode_boxes, prior_biases, run_head, run_neck
+from .neck_and_head import Head, build_neck_and_head, class_width, decode_boxes, prior_biases, run_head, run_neck
 from .post_processing import post_process_object_detection, square_input_size
 
 
@@ -70,6 +70,7 @@ class YoloForObjectDetection(PreTrainedModel):
 
     def __init__(self, config: YoloConfig):
         super().__init__(config)
+        self.num_labels = len(config.id2label or ())
         self.backbone = AgsspBackbone(config.backbone_config)
         strides, channels = tuple(self.backbone.strides), tuple(self.backbone.channels)
         if strides != (8, 16, 32):
@@ -77,8 +78,9 @@ class YoloForObjectDetection(PreTrainedModel):
                 f"backbone {config.backbone_config.architecture} with out_indices={config.backbone_config.out_indices} "
                 f"has strides {strides}; YOLO takes 8, 16 and 32, so choose the three stages that have them"
             )
+        self.head: Head
         self.neck, self.head, self.taps = build_neck_and_head(
-            config.variant, channels, strides, config.num_labels, config.class_channels
+            config.variant, channels, strides, self.num_labels, config.class_channels
         )
         config.class_channels = class_width(self.head)
         self.post_init()
@@ -124,7 +126,7 @@ class YoloForObjectDetection(PreTrainedModel):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """ultralytics' loss of the raw predictions, divided by the batch that it is multiplied with."""
         device = raw["scores"].device
-        targets = _targets(labels, batch, self.config.num_labels, device)
+        targets = _targets(labels, batch, self.num_labels, device)
         # The task-aligned assignment and the IoU need more digits than bfloat16 has for a coordinate of 640 px.
         with torch.autocast(device.type, enabled=False):
             # Of the feature maps it reads only the sizes and the dtype.
@@ -148,7 +150,7 @@ class YoloForObjectDetection(PreTrainedModel):
             from ultralytics.utils.loss import v8DetectionLoss
 
             # The loss reads only these of ultralytics' own model.
-            owner = SimpleNamespace(
+            owner: Any = SimpleNamespace(
                 parameters=self.head.parameters,
                 model=[self.head],
                 args=SimpleNamespace(box=gains[0], cls=gains[1], dfl=gains[2]),
@@ -188,10 +190,10 @@ class YoloForObjectDetection(PreTrainedModel):
             InputError: `target_sizes` does not have one entry an image, or the input was not a square and not named.
         """
         if input_size is None:
-            input_size = square_input_size(outputs.logits.shape[1], self.backbone.strides)
+            input_size = square_input_size(outputs["logits"].shape[1], self.backbone.strides)
         return post_process_object_detection(
-            outputs.logits,
-            outputs.pred_boxes,
+            outputs["logits"],
+            outputs["pred_boxes"],
             input_size=input_size,
             threshold=threshold,
             target_sizes=target_sizes,

@@ -6,12 +6,16 @@ The modules are ultralytics' and therefore under AGPL-3.0; see `YoloForObjectDet
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from agssp.errors import InputError
 from agssp.models.ultralytics import import_ultralytics
+
+# ultralytics' `Detect`; the types of its nested modules are beyond a type checker.
+Head = Any
 
 
 def build_neck_and_head(
@@ -20,7 +24,7 @@ def build_neck_and_head(
     strides: Sequence[int],
     num_labels: int,
     class_channels: int | None = None,
-) -> tuple[nn.ModuleDict, nn.Module, tuple[int, ...]]:
+) -> tuple[nn.ModuleDict, Head, tuple[int, ...]]:
     """Build the layers that follow the backbone in ultralytics' graph of a variant.
 
     Args:
@@ -78,7 +82,7 @@ def build_neck_and_head(
     return neck, head, taps
 
 
-def run_neck(neck: nn.ModuleDict, head: nn.Module, taps: Sequence[int], feature_maps: Sequence[Tensor]) -> list[Tensor]:
+def run_neck(neck: nn.ModuleDict, head: Head, taps: Sequence[int], feature_maps: Sequence[Tensor]) -> list[Tensor]:
     """Feature maps of the backbone -> feature maps that the head reads.
 
     Args:
@@ -92,13 +96,14 @@ def run_neck(neck: nn.ModuleDict, head: nn.Module, taps: Sequence[int], feature_
     """
     outputs = dict(zip(taps, feature_maps, strict=True))
     previous = feature_maps[-1]
+    layer: Any  # carries ultralytics' numbers of itself and of what it reads
     for layer in neck.values():
         inputs = [previous if source == -1 else outputs[source] for source in _as_list(layer.f)]
         previous = outputs[layer.i] = layer(inputs if isinstance(layer.f, list) else inputs[0])
     return [outputs[source] for source in head.f]
 
 
-def run_head(head: nn.Module, feature_maps: list[Tensor]) -> dict[str, Tensor]:
+def run_head(head: Head, feature_maps: list[Tensor]) -> dict[str, Tensor]:
     """Raw predictions of the head, the same in training and evaluation mode.
 
     Returns:
@@ -108,18 +113,18 @@ def run_head(head: nn.Module, feature_maps: list[Tensor]) -> dict[str, Tensor]:
     return head.forward_head(feature_maps, **head.one2many)
 
 
-def class_width(head: nn.Module) -> int:
+def class_width(head: Head) -> int:
     """Width of the head's class branch: the channels that enter its final convolution."""
     return head.cv3[0][-1].in_channels
 
 
-def class_convolutions(head: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
+def class_convolutions(head: Head) -> Iterator[tuple[str, Any]]:
     """The final class convolution of each stride with its name inside the head, such as `cv3.0.2`."""
     for level, branch in enumerate(head.cv3):
         yield f"cv3.{level}.{len(branch) - 1}", branch[-1]
 
 
-def prior_biases(head: nn.Module) -> dict[nn.Module, float]:
+def prior_biases(head: Head) -> dict[nn.Module, float]:
     """What ultralytics' `bias_init` sets for each of the head's final convolutions.
 
     The class bias makes every image of 640 px begin with about five objects.
@@ -130,7 +135,7 @@ def prior_biases(head: nn.Module) -> dict[nn.Module, float]:
     return biases
 
 
-def set_classes(head: nn.Module, num_labels: int) -> None:
+def set_classes(head: Head, num_labels: int) -> None:
     """Give the head fresh final class convolutions for this number of classes, with their prior biases."""
     head.nc, head.no = num_labels, num_labels + 4 * head.reg_max
     for branch in head.cv3:

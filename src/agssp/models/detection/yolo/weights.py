@@ -19,7 +19,7 @@ from agssp.models.ultralytics import import_ultralytics
 
 from ..transfer import TransferReport
 from .configuration_yolo import YoloConfig
-from .neck_and_head import build_neck_and_head, class_convolutions, class_width, set_classes
+from .neck_and_head import Head, build_neck_and_head, class_convolutions, class_width, set_classes
 
 if TYPE_CHECKING:
     from .modeling_yolo import YoloForObjectDetection
@@ -146,8 +146,7 @@ def transfer_from(
     """
     _same("variant", model.config.variant, source.config.variant)
     _same("backbone", model.config.backbone_config.architecture, source.config.backbone_config.architecture)
-    ours = [name for _, name in sorted(model.config.id2label.items())]
-    theirs = [name for _, name in sorted(source.config.id2label.items())]
+    ours, theirs = _class_names(model), _class_names(source)
     if keep_class_head and len(ours) != len(theirs):
         raise InputError(f"keep_class_head: the source has {len(theirs)} classes, the target {len(ours)}")
 
@@ -196,7 +195,13 @@ def coco_names() -> dict[int, str]:
     return dict(YAML.load(root / "cfg" / "datasets" / "coco.yaml")["names"])
 
 
-def _bins(head: nn.Module) -> dict[str, Tensor]:
+def _class_names(model: "YoloForObjectDetection") -> list[str]:
+    """Names of the classes in the order of the logits."""
+    names: Any = model.config.id2label
+    return [names[index] for index in range(model.num_labels)]
+
+
+def _bins(head: Head) -> dict[str, Tensor]:
     """The constant that ultralytics keeps among its weights: the distances that the bins of a box side stand for."""
     bins = torch.arange(head.reg_max, dtype=torch.float32).view(1, -1, 1, 1)
     return {f"model.{head.i}.dfl.conv.weight": bins} if head.reg_max > 1 else {}
@@ -207,7 +212,7 @@ def _match_class_width(model: "YoloForObjectDetection", width: int) -> None:
     if class_width(model.head) == width:
         return
     backbone, config = model.backbone, model.config
-    _, head, _ = build_neck_and_head(config.variant, backbone.channels, backbone.strides, config.num_labels, width)
+    _, head, _ = build_neck_and_head(config.variant, backbone.channels, backbone.strides, model.num_labels, width)
     model.head.cv3 = head.cv3.to(model.head.cv3[0][-1].weight).train(model.head.training)
     config.class_channels = width
 
