@@ -1,0 +1,91 @@
+"""The one data schema: which columns a data set has, of which type, and since which step."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from datasets import Array2D, ClassLabel, Features, Image, List, Value
+
+from agssp.errors import InputError
+
+READER_COLUMNS = ("image", "image_id", "category", "is_normal")
+PSEUDO_CLASS = "defect"
+
+
+def objects_feature(defect_types: Sequence[str]) -> dict[str, Any]:
+    """The `objects` column: boxes in COCO xywh absolute px, their class, and a score in 0..1 (or the map's units)."""
+    return {
+        "bbox": List(List(Value("float32"), length=4)),
+        "category": List(ClassLabel(names=list(defect_types))),
+        "score": List(Value("float32")),
+    }
+
+
+def features(categories: Sequence[str], defect_types: Sequence[str] | None = None, *, mask: bool = False) -> Features:
+    """Features of a data set as the readers give it.
+
+    Args:
+        categories: names of the object categories.
+        defect_types: names of the classes in `objects`; None where there are no labels.
+        mask: whether there are pixel masks.
+
+    Returns:
+        Features with `image`, `image_id`, `category`, `is_normal`, and `mask` and `objects` where asked for. Images
+        stay encoded (`decode=False`), so that one bad file can be named and skipped.
+    """
+    columns: dict[str, Any] = {
+        "image": Image(decode=False),
+        "image_id": Value("string"),
+        "category": ClassLabel(names=list(categories)),
+        "is_normal": Value("bool"),
+    }
+    if mask:
+        columns["mask"] = Image(decode=False)
+    if defect_types is not None:
+        columns["objects"] = objects_feature(defect_types)
+    return Features(columns)
+
+
+def map_features(categories: Sequence[str], grid_size: int) -> Features:
+    """Features of a map store: what `agssp anomaly-maps` writes for each image.
+
+    `anomaly_map` holds the raw values on the patch grid; `width` and `height` are those of the upright image in px.
+    """
+    return Features(
+        {
+            "image_id": Value("string"),
+            "category": ClassLabel(names=list(categories)),
+            "is_normal": Value("bool"),
+            "width": Value("int32"),
+            "height": Value("int32"),
+            "anomaly_map": Array2D((grid_size, grid_size), "float16"),
+            "anomaly_score": Value("float32"),
+            "map_max": Value("float32"),
+        }
+    )
+
+
+def check_columns(dataset: Any, required: Iterable[str], source: str) -> None:
+    """Raise unless a data set has these columns.
+
+    Raises:
+        InputError: columns are missing; the message names them and what is there.
+    """
+    present = list(dataset.features or dataset.column_names or [])
+    missing = [column for column in required if column not in present]
+    if missing:
+        raise InputError(
+            f"{source}: expected the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; it has {', '.join(present)}"
+        )
+
+
+def category_names(dataset: Any) -> list[str]:
+    """Names of the object categories, in label order."""
+    return list(dataset.features["category"].names)
+
+
+def defect_names(dataset: Any) -> list[str]:
+    """Names of the classes of `objects`, in label order; empty where the data set has no labels."""
+    objects = (dataset.features or {}).get("objects")
+    if objects is None:
+        return []
+    return list(objects["category"].feature.names)
