@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torchvision.ops import box_convert, box_iou
 from transformers import AutoConfig, AutoModelForObjectDetection
 from yolo_cases import NAMES, build, labels_of
@@ -172,6 +173,33 @@ def test_loading_with_other_classes_initialises_only_their_convolutions(detector
     prior = math.log(5 / 2 / 80**2)
     torch.testing.assert_close(loaded.head.cv3[0][-1].bias, torch.full((2,), prior))
     assert 0 < loaded.head.cv3[0][-1].weight.std() < 1
+
+
+def test_folders_that_hold_no_such_detector(detector, tmp_path):
+    with pytest.raises(InputError, match="expected a YOLO detector"):
+        YoloForObjectDetection.from_pretrained(tmp_path)
+    with pytest.raises(InputError, match="cannot be opened"):
+        YoloForObjectDetection.from_pretrained(tmp_path / "none")
+    detector.backbone.save_pretrained(tmp_path / "backbone")
+    with pytest.raises(InputError, match="says agssp_backbone"):
+        YoloForObjectDetection.from_pretrained(tmp_path / "backbone")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("neck.12.cv1.conv.weight"), r"1 missing \(neck.12.cv1.conv.weight\)"),
+        (lambda state: state.update(extra=torch.zeros(1)), r"1 unexpected \(extra\)"),
+        (lambda state: state.update({"neck.12.cv1.bn.bias": torch.zeros(3)}), r"1 of another shape \(neck.12.cv1.bn"),
+    ],
+)
+def test_folders_whose_weights_do_not_fit(detector, tmp_path, change, message):
+    detector.save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    change(state)
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=message):
+        YoloForObjectDetection.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("architecture", ["test_resnet", "yolov8s"])

@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,12 +15,12 @@ from transformers.utils import ModelOutput
 
 from agssp.errors import InputError
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
-from agssp.models.ultralytics import import_ultralytics
 
 from ..transfer import TransferReport
 from . import weights
 from .configuration_yolo import YoloConfig
 from .image_processing_yolo import YoloImageProcessor
+from .loss import detection_loss, flat_targets, make_criterion
 from .neck_and_head import Head, build_neck_and_head, class_width, decode_boxes, prior_biases, run_head, run_neck
 from .post_processing import post_process_object_detection, square_input_size
 
@@ -126,39 +125,15 @@ class YoloForObjectDetection(PreTrainedModel):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """ultralytics' loss of the raw predictions, divided by the batch that it is multiplied with."""
         device = raw["scores"].device
-        targets = _targets(labels, batch, self.num_labels, device)
-        # The task-aligned assignment and the IoU need more digits than bfloat16 has for a coordinate of 640 px.
-        with torch.autocast(device.type, enabled=False):
-            # Of the feature maps it reads only the sizes and the dtype.
-            empty = torch.zeros((), device=device)
-            preds = {
-                "boxes": raw["boxes"].float(),
-                "scores": raw["scores"].float(),
-                "feats": [empty.expand(feature_map.shape) for feature_map in raw["feats"]],
-            }
-            parts, _ = self._criterion(device)(preds, targets)
-        parts = parts / batch
-        return parts.sum(), dict(zip(("box", "cls", "dfl"), parts.detach(), strict=True))
-
-    def _criterion(self, device: torch.device) -> Any:
-        """ultralytics' loss for this head on this device, made when first needed."""
         gains = (self.config.box_gain, self.config.cls_gain, self.config.dfl_gain)
         key = (device, self.head.nc, *gains)
         cached = self.__dict__.get("_cached_criterion")
         if cached is None or cached[0] != key:
-            import_ultralytics()
-            from ultralytics.utils.loss import v8DetectionLoss
-
-            # The loss reads only these of ultralytics' own model.
-            owner: Any = SimpleNamespace(
-                parameters=self.head.parameters,
-                model=[self.head],
-                args=SimpleNamespace(box=gains[0], cls=gains[1], dfl=gains[2]),
-            )
-            cached = (key, v8DetectionLoss(owner))
+            cached = (key, make_criterion(self.head, *gains))
             # It keeps tensors on one device and has nothing to save: it must not become a submodule.
             object.__setattr__(self, "_cached_criterion", cached)
-        return cached[1]
+        parts = detection_loss(cached[1], raw, flat_targets(labels, batch, self.num_labels, device)) / batch
+        return parts.sum(), dict(zip(("box", "cls", "dfl"), parts.detach(), strict=True))
 
     def post_process_object_detection(
         self,
@@ -214,6 +189,42 @@ class YoloForObjectDetection(PreTrainedModel):
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
+    def from_pretrained(  # type: ignore[override]  # a folder or repository is needed, a state dict alone is not enough
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        *args: Any,
+        output_loading_info: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Load a saved detector; see `PreTrainedModel.from_pretrained` for the arguments.
+
+        Raises:
+            InputError: there is no such folder or repository, it holds another kind of model, or its weights do not
+                fit its config. transformers itself would only warn, and go on with random weights.
+        """
+        name = str(pretrained_model_name_or_path)
+        resize = kwargs.pop("ignore_mismatched_sizes", False)
+        hub = {key: kwargs[key] for key in ("cache_dir", "revision", "token", "local_files_only") if key in kwargs}
+        try:
+            found, _ = YoloConfig.get_config_dict(name, subfolder=kwargs.get("subfolder", ""), **hub)
+            kind = found.get("model_type", "none")
+            if kind != YoloConfig.model_type:
+                raise InputError(
+                    f"{name}: expected a YOLO detector ({YoloConfig.model_type}), its config.json says {kind}"
+                )
+            loaded: Any = super().from_pretrained(
+                name, *args, ignore_mismatched_sizes=True, output_loading_info=True, **kwargs
+            )
+        except OSError as error:
+            raise InputError(f"detector {name!r} cannot be opened: {error}") from error
+        model, info = loaded
+        problems = {"missing": sorted(info["missing_keys"]), "unexpected": sorted(info["unexpected_keys"])}
+        if not resize:
+            problems["of another shape"] = sorted(key for key, *_ in info["mismatched_keys"])
+        weights.raise_for_problems(problems, name)
+        return (model, info) if output_loading_info else model
+
+    @classmethod
     def from_ultralytics(
         cls,
         file: str | os.PathLike,
@@ -246,27 +257,3 @@ class YoloForObjectDetection(PreTrainedModel):
                 init.constant_(module.bias, prior_biases(self.head).get(module, 0.0))
         elif isinstance(module, nn.BatchNorm2d):
             super()._init_weights(module)
-
-
-def _targets(
-    labels: Sequence[dict[str, Tensor]], batch: int, num_labels: int, device: torch.device
-) -> dict[str, Tensor]:
-    """transformers' labels as the flat lists that ultralytics' loss reads."""
-    if len(labels) != batch:
-        raise InputError(
-            f"labels for {len(labels)} images, pixel_values of {batch}: give one dict an image, boxes or not"
-        )
-    counts = torch.tensor([len(image["class_labels"]) for image in labels])
-    if any(image["boxes"].shape != (count, 4) for image, count in zip(labels, counts.tolist(), strict=True)):
-        shapes = [tuple(image["boxes"].shape) for image in labels]
-        raise InputError(f"class_labels of {counts.tolist()} boxes with boxes of shapes {shapes}: expected (n, 4) each")
-    classes = torch.cat([image["class_labels"] for image in labels]).to(device)
-    if len(classes) and bool(((classes < 0) | (classes >= num_labels)).any()):
-        raise InputError(
-            f"class_labels from {int(classes.min())} to {int(classes.max())}, the model has {num_labels} labels"
-        )
-    return {
-        "batch_idx": torch.arange(batch).repeat_interleave(counts).to(device),
-        "cls": classes.float(),
-        "bboxes": torch.cat([image["boxes"] for image in labels]).to(device, torch.float32),
-    }

@@ -6,7 +6,7 @@ Files are safetensors only. Weights published by Ultralytics are AGPL-3.0, like 
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -119,7 +119,7 @@ def load_backbone(model: "YoloForObjectDetection", backbone: AgsspBackbone) -> T
     Raises:
         InputError: the architectures differ.
     """
-    ours, theirs = model.config.backbone_config, backbone.config
+    ours, theirs = model.config.backbone_config, cast(Any, backbone.config)
     _same("backbone", ours.architecture, theirs.architecture)
     state = backbone.state_dict()
     expected = model.backbone.state_dict()
@@ -158,7 +158,7 @@ def transfer_from(
     state = source.state_dict()
     expected = model.state_dict()
     carried = {name: value for name, value in state.items() if name not in dropped}
-    _check_fit({name: value for name, value in expected.items() if name not in dropped}, carried, "the source")
+    _check_fit({name: value for name, value in expected.items() if name not in dropped}, carried, "the source model")
     model.load_state_dict(carried, strict=False)
     mean_std = source.config.backbone_config
     model.config.backbone_config.image_mean = list(mean_std.image_mean)
@@ -185,6 +185,13 @@ def read_weights(file: str | os.PathLike) -> dict[str, Tensor]:
         raise InputError(
             f"{file}: not a readable safetensors file ({error}); pickled .pt files are never opened"
         ) from error
+
+
+def raise_for_problems(problems: dict[str, list[str]], source: str) -> None:
+    """Raise InputError that names the first few tensors of each kind of problem, if there are any."""
+    found = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in problems.items() if names]
+    if found:
+        raise InputError(f"the tensors of {source} do not fit the model: {'; '.join(found)}")
 
 
 def coco_names() -> dict[int, str]:
@@ -234,9 +241,7 @@ def _check_fit(expected: dict[str, Tensor], given: dict[str, Tensor], source: st
             if name in given and given[name].shape != value.shape
         ],
     }
-    found = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in problems.items() if names]
-    if found:
-        raise InputError(f"{source} does not fit the model: {'; '.join(found)}")
+    raise_for_problems(problems, source)
 
 
 def _same(what: str, ours: str, theirs: str) -> None:
