@@ -184,10 +184,12 @@ def _picture(picture: Picture) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {"text": "–", "number": False}
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if number and not np.isfinite(value):
         return {"text": "–", "number": True}
-    text = f"{value:,}" if isinstance(value, int | np.integer) else f"{value:.3f}" if number else str(value)
+    text = f"{value:,}" if number and isinstance(value, int | np.integer) else f"{value:.3f}" if number else str(value)
     # Numbers that come as text (percentages, "12 s") line up on the right as numbers do.
     return {"text": text, "number": bool(number or re.match(r"^[-+±]?\d[\d.,]*( ?(%|s|ms|min|px)|\s*±.*)?$", text))}
 

@@ -1,0 +1,275 @@
+"""Find defects in images: annotated pictures, JSON and a page.
+
+Pictures with boxes, all boxes as COCO json, the images that could not be read, and a page with the clearest finds.
+An interrupted run goes on where it stopped when the same command is run again, and new images of the folder are added.
+
+    agssp predict runs/finetuned my_images --output found
+    agssp predict runs/finetuned my_images --threshold 0.4 --image-size 640 --batch-size 32 --output found-0.4
+
+OUTPUT/pictures/<image_id>.jpg, OUTPUT/predictions.json (COCO: images, categories, annotations with score),
+OUTPUT/predictions.jsonl (one image a line, written as it goes), OUTPUT/skipped.jsonl, OUTPUT/report.html
+"""
+
+import heapq
+import json
+import os
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from agssp import __version__
+from agssp.errors import InputError
+from agssp.output_folder import claim_output
+
+POSITIONAL = ("model", "images")
+SHOWN = 24
+
+
+@dataclass
+class PredictArguments:
+    """What to look for defects in, and with which detector."""
+
+    model: str = field(metadata={"help": "detector: a folder or Hub id, or a safetensors file with ultralytics' keys"})
+    images: str = field(metadata={"help": "a folder of images, one image file, or any data set"})
+    output: str = field(metadata={"help": "folder to write to"})
+    threshold: float = field(default=0.25, metadata={"help": "draw and report boxes with a score above this"})
+    split: str | None = field(default=None, metadata={"help": "split of a data set that has several"})
+    streaming: bool = field(default=False, metadata={"help": "read a Hub data set without downloading all of it first"})
+    image_size: int | None = field(
+        default=None, metadata={"help": "side of the square input; the model's own if left out"}
+    )
+    iou_threshold: float = field(default=0.7, metadata={"help": "of two boxes overlapping more than this one goes"})
+    max_detections: int = field(default=300, metadata={"help": "most boxes in one image"})
+    batch_size: int = field(default=16, metadata={"help": "images in one forward pass"})
+    pictures: bool = field(default=True, metadata={"help": "write annotated pictures (--no_pictures: JSON alone)"})
+    device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or cuda:N"})
+
+
+ARGUMENTS = (PredictArguments,)
+
+
+def main(arguments: PredictArguments) -> None:
+    """Run the command."""
+    from tqdm import tqdm
+
+    from agssp.detection_inference import choose_device, detect, load_detector
+    from agssp.report.pictures import class_colours, draw_boxes
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("predict runs in one process; give each process a part of the images and its own --output")
+    _check_shares(arguments)
+    device = choose_device(arguments.device)
+    rows, total = _rows(arguments)
+    model = load_detector(arguments.model)
+    names = {int(index): name for index, name in model.config.id2label.items()}
+    output = Path(arguments.output)
+    settings = {
+        "model": arguments.model,
+        "weights": _weights_of(model),
+        "images": arguments.images,
+        **{name: getattr(arguments, name) for name in ("split", "threshold", "iou_threshold", "max_detections")},
+        "image_size": arguments.image_size or model.config.image_size,
+    }
+    claim_output(output, "predict", settings)
+    journal = output / "predictions.jsonl"
+    # Only the names of finished images are kept in memory, about 100 bytes each.
+    finished = {line["image_id"] for line in _lines(journal, repair=True)}
+    if finished:
+        print(f"{len(finished)} images were finished by an earlier run and are kept")
+    todo = (row for row in rows if row["image_id"] not in finished)
+    found = detect(
+        model,
+        tqdm(todo, total=None if total is None else total - len(finished), desc="predict", unit="image"),
+        threshold=arguments.threshold,
+        image_size=arguments.image_size,
+        batch_size=min(arguments.batch_size, total or arguments.batch_size),
+        iou_threshold=arguments.iou_threshold,
+        max_detections=arguments.max_detections,
+        keep_images=arguments.pictures,
+        device=device,
+    )
+    # What could not be read is tried again at each run, so its list begins anew.
+    with (
+        journal.open("a", encoding="utf-8") as lines,
+        (output / "skipped.jsonl").open("w", encoding="utf-8") as skipped,
+    ):
+        for result in found:
+            if result.error is not None:
+                _write(skipped, {"image_id": result.image_id, "reason": result.error})
+                continue
+            if result.image is not None:
+                path = _picture_path(output, result.image_id)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                words = [names[int(label)] for label in result.labels]
+                colours = class_colours(result.labels)
+                picture = draw_boxes(result.image, result.boxes, scores=result.scores, names=words, colours=colours)
+                picture.save(path, quality=90)
+            _write(lines, {
+                "image_id": result.image_id, "height": result.size[0], "width": result.size[1],
+                "boxes": [[round(value, 2) for value in box] for box in result.boxes.tolist()],
+                "scores": [round(score, 5) for score in result.scores.tolist()], "labels": result.labels.tolist(),
+            })  # fmt: skip
+    _finish(output, names, arguments)
+
+
+def _finish(output: Path, names: dict[int, str], arguments: PredictArguments) -> None:
+    """The COCO file, the page and the last words, all from the journal."""
+    from agssp.report.page import write_page
+
+    journal = output / "predictions.jsonl"
+    bad = list(_lines(output / "skipped.jsonl"))
+    _write_coco(output / "predictions.json", journal, names)
+    best: list[tuple[float, str]] = []
+    scores, per_image, classes = array("f"), Counter[int](), Counter[str]()
+    for line in _lines(journal):
+        per_image[len(line["scores"])] += 1
+        classes.update(names[label] for label in line["labels"])
+        scores.extend(line["scores"])
+        if line["scores"]:
+            heapq.heappush(best, (max(line["scores"]), line["image_id"]))
+            if len(best) > SHOWN:
+                heapq.heappop(best)
+    page = _sections(output, arguments, best=sorted(best, reverse=True), scores=scores, per_image=per_image, bad=bad,
+                     classes=classes)  # fmt: skip
+    write_page(output / "report.html", "Defects found", page)
+    images, empty = sum(per_image.values()), per_image[0]
+    print(f"{images} images: {len(scores)} defects in {images - empty} of them, {empty} without; {len(bad)} skipped")
+    for name, count in classes.most_common():
+        print(f"  {name}: {count}")
+    if bad:
+        print(f"skipped images and why: {output / 'skipped.jsonl'}")
+    print(f"look at {output / 'report.html'}; boxes as COCO json: {output / 'predictions.json'}")
+    print(f"next, with labels: agssp evaluate {arguments.model} --dataset LABELLED_IMAGES")
+
+
+def _sections(
+    output: Path, arguments: PredictArguments, *, best: list[tuple[float, str]], scores: Any, per_image: Counter[int],
+    classes: Counter[str], bad: list[dict[str, str]],
+) -> list[Any]:  # fmt: skip
+    """The page: counts, the clearest finds, what was skipped, what to do next."""
+    from agssp.report import figures
+    from agssp.report.page import Code, Picture, Row, Section, Table, Text
+    from agssp.report.pictures import tile
+
+    images = sum(per_image.values())
+    summary = f"{images:,} images, defects in {images - per_image[0]:,} of them, at scores above {arguments.threshold}."
+    blocks: list[Any] = [Text(f"{summary} Detector: `{arguments.model}`. Images: `{arguments.images}`.")]
+    if classes:
+        counts = np.repeat(list(per_image), list(per_image.values()))
+        in_image = figures.histogram(
+            counts, title="Boxes in an image", x_label="boxes", y_label="images", bins="integers"
+        )
+        score = figures.histogram(np.asarray(scores), title="Scores", x_label="score", y_label="boxes")
+        blocks += [Table(("class", "boxes"), classes.most_common()), Row((Picture(in_image), Picture(score)))]
+    sections = [Section("What was found", blocks)]
+    tiles = []
+    for highest, name in best:
+        path = _picture_path(output, name)
+        if path.is_file():
+            with Image.open(path) as picture:
+                tiles.append((tile(picture, side=360), f"{_short(name)}  {highest:.2f}"))
+    if tiles:
+        sheet = figures.contact_sheet([tiles[start : start + 4] for start in range(0, len(tiles), 4)], tile_inches=2.6)
+        shown = f"The {len(tiles)} images with the highest scores; all pictures are in the folder `pictures`."
+        sections.append(Section("The clearest finds", [Text(shown), Picture(sheet)]))
+    if bad:
+        rows = [(line["image_id"], line["reason"]) for line in bad[:50]]
+        sections.append(Section("Skipped", [Table(("image", "reason"), rows, f"{len(bad)} images in skipped.jsonl")]))
+    again = f"agssp evaluate {arguments.model} --dataset LABELLED_IMAGES --output evaluation"
+    sections.append(Section("Next", [Code(again, "How good it is on labelled images:")]))
+    return sections
+
+
+def _rows(arguments: PredictArguments) -> tuple[Iterable[dict[str, Any]], int | None]:
+    """Rows with undecoded image and image_id, and how many there are if that is known."""
+    path = Path(arguments.images)
+    if path.is_file() and path.suffix.lower() not in (".json", ".yaml", ".yml", ".parquet"):
+        return [{"image": {"path": str(path), "bytes": None}, "image_id": path.name}], 1
+    from agssp.data.readers import read_dataset
+
+    dataset = read_dataset(arguments.images, split=arguments.split, streaming=arguments.streaming)
+    dataset = dataset.select_columns(["image", "image_id"])
+    return dataset, None if arguments.streaming else len(dataset)
+
+
+def _check_shares(arguments: PredictArguments) -> None:
+    for name in ("threshold", "iou_threshold"):
+        if not 0 <= getattr(arguments, name) <= 1:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: expected a number from 0 to 1")
+    for name in ("batch_size", "max_detections"):
+        if getattr(arguments, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: expected 1 or more")
+
+
+def _weights_of(model: Any) -> str:
+    """A fingerprint of the weights: another checkpoint in the same folder is another detector."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _picture_path(output: Path, image_id: str) -> Path:
+    # The whole name with its own suffix: a.png and a.bmp are two images. Never outside the folder.
+    parts = [part for part in PurePosixPath(image_id.replace("\\", "/")).parts if part not in ("..", "/")]
+    return output.joinpath("pictures", *parts[:-1], f"{parts[-1]}.jpg")
+
+
+def _lines(path: Path, repair: bool = False) -> Iterator[dict[str, Any]]:
+    """Lines of a jsonl file; `repair` cuts off a last line that an interruption left half-written."""
+    if not path.is_file():
+        return
+    good = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            good += len(line)
+            yield json.loads(line)
+    if repair and good < path.stat().st_size:
+        os.truncate(path, good)
+
+
+def _write(file: Any, line: dict[str, Any]) -> None:
+    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    file.flush()
+
+
+def _write_coco(path: Path, journal: Path, names: dict[int, str]) -> None:
+    """COCO json from the journal, line by line, so that millions of images need no memory."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        info = {"description": "defects predicted by agssp", "version": __version__}
+        categories = [{"id": index, "name": name} for index, name in sorted(names.items())]
+        file.write(
+            f'{{"info": {json.dumps(info)},\n"categories": {json.dumps(categories, ensure_ascii=False)},\n"images": ['
+        )
+        for number, line in enumerate(_lines(journal), 1):
+            image = {"id": number, "file_name": line["image_id"], "width": line["width"], "height": line["height"]}
+            file.write((",\n" if number > 1 else "\n") + json.dumps(image, ensure_ascii=False))
+        file.write('],\n"annotations": [')
+        count = 0
+        for number, line in enumerate(_lines(journal), 1):
+            for (left, top, right, bottom), score, label in zip(
+                line["boxes"], line["scores"], line["labels"], strict=True
+            ):
+                count += 1
+                width, height = round(right - left, 2), round(bottom - top, 2)
+                annotation = {"id": count, "image_id": number, "category_id": label, "category": names[label],
+                              "bbox": [left, top, width, height], "area": round(width * height, 2), "score": score,
+                              "iscrowd": 0}  # fmt: skip
+                file.write((",\n" if count > 1 else "\n") + json.dumps(annotation, ensure_ascii=False))
+        file.write("]}\n")
+    partial.replace(path)
+
+
+def _short(name: str, length: int = 38) -> str:
+    return name if len(name) <= length else f"…{name[1 - length :]}"

@@ -1,0 +1,58 @@
+"""Claim an output folder for one command with one set of settings, so that no run writes into another's results."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from agssp import __version__
+from agssp.errors import InputError
+
+SETTINGS_FILE = "settings.json"
+
+
+def claim_output(folder: str | os.PathLike, command: str, settings: dict[str, Any]) -> bool:
+    """Make a folder this command's own, or find that it already is.
+
+    Args:
+        folder: the folder; made if missing.
+        command: name of the command, for instance `predict`.
+        settings: what decides the results, as JSON values.
+
+    Returns:
+        Whether an earlier run with the same settings began here, so that its finished work may be kept.
+
+    Raises:
+        InputError: the folder holds something else, or results of other settings; the message shows both.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output {folder}: a file of this name exists; expected a folder")
+    record = folder / SETTINGS_FILE
+    if record.is_file():
+        found = json.loads(record.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or found.get("command") != command:
+            raise InputError(f"--output {folder}: its {SETTINGS_FILE} is not of `agssp {command}`; name another folder")
+        before = found.get("settings", {})
+        differing = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
+        if differing:
+            lines = "; ".join(f"{name}: there {before.get(name)!r}, now {settings.get(name)!r}" for name in differing)
+            raise InputError(f"--output {folder} holds results of other settings ({lines}); name another folder")
+        return True
+    foreign = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
+    if foreign:
+        raise InputError(
+            f"--output {folder}: holds what `agssp {command}` did not write ({', '.join(foreign[:5])}"
+            f"{' ...' if len(foreign) > 5 else ''}); name a new or empty folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(record, {"command": command, "agssp": __version__, "settings": settings})
+    return False
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """Write JSON in one step: a reader sees the old file or the new one, never half of it."""
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)

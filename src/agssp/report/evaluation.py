@@ -1,0 +1,156 @@
+"""What an evaluation shows beside its numbers: matched boxes, the worst images, and the sections of its page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import as_tensor
+from torchvision.ops import box_iou
+
+from . import figures
+from .page import Code, Picture, Section, Table, Text
+from .pictures import TRUTH, class_colours, tile
+
+
+@dataclass
+class Judged:
+    """One image's boxes beside its labels, at the threshold where they would be shown to a person.
+
+    Attributes:
+        index: Row of the image in the data set.
+        image_id: Its name.
+        boxes, scores, labels: What was found, above the threshold: (n, 4) left, top, right, bottom, (n,), (n,).
+        correct: bool (n,), whether a box meets a label.
+        target_boxes, target_labels: What is labelled: (m, 4), (m,).
+        found: bool (m,), whether a label was met.
+    """
+
+    index: int
+    image_id: str
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    correct: np.ndarray
+    target_boxes: np.ndarray
+    target_labels: np.ndarray
+    found: np.ndarray
+
+    @property
+    def badness(self) -> float:
+        """Missed labels, and the confidence put into boxes where nothing is labelled."""
+        return float((~self.found).sum() + self.scores[~self.correct].sum())
+
+
+def match_boxes(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    target_boxes: np.ndarray,
+    target_labels: np.ndarray,
+    iou_threshold: float = 0.5,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Match found boxes with labelled ones of the same class, the most confident first, each label once.
+
+    Args:
+        boxes: (n, 4) left, top, right, bottom.
+        scores: (n,).
+        labels: (n,) class numbers.
+        target_boxes: (m, 4).
+        target_labels: (m,).
+        iou_threshold: least intersection over union of a match.
+
+    Returns:
+        bool (n,), whether a box met a label, and bool (m,), whether a label was met.
+    """
+    correct, found = np.zeros(len(boxes), bool), np.zeros(len(target_boxes), bool)
+    if not len(boxes) or not len(target_boxes):
+        return correct, found
+    overlap = box_iou(as_tensor(boxes, dtype=float), as_tensor(target_boxes, dtype=float)).numpy()
+    overlap[labels[:, None] != target_labels[None]] = 0
+    for index in np.argsort(-scores, kind="stable"):
+        free = np.where(found, 0, overlap[index])
+        best = int(free.argmax())
+        if free[best] >= iou_threshold:
+            correct[index] = found[best] = True
+    return correct, found
+
+
+def worst_sheet(judged: Sequence[tuple[Judged, Image.Image | np.ndarray]], class_names: Sequence[str]) -> Any:
+    """Pairs of pictures, labels beside finds, two pairs a row.
+
+    Args:
+        judged: images with what was found in them, the worst first.
+        class_names: name of each class number.
+
+    Returns:
+        A matplotlib figure.
+    """
+    tiles: list[Any] = []
+    for entry, image in judged:
+        names = [class_names[label] for label in entry.target_labels]
+        truth = tile(image, boxes=entry.target_boxes, names=names, colours=TRUTH, side=400)
+        finds = tile(
+            image,
+            boxes=entry.boxes,
+            scores=entry.scores,
+            names=[class_names[label] for label in entry.labels],
+            colours=class_colours(entry.labels),
+            side=400,
+        )
+        missed, false = int((~entry.found).sum()), int((~entry.correct).sum())
+        tiles += [(truth, _short(entry.image_id)), (finds, f"{missed} missed, {false} false")]
+    rows = [tiles[start : start + 4] for start in range(0, len(tiles), 4)]
+    return figures.contact_sheet(rows, column_titles=("labelled", "found") * 2, tile_inches=2.6)
+
+
+def sections(
+    metrics: dict[str, Any], curves: dict[str, Any], worst: Any, model: str, threshold: float
+) -> list[Section]:
+    """The sections of an evaluation's page.
+
+    Args:
+        metrics: what `agssp evaluate` writes as metrics.json.
+        curves: class -> (recall, precision).
+        worst: figure of `worst_sheet`, or None if nothing went wrong.
+        model: the detector, as the user named it.
+        threshold: score above which boxes are shown in the pictures.
+    """
+    rows = [
+        (name, entry["labelled_boxes"], entry["map_50"], entry["map_50_95"])
+        for name, entry in metrics["per_class"].items()
+    ]
+    rows.append(("all classes", metrics["labelled_boxes"], metrics["map_50"], metrics["map_50_95"]))
+    by_size = [(size, metrics[f"map_{size}"]) for size in ("small", "medium", "large")]
+    facts = f"{metrics['images']:,} images, {metrics['labelled_boxes']:,} labelled boxes of {len(rows) - 1} classes."
+    precision = figures.precision_recall(
+        curves, average_precision={name: entry["map_50"] for name, entry in metrics["per_class"].items()}
+    )
+    page = [
+        Section(
+            "Average precision",
+            [
+                Text(f"{facts} Detector: `{model}`. Data: `{metrics['dataset']}`."),
+                Table(
+                    ("class", "labelled boxes", "mAP@.5", "mAP@.5:.95"), rows, strong_row=len(rows) - 1,
+                    caption="COCO's average precision, at an overlap of one half and averaged over ten overlaps.",
+                ),
+                Table(("boxes", "mAP@.5:.95"), by_size,
+                      "By COCO's areas: small under 32² px, large over 96² px of the original image."),
+            ],
+        ),
+        Section("Precision and recall", [Picture(precision, "Each curve is one class, best to least confident box.")]),
+    ]  # fmt: skip
+    if worst is not None:
+        text = f"Labels in green on the left; on the right what was found with a score above {threshold}."
+        page.append(Section("The worst images", [Text(text), Picture(worst)]))
+    if metrics["skipped"]:
+        skipped = [(entry["image_id"], entry["reason"]) for entry in metrics["skipped"][:50]]
+        page.append(Section("Skipped", [Table(("image", "reason"), skipped, "These images count in no number.")]))
+    page.append(Section("Next", [Code(f"agssp predict {model} IMAGES --output found", "Use it on new images:")]))
+    return page
+
+
+def _short(name: str, length: int = 34) -> str:
+    return name if len(name) <= length else f"…{name[1 - length :]}"
