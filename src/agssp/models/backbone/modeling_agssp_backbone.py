@@ -1,5 +1,6 @@
 """A timm network or YOLOv8's CSPDarknet as a transformers backbone, saved so that timm opens the folder as well."""
 
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -34,6 +35,8 @@ class AgsspBackbone(BackboneMixin, PreTrainedModel):
         start_report: what `from_architecture` loaded; None otherwise.
     """
 
+    config: Any  # an AgsspBackboneConfig with everything filled in
+    network: Any  # a timm network or CSPDarknet
     config_class = AgsspBackboneConfig
     # The loader adds this prefix to the network's own key names on disk.
     base_model_prefix = "network"
@@ -43,11 +46,12 @@ class AgsspBackbone(BackboneMixin, PreTrainedModel):
 
     def __init__(self, config: AgsspBackboneConfig):
         super().__init__(config)
-        layout = feature_layout(config.architecture, config.model_args)
+        architecture, model_args = self.config.architecture, self.config.model_args
+        layout = feature_layout(architecture, model_args)
         # Also inside `from_pretrained`, which builds on the meta device and then overwrites the buffers that no file
         # holds (Swin's position indices): their values are kept here until `_init_weights` puts them back.
         with torch.device("cpu"):
-            self.network = build_network(config.architecture, config.model_args)
+            self.network = build_network(architecture, model_args)
         self._unsaved_buffers = {
             module: {
                 name: buffer.clone()
@@ -87,22 +91,23 @@ class AgsspBackbone(BackboneMixin, PreTrainedModel):
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | PathLike, *args: Any, output_loading_info: bool = False, **kwargs: Any
+        cls, pretrained_model_name_or_path: str | PathLike | None, *model_args: Any, **kwargs: Any
     ) -> Any:
         """Load a saved backbone; see `PreTrainedModel.from_pretrained` for the arguments.
 
         Raises:
             InputError: there is no such folder or repository, or its weights do not fit its config.
         """
+        with_info = kwargs.pop("output_loading_info", False)
+        kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
         try:
-            backbone, info = super().from_pretrained(
-                pretrained_model_name_or_path,
-                *args,
-                output_loading_info=True,
-                **{**kwargs, "ignore_mismatched_sizes": True},
-            )
+            loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
         except OSError as error:
-            raise InputError(f"backbone {str(pretrained_model_name_or_path)!r} cannot be opened: {error}") from error
+            raise InputError(
+                f"backbone {str(pretrained_model_name_or_path)!r} cannot be opened; expected a folder that a backbone "
+                f"was saved to, or the name of such a repository on the Hub: {error}"
+            ) from error
+        backbone, info = loaded
         expected = shapes(backbone.network.state_dict())
         found = {name: shape for name, shape in expected.items() if _PREFIX + name not in info["missing_keys"]}
         found |= {key.removeprefix(_PREFIX): tuple(shape) for key, shape, _ in info["mismatched_keys"]}
@@ -115,7 +120,7 @@ class AgsspBackbone(BackboneMixin, PreTrainedModel):
             str(pretrained_model_name_or_path),
             backbone.used_parameters(),
         )
-        return (backbone, info) if output_loading_info else backbone
+        return (backbone, info) if with_info else backbone
 
     @property
     def strides(self) -> list[int]:
@@ -203,7 +208,14 @@ class AgsspBackbone(BackboneMixin, PreTrainedModel):
                 if parameters and all(id(parameter) in still for parameter in parameters):
                     module.eval()
 
-    def save_pretrained(self, save_directory: str | PathLike, *, state_dict: dict | None = None, **kwargs: Any) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | PathLike,
+        is_main_process: bool = True,
+        state_dict: dict | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
         """Save weights under the network's own key names, and a config that timm reads too.
 
         See `PreTrainedModel.save_pretrained` for the arguments.
@@ -212,9 +224,9 @@ class AgsspBackbone(BackboneMixin, PreTrainedModel):
         plain = {name.removeprefix(_PREFIX): tensor for name, tensor in state_dict.items()}
         for name, value in _timm_fields(self).items():
             setattr(self.config, name, value)
-        super().save_pretrained(save_directory, state_dict=plain, **kwargs)
+        super().save_pretrained(save_directory, is_main_process, plain, *args, **kwargs)
 
-    def load_state_dict(self, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Load a state dict with or without the prefix that saved files lack."""
         prefixed = {name if name.startswith(_PREFIX) else _PREFIX + name: value for name, value in state_dict.items()}
         return super().load_state_dict(prefixed, *args, **kwargs)

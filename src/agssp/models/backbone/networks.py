@@ -113,7 +113,7 @@ def feature_layout(architecture: str, model_args: dict[str, Any]) -> FeatureLayo
 @functools.lru_cache(maxsize=64)
 def _feature_layout(architecture: str, model_args: str) -> FeatureLayout:
     with torch.device("meta"):
-        network = build_network(architecture, json.loads(model_args)).to("meta").eval()
+        network: Any = build_network(architecture, json.loads(model_args)).to("meta").eval()
     size = input_settings(architecture)["image_size"]
     for parameter in network.parameters():
         parameter.requires_grad_(True)
@@ -134,14 +134,14 @@ def _feature_layout(architecture: str, model_args: str) -> FeatureLayout:
 def _leaves_behind(tensor: torch.Tensor) -> set[int]:
     """Identities of the parameters in a tensor's autograd graph."""
     found: set[int] = set()
-    seen = {tensor.grad_fn}
-    stack = [tensor.grad_fn]
+    seen: set[Any] = set()
+    stack: list[Any] = [tensor.grad_fn]
     while stack:
         node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
         if hasattr(node, "variable"):
             found.add(id(node.variable))
-        for parent, _ in node.next_functions if node is not None else ():
-            if parent is not None and parent not in seen:
-                seen.add(parent)
-                stack.append(parent)
+        stack.extend(parent for parent, _ in node.next_functions)
     return found

@@ -35,7 +35,7 @@ class AgsspPreTrainingConfig(PreTrainedConfig):
     # What the Trainer does not gather over the evaluation set.
     keys_to_ignore_at_inference = ["loss_dict", "attention_maps"]
 
-    backbone_config: AgsspBackboneConfig | dict[str, Any] | None = None
+    backbone_config: Any = None
     objective: str = "classification"
     distillation: bool = True
     distill_layers: list[int] | None = None

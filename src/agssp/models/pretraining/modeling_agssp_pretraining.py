@@ -30,11 +30,11 @@ class AgsspForPreTrainingOutput(ModelOutput):
         attention_maps: one (B, H, W) float32 tensor a distilled layer.
     """
 
-    loss: torch.FloatTensor | None = None
+    loss: torch.Tensor | None = None
     loss_dict: dict[str, torch.Tensor] | None = None
-    logits: torch.FloatTensor | None = None
-    alignment: torch.FloatTensor | None = None
-    attention_maps: tuple[torch.FloatTensor, ...] | None = None
+    logits: torch.Tensor | None = None
+    alignment: torch.Tensor | None = None
+    attention_maps: tuple[torch.Tensor, ...] | None = None
 
 
 class AgsspForPreTraining(PreTrainedModel):
@@ -50,6 +50,10 @@ class AgsspForPreTraining(PreTrainedModel):
             which sets it to task loss / distillation loss, both averaged over all processes.
     """
 
+    config: Any  # an AgsspPreTrainingConfig with everything filled in
+    backbone: AgsspBackbone
+    classifier: nn.Linear
+    distillation_weight: torch.Tensor
     config_class = AgsspPreTrainingConfig
     base_model_prefix = "backbone"
     main_input_name = "pixel_values"
@@ -57,15 +61,16 @@ class AgsspForPreTraining(PreTrainedModel):
 
     def __init__(self, config: AgsspPreTrainingConfig, backbone: AgsspBackbone | None = None):
         super().__init__(config)
-        self.backbone = AgsspBackbone(config.backbone_config) if backbone is None else backbone
+        labels = self.config.num_labels
+        self.backbone = AgsspBackbone(self.config.backbone_config) if backbone is None else backbone
         self.supports_gradient_checkpointing = self.backbone.supports_gradient_checkpointing
         if config.objective == "classification":
-            if config.num_labels < 2:
+            if labels < 2:
                 raise InputError(
-                    f"objective 'classification' needs at least two categories, got {config.num_labels}; "
+                    f"objective 'classification' needs at least two categories, got {labels}; "
                     "with one category choose the objective 'none'"
                 )
-            self.classifier = nn.Linear(self.backbone.channels[-1], config.num_labels)
+            self.classifier = nn.Linear(self.backbone.channels[-1], labels)
         self.register_buffer("distillation_weight", torch.tensor(float("nan")))
         # Asking the buffer at each step would make the GPU wait.
         self._weight_is_set = False
@@ -113,10 +118,11 @@ class AgsspForPreTraining(PreTrainedModel):
             positions = [list(self.backbone.out_indices).index(layer) for layer in config.distill_layers]
             attention_maps = tuple(attention_map(features[position]) for position in positions)
             if anomaly_maps is not None:
-                losses["distillation"] = sum(
+                by_layer = [
                     distillation_loss(attention, anomaly_maps, config.distill_loss, config.map_target)
                     for attention in attention_maps
-                )
+                ]
+                losses["distillation"] = torch.stack(by_layer).sum()
                 if not self.training:
                     by_layer = [map_alignment(attention.detach(), anomaly_maps) for attention in attention_maps]
                     alignment = torch.stack(by_layer).mean(dim=0)
@@ -140,9 +146,9 @@ class AgsspForPreTraining(PreTrainedModel):
         if len(losses) == 1:
             return next(iter(losses.values())), loss_dict
         if self.config.loss_weights is not None:
-            task_weight, weight = self.config.loss_weights
-            loss_dict["distillation_weight"] = torch.full_like(loss_dict["task"], weight)
-            return task_weight * losses["task"] + weight * losses["distillation"], loss_dict
+            task_weight, distillation_weight = self.config.loss_weights
+            loss_dict["distillation_weight"] = torch.full_like(loss_dict["task"], distillation_weight)
+            return task_weight * losses["task"] + distillation_weight * losses["distillation"], loss_dict
         if self.training:
             self._set_distillation_weight(loss_dict["task"], loss_dict["distillation"])
         weight = self.distillation_weight.clone()
