@@ -1,0 +1,142 @@
+"""What is known about each object's defects, in words, read from YAML."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agssp.errors import InputError
+
+KEYS = {"object", "normal", "defects"}
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Words for one category.
+
+    Attributes:
+        object: how the object is called in a prompt, for instance `steel plate`.
+        normal: phrases for a sound object beside the general ones.
+        defects: defect type -> how it appears.
+    """
+
+    object: str
+    normal: tuple[str, ...] = ()
+    defects: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class KnowledgeBase:
+    """Knowledge for a number of categories."""
+
+    categories: Mapping[str, Knowledge]
+
+    @classmethod
+    def load(cls, source: str | Path) -> "KnowledgeBase":
+        """Read a YAML file, a packaged file by its name (`steel`), or all packaged ones together (`metal`).
+
+        The file maps category -> {object: WORDS, normal: [PHRASE, ...], defects: {TYPE: APPEARANCE}}.
+
+        Raises:
+            InputError: no such file, not of that form, unknown keys, or a placeholder left in a phrase.
+        """
+        path = Path(source)
+        if path.is_file():
+            return cls(_parse(path.read_text(encoding="utf-8"), str(source)))
+        packaged = packaged_files()
+        if str(source) == "metal":
+            merged: dict[str, Knowledge] = {}
+            for name, text in packaged.items():
+                merged.update(_parse(text, name))
+            return cls(merged)
+        if str(source) in packaged:
+            return cls(_parse(packaged[str(source)], str(source)))
+        raise InputError(f"knowledge {source}: no such file, nor one of the packaged: metal, {', '.join(packaged)}")
+
+    def for_category(self, category: str) -> Knowledge:
+        """Knowledge about one category.
+
+        Raises:
+            InputError: it is not described; near names are shown.
+        """
+        if category in self.categories:
+            return self.categories[category]
+        near = difflib.get_close_matches(category, self.categories, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"described are {', '.join(self.categories)}"
+        raise InputError(f"category {category!r} is not described in the knowledge: {hint}")
+
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits that change with any word."""
+        content = {
+            name: [entry.object, list(entry.normal), dict(entry.defects)] for name, entry in self.categories.items()
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    def check_length(self, count_tokens: Callable[[str], int], limit: int) -> None:
+        """Raise for the first prompt that does not fit the teacher's context.
+
+        Args:
+            count_tokens: number of tokens of a text, start and end included.
+            limit: the teacher's context length, 77 for CLIP.
+
+        Raises:
+            InputError: a prompt is too long; the category and phrase are named.
+        """
+        from agssp.kead.prompts import TEMPLATES, anomalous_states, normal_states
+
+        longest = max(TEMPLATES, key=len)
+        for name, entry in self.categories.items():
+            for state in [*normal_states(entry), *anomalous_states(entry)]:
+                tokens = count_tokens(longest.format(state))
+                if tokens > limit:
+                    raise InputError(
+                        f"knowledge of {name!r}: {state!r} takes {tokens} tokens with the longest template, the teacher "
+                        f"reads {limit}; shorten it by about {tokens - limit} words"
+                    )
+
+
+def packaged_files() -> dict[str, str]:
+    """The packaged knowledge: name -> YAML text."""
+    folder = resources.files("agssp.knowledge")
+    files = sorted((item for item in folder.iterdir() if item.name.endswith(".yaml")), key=lambda item: item.name)
+    return {item.name.removesuffix(".yaml"): item.read_text(encoding="utf-8") for item in files}
+
+
+def _parse(text: str, source: str) -> dict[str, Knowledge]:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"knowledge {source}: not valid YAML: {error}") from error
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"knowledge {source}: expected a table of categories, got {type(content).__name__}")
+    return {str(name): _parse_entry(entry, f"knowledge {source}, category {name!r}") for name, entry in content.items()}
+
+
+def _parse_entry(entry: Any, where: str) -> Knowledge:
+    if not isinstance(entry, dict):
+        raise InputError(f"{where}: expected a table with {', '.join(sorted(KEYS))}, got {type(entry).__name__}")
+    unknown = sorted(set(map(str, entry)) - KEYS)
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], KEYS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"{where}: unknown key {unknown[0]!r}, expected {', '.join(sorted(KEYS))}{hint}")
+    word, normal, defects = entry.get("object"), entry.get("normal") or [], entry.get("defects") or {}
+    if not isinstance(word, str) or not word.strip():
+        raise InputError(f"{where}: `object` must be the words for the object, got {word!r}")
+    if not isinstance(normal, list) or not all(isinstance(phrase, str) and phrase.strip() for phrase in normal):
+        raise InputError(f"{where}: `normal` must be a list of phrases, got {normal!r}")
+    if not isinstance(defects, dict) or not all(isinstance(text, str) and text.strip() for text in defects.values()):
+        raise InputError(f"{where}: `defects` must map each defect type to how it appears, got {defects!r}")
+    for phrase in [word, *normal, *map(str, defects), *defects.values()]:
+        if any(mark in phrase for mark in "{}<>[]"):
+            raise InputError(f"{where}: {phrase!r} still holds a placeholder; write the words themselves")
+    return Knowledge(
+        word.strip(), tuple(map(str.strip, normal)), {str(key): text.strip() for key, text in defects.items()}
+    )

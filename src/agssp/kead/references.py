@@ -1,0 +1,81 @@
+"""The memory of reference patches that each category's images are compared with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from agssp.errors import InputError
+from agssp.kead.scoring import few_shot_map, mutual_map
+
+MODES = ("normal", "mutual")
+
+
+@dataclass
+class ReferenceBank:
+    """References of one category.
+
+    Attributes:
+        tokens: (L, M, N, D) unit-length patch tokens of M reference images.
+        image_ids: id of each reference image, so that no image is compared with itself.
+        mode: `normal` (the references are sound: Eq. 5) or `mutual` (they are just other images: MuSc).
+        fraction: share of the nearest images that counts in mutual mode.
+    """
+
+    tokens: Tensor
+    image_ids: Sequence[str]
+    mode: str = "normal"
+    fraction: float = 0.3
+
+    def score(self, tokens: Tensor, image_id: str | None = None) -> Tensor:
+        """Map of one image.
+
+        Args:
+            tokens: (L, N, D) of the image, unit length.
+            image_id: its id; a reference of that id is left out.
+
+        Returns:
+            (N,) float32 in [0, 1].
+
+        Raises:
+            InputError: the image itself is the only reference.
+        """
+        bank = self.tokens
+        if image_id is not None and image_id in self.image_ids:
+            keep = [index for index, other in enumerate(self.image_ids) if other != image_id]
+            if not keep:
+                raise InputError(
+                    f"{image_id}: is the only reference of its category and cannot be compared with itself"
+                )
+            bank = bank[:, keep]
+        if self.mode == "mutual":
+            return mutual_map(tokens, bank, self.fraction)
+        return few_shot_map(tokens, bank.flatten(1, 2))
+
+
+def save_banks(banks: Mapping[str, ReferenceBank], file: str | Path) -> None:
+    """Write banks to one safetensors file (ids and modes in its metadata)."""
+    import json
+
+    metadata = {
+        name: json.dumps({"image_ids": list(bank.image_ids), "mode": bank.mode, "fraction": bank.fraction})
+        for name, bank in banks.items()
+    }
+    save_file({name: bank.tokens.contiguous() for name, bank in banks.items()}, file, metadata=metadata)
+
+
+def load_banks(file: str | Path, device: str | torch.device = "cpu") -> dict[str, ReferenceBank]:
+    """Read banks that `save_banks` wrote."""
+    import json
+
+    banks = {}
+    with safe_open(file, framework="pt", device=str(device)) as content:
+        metadata = content.metadata() or {}
+        # A safetensors file is a dictionary in name only: it can be iterated by its keys alone.
+        for name in content.keys():  # noqa: SIM118
+            banks[name] = ReferenceBank(tokens=content.get_tensor(name), **json.loads(metadata[name]))
+    return banks
