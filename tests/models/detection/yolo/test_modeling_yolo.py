@@ -4,6 +4,8 @@ import copy
 import json
 import math
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -18,6 +20,11 @@ from agssp.models.detection.yolo import YoloConfig, YoloForObjectDetection
 from agssp.models.detection.yolo.neck_and_head import build_neck_and_head
 
 TWO_IMAGES = labels_of([(1, (0.5, 0.5, 0.4, 0.3)), (2, (0.25, 0.3, 0.2, 0.2))], [])
+
+
+def test_ultralytics_is_imported_by_a_model_only():
+    check = "import agssp.models.detection, sys; sys.exit('ultralytics' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], timeout=120).returncode == 0
 
 
 def test_a_batch_without_any_box_has_class_loss_only(detector):

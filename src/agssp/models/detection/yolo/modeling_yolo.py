@@ -4,7 +4,6 @@ import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -184,9 +183,11 @@ class YoloForObjectDetection(PreTrainedModel):
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """Save as every transformers model, and the image processor beside it, without which no pipeline opens it."""
-        if kwargs.get("is_main_process", True):
-            self.image_processor().save_pretrained(Path(save_directory))
         super().save_pretrained(save_directory, *args, **kwargs)
+        if kwargs.get("is_main_process", True):
+            # A push uploads what the push itself has written, so the processor needs one of its own.
+            hub = {name: kwargs[name] for name in ("push_to_hub", "repo_id", "token", "private") if name in kwargs}
+            self.image_processor().save_pretrained(str(save_directory), **hub)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # a folder or repository is needed, a state dict alone is not enough
