@@ -12,6 +12,7 @@ from transformers import AutoBackbone, AutoConfig, AutoModel
 from agssp.errors import InputError
 from agssp.models.backbone import AgsspBackbone, AgsspBackboneConfig
 from agssp.models.backbone.networks import feature_layout
+from agssp.models.pretraining import AgsspForPreTraining
 
 TINY_SWIN = {"embed_dim": 24, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8], "strict_img_size": False}
 NETWORKS = {
@@ -208,6 +209,23 @@ def test_folder_of_another_architecture_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "architecture": "resnet18"}))
     with pytest.raises(InputError, match="does not hold the weights of resnet18"):
         AgsspBackbone.from_pretrained(tmp_path)
+
+
+def test_folder_of_another_model_is_refused(tmp_path):
+    model = AgsspForPreTraining.from_backbone(tiny(), num_labels=3)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="'agssp_pretraining' model, expected 'agssp_backbone'"):
+        AgsspBackbone.from_pretrained(tmp_path)
+
+
+def test_folder_that_timm_saved_opens(tmp_path, image):
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet").eval()
+    timm.models.save_for_hf(network, tmp_path, safe_serialization=True)
+    backbone = AgsspBackbone.from_pretrained(tmp_path)
+    with torch.no_grad():
+        expected = network.forward_intermediates(image, indices=[2, 3, 4], intermediates_only=True)
+        assert all(torch.equal(a, b) for a, b in zip(backbone(image).feature_maps, expected, strict=True))
 
 
 def test_missing_folder_is_refused(tmp_path):
