@@ -103,7 +103,8 @@ def test_photographs_in_figures_become_small():
 @pytest.mark.parametrize(
     ("value", "text", "number"),
     [(3, "3", True), (12000, "12,000", True), (0.12345, "0.123", True), ("12 s", "12 s", True),
-     ("40.1 %", "40.1 %", True), ("0.3 ± 0.1", "0.3 ± 0.1", True), ("pit", "pit", False), (True, "True", False), (None, "–", False),
+     ("40.1 %", "40.1 %", True), ("0.3 ± 0.1", "0.3 ± 0.1", True), ("pit", "pit", False), (True, "True", False),
+     (None, "–", False),
      (np.float32(0.5), "0.500", True), ("3 images of 7", "3 images of 7", False)],
 )  # fmt: skip
 def test_cells(value, text, number):

@@ -1,0 +1,118 @@
+"""`agssp predict`: pictures and JSON for every image that can be read, resumed where it stopped."""
+
+import json
+
+import pytest
+from detector_cases import CLASSES, make_images, save_detector
+from faster_coco_eval import COCO
+from PIL import Image
+
+from agssp.cli import run
+from agssp.errors import InputError
+
+
+@pytest.fixture
+def model(tmp_path):
+    return save_detector(tmp_path / "model")
+
+
+def predict(model, images, output, *flags):
+    run("predict", [model, images, "--output", str(output), "--threshold", "0.05", "--max-detections", "4", *flags])
+
+
+def test_pictures_json_and_page(model, tmp_path, capsys):
+    images = make_images(tmp_path / "images", labelled=False)
+    (tmp_path / "images" / "plate" / "empty.png").touch()
+    predict(model, images, tmp_path / "out")
+
+    names = [f"plate/{index}.png" for index in range(5)]
+    coco = COCO(str(tmp_path / "out" / "predictions.json"))
+    assert sorted(image["file_name"] for image in coco.imgs.values()) == names
+    assert [category["name"] for category in coco.cats.values()] == list(CLASSES)
+    assert {annotation["category"] for annotation in coco.anns.values()} <= set(CLASSES)
+    for image in coco.imgs.values():
+        found = coco.imgToAnns[image["id"]]
+        assert 0 < len(found) <= 4
+        for annotation in found:
+            left, top, width, height = annotation["bbox"]
+            assert left >= 0 <= top
+            assert left + width <= image["width"] + 0.02
+            assert top + height <= image["height"] + 0.02
+            assert 0.05 < annotation["score"] <= 1
+        with Image.open(tmp_path / "out" / "pictures" / f"{image['file_name']}.jpg") as picture:
+            assert picture.size == (image["width"], image["height"])
+    skipped = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
+    assert [line["image_id"] for line in skipped] == ["plate/empty.png"]
+    assert "0 bytes" in skipped[0]["reason"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "The clearest finds" in page
+    assert "plate/empty.png" in page
+    printed = capsys.readouterr().out
+    assert "5 images" in printed
+    assert "1 skipped" in printed
+    assert "next" in printed
+
+
+def test_an_interrupted_run_ends_like_an_undisturbed_one(model, tmp_path):
+    images = make_images(tmp_path / "images", labelled=False)
+    predict(model, images, tmp_path / "whole")
+    predict(model, images, tmp_path / "halves")
+    journal = tmp_path / "halves" / "predictions.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:2]) + lines[2][:30])
+    kept = (tmp_path / "halves" / "pictures" / "plate" / "0.png.jpg").stat().st_mtime_ns
+    predict(model, images, tmp_path / "halves")
+    for name in ("predictions.json", "predictions.jsonl"):
+        assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert (tmp_path / "halves" / "pictures" / "plate" / "0.png.jpg").stat().st_mtime_ns == kept
+
+
+def test_one_file_and_no_pictures(model, tmp_path):
+    images = make_images(tmp_path / "images")
+    predict(model, f"{images}/plate/2.png", tmp_path / "out", "--no_pictures")
+    content = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["2.png"]
+    assert not (tmp_path / "out" / "pictures").exists()
+
+
+def test_nothing_found_is_a_result(model, tmp_path, capsys):
+    images = make_images(tmp_path / "images")
+    run("predict", [model, images, "--output", str(tmp_path / "out"), "--threshold", "1"])
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["annotations"] == []
+    assert "0 defects in 0 of them, 5 without" in capsys.readouterr().out
+
+
+def test_names_never_leave_the_folder(tmp_path):
+    from agssp.commands.predict import _picture_path
+
+    for image_id in ("../../a.png", "/etc/a.png", "..\\a.png"):
+        assert (tmp_path / "pictures").resolve() in _picture_path(tmp_path, image_id).resolve().parents
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [(["--threshold", "2"], "--threshold 2.0"), (["--batch-size", "0"], "--batch-size 0")],
+)
+def test_flags_out_of_range(model, tmp_path, capsys, flags, words):
+    with pytest.raises(SystemExit, match="2"):
+        predict(model, make_images(tmp_path / "images"), tmp_path / "out", *flags)
+    assert words in capsys.readouterr().err
+
+
+def test_other_settings_and_foreign_content_are_refused(model, tmp_path, capsys):
+    images = make_images(tmp_path / "images")
+    predict(model, images, tmp_path / "out")
+    with pytest.raises(SystemExit):
+        predict(model, images, tmp_path / "out", "--image-size", "96")
+    assert "image_size: there 64, now 96" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        predict(model, images, tmp_path / "images")
+    assert "metadata.jsonl" in capsys.readouterr().err
+
+
+def test_several_processes_are_refused(monkeypatch):
+    from agssp.commands.predict import PredictArguments, main
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="one process"):
+        main(PredictArguments(model="m", images="i", output="o"))
