@@ -214,7 +214,7 @@ def test_folder_of_another_architecture_is_refused(tmp_path):
 def test_folder_of_another_model_is_refused(tmp_path):
     model = AgsspForPreTraining.from_backbone(tiny(), num_labels=3)
     model.save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="'agssp_pretraining' model, expected 'agssp_backbone'"):
+    with pytest.raises(InputError, match="'agssp_pretraining', expected 'agssp_backbone'"):
         AgsspBackbone.from_pretrained(tmp_path)
 
 

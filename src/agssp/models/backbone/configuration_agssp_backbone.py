@@ -47,16 +47,10 @@ class AgsspBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
     _out_indices: list[int] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        found = kwargs.pop("model_type", self.model_type)
-        # transformers gives the name `timm_wrapper` to configs that timm wrote, which are welcome.
-        if found not in (self.model_type, "timm_wrapper"):
-            raise InputError(
-                f"the config is of a {found!r} model, expected {self.model_type!r}: give the folder that the backbone "
-                "itself was saved to"
-            )
         self.architecture = full_name(self.architecture)
         if self.model_args is None:
             self.model_args = default_model_args(self.architecture)
+        self.model_args = {name: value for name, value in self.model_args.items() if name != "num_classes"}
         settings = input_settings(self.architecture)
         self.image_size = self.image_size or settings["image_size"]
         self.image_mean = list(self.image_mean or settings["image_mean"])

@@ -1,5 +1,6 @@
 """A timm network or YOLOv8's CSPDarknet as a transformers backbone, saved so that timm opens the folder as well."""
 
+import json
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -98,6 +99,7 @@ class AgsspBackbone(BackboneMixin, PreTrainedModel):
         Raises:
             InputError: there is no such folder or repository, or its weights do not fit its config.
         """
+        _check_model_type(pretrained_model_name_or_path)
         with_info = kwargs.pop("output_loading_info", False)
         kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
         try:
@@ -239,6 +241,18 @@ class AgsspBackbone(BackboneMixin, PreTrainedModel):
 
     def _set_gradient_checkpointing(self, enable: bool = True, *args: Any, **kwargs: Any) -> None:
         self.network.set_grad_checkpointing(enable)
+
+
+def _check_model_type(folder: str | PathLike | None) -> None:
+    """Refuse the folder of another model at once: transformers would read its nested backbone config and go on."""
+    file = Path(str(folder)) / "config.json"
+    if file.is_file():
+        found = json.loads(file.read_text(encoding="utf-8")).get("model_type", AgsspBackboneConfig.model_type)
+        if found != AgsspBackboneConfig.model_type:
+            raise InputError(
+                f"{folder} holds a model of type {found!r}, expected {AgsspBackboneConfig.model_type!r} or a timm "
+                "network; save a model's backbone alone with `model.backbone.save_pretrained(FOLDER)`"
+            )
 
 
 def _timm_fields(backbone: AgsspBackbone) -> dict[str, Any]:
