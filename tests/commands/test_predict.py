@@ -40,7 +40,7 @@ def test_pictures_json_and_page(model, tmp_path, capsys):
             assert top + height <= image["height"] + 0.02
             assert 0.05 < annotation["score"] <= 1
         with Image.open(tmp_path / "out" / "pictures" / f"{image['file_name']}.jpg") as picture:
-            assert picture.size == (image["width"], image["height"])
+            assert picture.size == (image["width"] * 6, image["height"] * 6)
     skipped = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
     assert [line["image_id"] for line in skipped] == ["plate/empty.png"]
     assert "0 bytes" in skipped[0]["reason"]

@@ -85,3 +85,15 @@ def test_save_writes_a_picture(tmp_path):
     with Image.open(tmp_path / "sheet.png") as picture:
         pixel = picture.convert("RGB").getpixel((picture.width // 2, picture.height // 2))
     assert pixel == (255, 0, 0)
+
+
+def test_logged_picks_the_series_of_a_trainer():
+    history = [
+        {"epoch": 1, "loss": 3.0},
+        {"epoch": 1, "eval_alignment": 0.1},
+        {"epoch": 2, "loss": 2.0},
+        {"train_runtime": 5},
+    ]
+    series = figures.logged(history, {"total": "loss", "alignment": "eval_alignment", "missing": "no"})
+    assert series == {"total": ([1.0, 2.0], [3.0, 2.0]), "alignment": ([1.0], [0.1])}
+    assert figures.logged([], {"total": "loss"}) == {}

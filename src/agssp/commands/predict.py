@@ -6,8 +6,9 @@ An interrupted run goes on where it stopped when the same command is run again, 
     agssp predict runs/finetuned my_images --output found
     agssp predict runs/finetuned my_images --threshold 0.4 --image-size 640 --batch-size 32 --output found-0.4
 
-OUTPUT/pictures/<image_id>.jpg, OUTPUT/predictions.json (COCO: images, categories, annotations with score),
-OUTPUT/predictions.jsonl (one image a line, written as it goes), OUTPUT/skipped.jsonl, OUTPUT/report.html
+OUTPUT/pictures/<image_id>.jpg (small images enlarged by a whole factor), OUTPUT/predictions.json (COCO: images,
+categories, annotations with score), OUTPUT/predictions.jsonl (one image a line, written as it goes),
+OUTPUT/skipped.jsonl, OUTPUT/report.html
 """
 
 import heapq
@@ -59,7 +60,6 @@ def main(arguments: PredictArguments) -> None:
     from tqdm import tqdm
 
     from agssp.detection_inference import choose_device, detect, load_detector
-    from agssp.report.pictures import class_colours, draw_boxes
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("predict runs in one process; give each process a part of the images and its own --output")
@@ -104,12 +104,7 @@ def main(arguments: PredictArguments) -> None:
                 _write(skipped, {"image_id": result.image_id, "reason": result.error})
                 continue
             if result.image is not None:
-                path = _picture_path(output, result.image_id)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                words = [names[int(label)] for label in result.labels]
-                colours = class_colours(result.labels)
-                picture = draw_boxes(result.image, result.boxes, scores=result.scores, names=words, colours=colours)
-                picture.save(path, quality=90)
+                _save_picture(_picture_path(output, result.image_id), result, names)
             _write(lines, {
                 "image_id": result.image_id, "height": result.size[0], "width": result.size[1],
                 "boxes": [[round(value, 2) for value in box] for box in result.boxes.tolist()],
@@ -184,6 +179,20 @@ def _sections(
     again = f"agssp evaluate {arguments.model} --dataset LABELLED_IMAGES --output evaluation"
     sections.append(Section("Next", [Code(again, "How good it is on labelled images:")]))
     return sections
+
+
+def _save_picture(path: Path, result: Any, names: dict[int, str]) -> None:
+    from agssp.report.pictures import class_colours, draw_boxes
+
+    # Small images are enlarged by a whole factor, or the text would cover them.
+    factor = max(1, 480 // max(result.size))
+    image = Image.fromarray(result.image)
+    if factor > 1:
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.LANCZOS)
+    words = [names[int(label)] for label in result.labels]
+    colours = class_colours(result.labels)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw_boxes(image, result.boxes * factor, scores=result.scores, names=words, colours=colours).save(path, quality=90)
 
 
 def _rows(arguments: PredictArguments) -> tuple[Iterable[dict[str, Any]], int | None]:

@@ -215,6 +215,24 @@ def curves(
     return figure
 
 
+def logged(history: Sequence[Mapping[str, Any]], keys: Mapping[str, str]) -> dict[str, tuple[list[float], list[float]]]:
+    """Series for `curves` from what a transformers Trainer logged.
+
+    Args:
+        history: `log_history`: one mapping a log, with `epoch`.
+        keys: name of a line -> key in the logs.
+
+    Returns:
+        name -> (epochs, values), for the keys that were logged at all.
+    """
+    series = {}
+    for name, key in keys.items():
+        points = [(entry["epoch"], entry[key]) for entry in history if key in entry and "epoch" in entry]
+        if points:
+            series[name] = ([float(epoch) for epoch, _ in points], [float(value) for _, value in points])
+    return series
+
+
 def precision_recall(
     class_curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     *,
