@@ -1,0 +1,255 @@
+"""The store of anomaly maps: Parquet shards that are whole or absent, under a manifest that says how they were made."""
+
+import difflib
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets.features.features import Array2DExtensionType
+
+from agssp.data.schema import map_features
+from agssp.errors import InputError
+
+MANIFEST = "manifest.json"
+REFERENCES = "references.safetensors"
+SKIPPED = "skipped.jsonl"
+OWN_FILES = {MANIFEST, REFERENCES, SKIPPED, "data"}
+# Facts that may change without changing a map.
+NOT_COMPARED = ("source",)
+
+
+def write_atomically(path: Path, content: bytes | pa.Table, **parquet_options: Any) -> None:
+    """Write a file beside its place, make it durable, and move it there: no reader ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    try:
+        with part.open("wb") as file:
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                pq.write_table(content, file, **parquet_options)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def map_table(
+    categories: Sequence[str], rows: Sequence[dict[str, Any]], maps: np.ndarray, metadata: dict[str, str]
+) -> pa.Table:
+    """Bring the maps of a shard to the store's schema, without a detour through Python lists.
+
+    Args:
+        categories: names, in label order.
+        rows: `image_id`, `category` (index), `is_normal`, `width`, `height`, `anomaly_score`, `map_max` of each image.
+        maps: float16 (n, g, g).
+        metadata: texts kept in the file's footer.
+
+    Returns:
+        A table that `load_dataset("parquet")` reads with `Array2D` maps.
+    """
+    count, grid = len(rows), maps.shape[-1]
+    flat = pa.array(np.ascontiguousarray(maps, dtype=np.float16).reshape(-1))
+    inner = pa.ListArray.from_arrays(np.arange(0, count * grid * grid + 1, grid, dtype=np.int32), flat)
+    outer = pa.ListArray.from_arrays(np.arange(0, count * grid + 1, grid, dtype=np.int32), inner)
+    schema = map_features(categories, grid).arrow_schema
+    columns = []
+    for field in schema:
+        if field.name == "anomaly_map":
+            columns.append(pa.ExtensionArray.from_storage(Array2DExtensionType((grid, grid), "float16"), outer))
+        else:
+            columns.append(pa.array([row[field.name] for row in rows], field.type))
+    merged = {**(schema.metadata or {}), **{key.encode(): value.encode() for key, value in metadata.items()}}
+    return pa.Table.from_arrays(columns, schema=schema.with_metadata(merged))
+
+
+class MapStore:
+    """Anomaly maps of a data set on disk.
+
+    `OUTPUT/data/maps-00042-of-00120.parquet` (a shard is the unit of work), `manifest.json` (how the maps were made),
+    `references.safetensors` (what they were compared with), `skipped.jsonl` (images that could not be read, and why).
+
+    Args:
+        path: folder of the store.
+        manifest: its manifest.
+    """
+
+    def __init__(self, path: str | Path, manifest: dict[str, Any]) -> None:
+        self.path, self.manifest = Path(path), manifest
+        self._maps: np.ndarray | None = None
+        self._rows: dict[str, int] | None = None
+
+    @classmethod
+    def create(cls, path: str | Path, manifest: dict[str, Any]) -> "MapStore":
+        """Open a store for writing, or begin it.
+
+        Raises:
+            InputError: the folder holds something else, or a store made in another way; the difference is shown.
+        """
+        path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise InputError(f"--output {path}: expected a folder, there is a file of that name")
+        present = {item.name for item in path.iterdir() if not item.name.startswith(".")} if path.exists() else set()
+        if MANIFEST in present:
+            store = cls.open(path)
+            store.compare(manifest)
+            return store
+        if present:
+            raise InputError(
+                f"--output {path}: holds {', '.join(sorted(present)[:4])} but no {MANIFEST}, so it is no map store; give a new folder"
+            )
+        write_atomically(path / MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+        return cls(path, manifest)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "MapStore":
+        """Open a store that `agssp anomaly-maps` wrote.
+
+        Raises:
+            InputError: there is none.
+        """
+        file = Path(path) / MANIFEST
+        if not file.is_file():
+            raise InputError(
+                f"{path}: is no map store (no {MANIFEST}); make one with `agssp anomaly-maps --output {path}`"
+            )
+        try:
+            return cls(path, json.loads(file.read_text(encoding="utf-8")))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{file}: not valid JSON: {error}") from error
+
+    def compare(self, manifest: dict[str, Any]) -> None:
+        """Raise unless this store was made as `manifest` says.
+
+        Raises:
+            InputError: with the lines that differ.
+        """
+        texts = []
+        for facts in (self.manifest, manifest):
+            kept = {key: value for key, value in facts.items() if key not in NOT_COMPARED}
+            texts.append(json.dumps(kept, indent=1, sort_keys=True).splitlines())
+        if texts[0] != texts[1]:
+            difference = [
+                line
+                for line in difflib.unified_diff(*texts, "the store", "this command", lineterm="", n=0)
+                if line[:2] != "@@"
+            ]
+            raise InputError(
+                f"{self.path}: its maps were made in another way; give another --output, or the same flags:\n"
+                + "\n".join(difference[:40])
+            )
+
+    @property
+    def key(self) -> str:
+        """Short hash of the manifest, written into every shard."""
+        kept = {name: value for name, value in self.manifest.items() if name not in NOT_COMPARED}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def categories(self) -> list[str]:
+        """Names of the object categories, in label order."""
+        return list(self.manifest["categories"])
+
+    @property
+    def grid_size(self) -> int:
+        """Side of the maps in cells."""
+        return int(self.manifest["grid_size"])
+
+    def shard_path(self, index: int, count: int | None) -> Path:
+        """Where a shard belongs; `count` is None while a stream's length is not known."""
+        name = f"maps-{index:05d}.parquet" if count is None else f"maps-{index:05d}-of-{count:05d}.parquet"
+        return self.path / "data" / name
+
+    def is_done(self, path: Path) -> bool:
+        """Whether a shard is there, whole, and made as the manifest says."""
+        if not path.is_file():
+            return False
+        try:
+            metadata = pq.read_schema(path).metadata or {}
+        except (pa.ArrowInvalid, OSError):
+            return False
+        return metadata.get(b"agssp_manifest") == self.key.encode()
+
+    def write_shard(
+        self, path: Path, rows: Sequence[dict[str, Any]], maps: np.ndarray, skipped: Sequence[dict[str, str]]
+    ) -> None:
+        """Write one shard; the same rows give the same bytes. Columns as in `map_table`."""
+        metadata = {"agssp_manifest": self.key, "agssp_skipped": json.dumps(list(skipped))}
+        table = map_table(self.categories, rows, maps.reshape(-1, self.grid_size, self.grid_size), metadata)
+        write_atomically(
+            path,
+            table,
+            compression="zstd",
+            use_dictionary=False,
+            use_byte_stream_split=["anomaly_map.list.element.list.element"],
+        )
+
+    def shards(self) -> list[Path]:
+        """The finished shards, in order."""
+        return [path for path in sorted((self.path / "data").glob("maps-*.parquet")) if self.is_done(path)]
+
+    def skipped(self) -> list[dict[str, str]]:
+        """Images without a map: `image_id` and `reason`, in the order of the data set."""
+        lists = (json.loads((pq.read_schema(path).metadata or {})[b"agssp_skipped"]) for path in self.shards())
+        return [entry for entries in lists for entry in entries]
+
+    def write_skipped(self) -> list[dict[str, str]]:
+        """Write skipped.jsonl from what the shards say, and return it."""
+        skipped = self.skipped()
+        write_atomically(self.path / SKIPPED, "".join(json.dumps(entry) + "\n" for entry in skipped).encode())
+        return skipped
+
+    def table(self) -> pa.Table:
+        """All columns but the maps, of all finished shards, in order."""
+        names = [name for name in map_features(self.categories, self.grid_size) if name != "anomaly_map"]
+        tables = [pq.read_table(path, columns=names).replace_schema_metadata(None) for path in self.shards()]
+        if not tables:
+            raise InputError(f"{self.path}: has no finished shard yet; run `agssp anomaly-maps` again to finish it")
+        return pa.concat_tables(tables)
+
+    def iter_shards(self) -> Iterator[tuple[pa.Table, np.ndarray]]:
+        """The finished shards one by one: their table without maps, and the maps float16 (n, g, g)."""
+        for path in self.shards():
+            table = pq.read_table(path)
+            yield table.drop_columns("anomaly_map").replace_schema_metadata(None), self._map_array(table)
+
+    def __len__(self) -> int:
+        return sum(pq.read_metadata(path).num_rows for path in self.shards())
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._index()
+
+    def __getitem__(self, image_id: str) -> np.ndarray:
+        """The map of an image, float16 (g, g).
+
+        Raises:
+            KeyError: there is none.
+        """
+        row = self._index()[image_id]
+        assert self._maps is not None
+        return self._maps[row]
+
+    def _index(self) -> dict[str, int]:
+        if self._rows is None:
+            ids: list[str] = []
+            parts = [np.zeros((0, self.grid_size, self.grid_size), np.float16)]
+            for table, maps in self.iter_shards():
+                ids += table["image_id"].to_pylist()
+                parts.append(maps)
+            self._maps = np.concatenate(parts)
+            self._rows = {image_id: row for row, image_id in enumerate(ids)}
+        return self._rows
+
+    def _map_array(self, table: pa.Table) -> np.ndarray:
+        storage = table["anomaly_map"].combine_chunks()
+        storage = storage.storage if isinstance(storage, pa.ExtensionArray) else storage
+        flat = storage.flatten().flatten().to_numpy(zero_copy_only=False)
+        return flat.astype(np.float16, copy=False).reshape(-1, self.grid_size, self.grid_size)

@@ -1,0 +1,253 @@
+"""Torch data sets for training whose augmentation is a function of seed, epoch and index alone.
+
+So an interrupted run goes on exactly as it would have, with any number of workers and ranks.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from datasets import Dataset, IterableDataset
+from datasets.distributed import split_dataset_by_node
+from torch import Tensor
+
+from agssp.data.images import ImageError, decode_image
+from agssp.data.mosaic import DetectionTransform
+from agssp.data.transforms import PretrainingTransform
+from agssp.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+Boxes = Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
+class Maps(Protocol):
+    """Anomaly maps by image id, as `MapStore` gives them."""
+
+    def __getitem__(self, image_id: str) -> np.ndarray:
+        """(g, g) float16."""
+
+    def __contains__(self, image_id: object) -> bool:
+        """Whether there is a map of this image."""
+
+
+def item_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """The random numbers of one item in one epoch."""
+    return np.random.default_rng((seed, epoch, index))
+
+
+class _Images(torch.utils.data.Dataset):
+    """Rows whose images are decoded one by one; a bad one is listed and the next good one takes its place."""
+
+    def __init__(self, dataset: Dataset, seed: int) -> None:
+        if len(dataset) == 0:
+            raise InputError("the data set has no images to train on")
+        self.dataset, self.seed, self.epoch = dataset, seed, 0
+        self.skipped: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose augmentation the items get."""
+        self.epoch = int(epoch)
+
+    def _good_row(self, index: int) -> tuple[int, dict[str, Any], Any]:
+        for offset in range(len(self.dataset)):
+            position = (index + offset) % len(self.dataset)
+            row = self.dataset[position]
+            if row["image_id"] not in self.skipped:
+                try:
+                    return position, row, decode_image(row["image"], row["image_id"])
+                except ImageError as error:
+                    self.skipped[row["image_id"]] = str(error)
+                    logger.warning("skipped: %s", error)
+        raise InputError(
+            f"none of the {len(self.dataset)} images can be read; the first: {next(iter(self.skipped.values()))}"
+        )
+
+
+class PretrainingImages(_Images):
+    """Images with their anomaly maps for backbone pretraining.
+
+    Args:
+        dataset: rows of the schema.
+        maps: anomaly maps by image id, or None.
+        transform: augmentation.
+        seed: of the augmentation.
+        evaluation: without randomness, for held-out images.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        maps: Maps | None,
+        transform: PretrainingTransform,
+        seed: int = 0,
+        *,
+        evaluation: bool = False,
+    ) -> None:
+        super().__init__(dataset, seed)
+        self.maps, self.transform, self.evaluation = maps, transform, evaluation
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """`pixel_values`, `labels` (category index) and, with maps, `anomaly_maps`."""
+        _, row, image = self._good_row(index)
+        anomaly_map = None if self.maps is None else self.maps[row["image_id"]]
+        if self.evaluation:
+            item = self.transform.evaluation(image, anomaly_map)
+        else:
+            item = self.transform(image, anomaly_map, item_generator(self.seed, self.epoch, index))
+        return {**item, "labels": torch.tensor(row["category"])}
+
+
+class PretrainingStream(torch.utils.data.IterableDataset):
+    """The same from a streamed data set: nothing is downloaded first, and memory stays flat.
+
+    Args:
+        dataset: streamed rows of the schema.
+        maps: anomaly maps by image id, or None; rows without a map are passed over.
+        transform: augmentation.
+        seed: of the order and the augmentation.
+        buffer_size: rows among which the order is shuffled.
+        rank: of this process.
+        world_size: number of processes; each sees other rows.
+    """
+
+    def __init__(
+        self,
+        dataset: IterableDataset,
+        maps: Maps | None,
+        transform: PretrainingTransform,
+        seed: int = 0,
+        *,
+        buffer_size: int = 1000,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        shuffled = dataset.shuffle(seed=seed, buffer_size=buffer_size)
+        self.dataset = split_dataset_by_node(shuffled, rank=rank, world_size=world_size) if world_size > 1 else shuffled
+        self.maps, self.transform, self.seed, self.epoch = maps, transform, seed, 0
+        self.skipped: dict[str, str] = {}
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch: its order and its augmentation."""
+        self.epoch = int(epoch)
+        self.dataset.set_epoch(self.epoch)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        # datasets' own iterator divides its shards among the workers of a DataLoader.
+        for row in self.dataset:
+            if self.maps is not None and row["image_id"] not in self.maps:
+                continue
+            try:
+                image = decode_image(row["image"], row["image_id"])
+            except ImageError as error:
+                self.skipped[row["image_id"]] = str(error)
+                logger.warning("skipped: %s", error)
+                continue
+            key = int.from_bytes(hashlib.sha256(row["image_id"].encode()).digest()[:6], "big")
+            anomaly_map = None if self.maps is None else self.maps[row["image_id"]]
+            item = self.transform(image, anomaly_map, item_generator(self.seed, self.epoch, key))
+            yield {**item, "labels": torch.tensor(row["category"])}
+
+
+class DetectionImages(_Images):
+    """Images with boxes for detectors.
+
+    Args:
+        dataset: rows of the schema; `objects` gives the labels unless `boxes` does.
+        boxes: pseudo boxes by image id: COCO xywh px (n, 4) and scores (n,), all of class 0; images without stay in.
+        transform: augmentation.
+        seed: of the augmentation.
+        epochs: length of the run, so that the last `closing_epochs` see single images instead of mosaics.
+        closing_epochs: how many epochs at the end.
+        evaluation: letterboxed images without randomness, with `image_index` and `orig_size`.
+        cache_bytes: keep decoded images in memory up to this size, in each worker process.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        boxes: Boxes | None,
+        transform: DetectionTransform,
+        seed: int = 0,
+        *,
+        epochs: float = 0,
+        closing_epochs: int = 10,
+        evaluation: bool = False,
+        cache_bytes: int = 500_000_000,
+    ) -> None:
+        super().__init__(dataset, seed)
+        if boxes is None and "objects" not in dataset.features:
+            raise InputError("the data set has no `objects`: it needs labels, or boxes from `agssp pseudo-boxes`")
+        self.boxes, self.transform, self.evaluation = boxes, transform, evaluation
+        self.first_closing_epoch = max(0, int(epochs) - closing_epochs) if epochs else None
+        self._cache: dict[int, dict[str, np.ndarray]] = {}
+        self._room = cache_bytes
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """`pixel_values` and `labels`; in evaluation also `image_index` and `orig_size` (H, W)."""
+        if self.evaluation:
+            sample = self.sample(index)
+            item = self.transform.evaluation(sample)
+            return {**item, "image_index": index, "orig_size": tuple(int(side) for side in sample["orig_size"])}
+        generator = item_generator(self.seed, self.epoch, index)
+        closing = self.first_closing_epoch is not None and self.epoch >= self.first_closing_epoch
+        with_mosaic = not closing and generator.random() < self.transform.mosaic
+        others = generator.integers(len(self), size=3) if with_mosaic else []
+        return self.transform([self.sample(int(position)) for position in (index, *others)], generator)
+
+    def sample(self, index: int) -> dict[str, np.ndarray]:
+        """Image (its long side at most the input's), boxes xyxy px on it, labels, and `orig_size` (H, W)."""
+        if index in self._cache:
+            return self._cache[index]
+        position, row, image = self._good_row(index)
+        pixels = np.asarray(image)
+        original = pixels.shape[:2]
+        boxes, class_labels = self._labels(row)
+        fit = self.transform.size / max(original)
+        if fit < 1:
+            width, height = max(round(original[1] * fit), 1), max(round(original[0] * fit), 1)
+            pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+            boxes = boxes * np.float32([width / original[1], height / original[0]] * 2)
+        sample = {"image": pixels, "boxes": boxes, "class_labels": class_labels, "orig_size": np.array(original)}
+        if pixels.nbytes <= self._room:
+            self._room -= pixels.nbytes
+            self._cache[index] = sample
+        return sample
+
+    def targets(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Labels of one row on the original image, without decoding it: boxes (n, 4) xyxy px and classes (n,)."""
+        return self._labels(self.dataset[index])
+
+    def _labels(self, row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        if self.boxes is not None:
+            bbox = self.boxes[row["image_id"]][0] if row["image_id"] in self.boxes else np.zeros((0, 4))
+            classes: Sequence[int] = [0] * len(bbox)
+        else:
+            bbox, classes = row["objects"]["bbox"], row["objects"]["category"]
+        boxes = np.asarray(bbox, dtype=np.float32).reshape(-1, 4).copy()
+        boxes[:, 2:] += boxes[:, :2]
+        return boxes, np.asarray(classes, dtype=np.int64)
+
+
+def collate_pretraining(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Stack items of `PretrainingImages` or `PretrainingStream`."""
+    return {key: torch.stack([item[key] for item in items]) for key in items[0]}
+
+
+def collate_detection(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Stack images of `DetectionImages`; `labels` stays a list of dicts, as transformers' detectors take it."""
+    batch: dict[str, Any] = {
+        "pixel_values": torch.stack([item["pixel_values"] for item in items]),
+        "labels": [item["labels"] for item in items],
+    }
+    if "image_index" in items[0]:
+        batch["image_index"] = torch.tensor([item["image_index"] for item in items])
+        batch["orig_size"] = torch.tensor([item["orig_size"] for item in items])
+    return batch
