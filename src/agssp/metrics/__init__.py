@@ -1,0 +1,1 @@
+"""Numbers for detectors and for anomaly maps, as plain classes and functions and as `evaluate` modules."""
