@@ -218,8 +218,12 @@ class MapStore:
     def iter_shards(self) -> Iterator[tuple[pa.Table, np.ndarray]]:
         """The finished shards one by one: their table without maps, and the maps float16 (n, g, g)."""
         for path in self.shards():
-            table = pq.read_table(path)
-            yield table.drop_columns("anomaly_map").replace_schema_metadata(None), self._map_array(table)
+            yield self.read_shard(path)
+
+    def read_shard(self, path: Path) -> tuple[pa.Table, np.ndarray]:
+        """One shard: its table without maps, and the maps float16 (n, g, g)."""
+        table = pq.read_table(path)
+        return table.drop_columns("anomaly_map").replace_schema_metadata(None), self._map_array(table)
 
     def __len__(self) -> int:
         return sum(pq.read_metadata(path).num_rows for path in self.shards())

@@ -1,0 +1,251 @@
+"""Cut pseudo-defect boxes from a store of anomaly maps.
+
+agssp pseudo-boxes --maps maps --output boxes --report
+agssp pseudo-boxes --maps maps --threshold-rule paper --delta 0.1 --coco --yolo --output boxes
+
+OUTPUT/data/boxes-*.parquet (`objects` with one class, defect), OUTPUT/thresholds.json; on request coco.json, yolo/ and
+report.html.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agssp.boxes import RULES, CategoryStatistics, category_statistics, category_threshold, pseudo_boxes
+from agssp.data.box_store import THRESHOLDS, write_boxes, write_coco, write_yolo
+from agssp.data.map_store import MapStore, write_atomically
+from agssp.errors import InputError
+
+POSITIONAL = ()
+DEFAULT_DELTA = {"paper": 0.1, "relative": 0.2, "robust": 3.0}
+
+
+@dataclass
+class PseudoBoxesArguments:
+    """Where the maps are, and what counts as a defect in them."""
+
+    maps: str = field(metadata={"help": "map store that `agssp anomaly-maps` wrote"})
+    output: str = field(metadata={"help": "folder for the boxes"})
+    threshold_rule: str = field(
+        default="auto",
+        metadata={
+            "help": "paper (mean of the maxima - delta), relative (delta as a share of that mean less the median), robust "
+            "(median of the maxima + delta MADs), fixed (delta itself); auto: paper for teachers that read text, else "
+            "relative"
+        },
+    )
+    delta: float | None = field(
+        default=None, metadata={"help": "the rule's number; default: paper 0.1, relative 0.2, robust 3"}
+    )
+    top_k: int = field(default=10, metadata={"help": "boxes an image at most"})
+    min_area: float | None = field(default=None, metadata={"help": "smaller components, in px, are dropped"})
+    iou_threshold: float = field(default=0.5, metadata={"help": "overlap above which the lower box is dropped"})
+    merge_distance: float = field(default=0.0, metadata={"help": "boxes closer than this, in px, become one"})
+    score_threshold: float | None = field(
+        default=None, metadata={"help": "only images with a higher image score get boxes (T of the paper)"}
+    )
+    score_quantile: float | None = field(
+        default=None, metadata={"help": "the same as a quantile of the category's image scores, 0 to 1"}
+    )
+    coco: bool = field(default=False, metadata={"help": "write coco.json"})
+    yolo: bool = field(default=False, metadata={"help": "write yolo/ (labels and data.yaml)"})
+    report: bool = field(default=False, metadata={"help": "write report.html"})
+    dataset: str | None = field(
+        default=None, metadata={"help": "images for the report; default: what the maps were made of"}
+    )
+    workers: int = field(default=0, metadata={"help": "processes; 0: one a core"})
+
+
+ARGUMENTS = (PseudoBoxesArguments,)
+
+
+def main(arguments: PseudoBoxesArguments) -> None:
+    """Write the boxes of every map in the store."""
+    from tqdm import tqdm
+
+    store = MapStore.open(arguments.maps)
+    rule, delta = threshold_rule(arguments, store)
+    output = Path(arguments.output)
+    foreign = (
+        {item.name for item in output.iterdir()} - {"data", THRESHOLDS, "coco.json", "yolo", "report.html"}
+        if (output.exists())
+        else set()
+    )
+    if foreign:
+        raise InputError(
+            f"--output {output}: holds {', '.join(sorted(foreign)[:4])}, which are no boxes; give a new folder"
+        )
+    if not store.shards():
+        raise InputError(f"{arguments.maps}: has no finished shard; run `agssp anomaly-maps` again to finish it")
+
+    statistics = store_statistics(store)
+    scores = score_limits(arguments, store)
+    thresholds = {name: category_threshold(entry, rule, delta) for name, entry in statistics.items()}
+    print_thresholds(statistics, thresholds, rule, delta)
+
+    # Boxes of another run must not be mixed with these: the old thresholds go first, the new ones come last.
+    (output / THRESHOLDS).unlink(missing_ok=True)
+    for old in (output / "data").glob("boxes-*.parquet"):
+        old.unlink()
+    shards = store.shards()
+    options = {
+        "top_k": arguments.top_k,
+        "min_area": arguments.min_area,
+        "iou_threshold": arguments.iou_threshold,
+        "merge_distance": arguments.merge_distance,
+    }
+    workers = min(arguments.workers or os.cpu_count() or 1, len(shards))
+    jobs = [(str(store.path), index, thresholds, scores, options) for index in range(len(shards))]
+    rows: list[dict[str, Any]] = []
+    with tqdm(total=len(store), desc="pseudo boxes", unit="image") as progress:
+
+        def keep(index: int, found: list[dict[str, Any]]) -> None:
+            write_boxes(output / "data" / f"boxes-{index:05d}-of-{len(shards):05d}.parquet", store.categories, found)
+            rows.extend(found)
+            progress.update(len(found))
+
+        if workers == 1:
+            for index, job in enumerate(jobs):
+                keep(index, shard_boxes(*job))
+        else:
+            with ProcessPoolExecutor(workers) as pool:
+                for index, found in enumerate(pool.map(shard_boxes, *zip(*jobs, strict=True))):
+                    keep(index, found)
+
+    facts = {
+        "maps": str(arguments.maps),
+        "teacher": store.manifest.get("teacher"),
+        "licence": store.manifest.get("licence"),
+        "rule": rule,
+        "delta": delta,
+        **options,
+        "score_threshold": arguments.score_threshold,
+        "score_quantile": arguments.score_quantile,
+        "categories": {
+            name: {**asdict(statistics[name]), "threshold": thresholds[name], "score_limit": scores.get(name)}
+            for name in statistics
+        },
+        **summary(rows),
+    }
+    if arguments.coco:
+        write_coco(output / "coco.json", rows)
+    if arguments.yolo:
+        write_yolo(output / "yolo", rows)
+    write_atomically(output / THRESHOLDS, (json.dumps(facts, indent=1) + "\n").encode())
+    if arguments.report:
+        from agssp.report.boxes import write_box_report
+
+        write_box_report(output / "report.html", store, rows, facts, arguments.dataset)
+        print(f"report: {output / 'report.html'}")
+    print(f"{facts['boxes']} boxes on {facts['images_with_boxes']} of {facts['images']} images in {output}")
+    if facts["normal_images"]:
+        print(f"{facts['normal_images_with_boxes']} of {facts['normal_images']} normal images got boxes")
+    print(
+        f"next: agssp pretrain-backbone --dataset IMAGES --maps {arguments.maps} --backbone yolov8n --output backbone"
+    )
+
+
+def threshold_rule(arguments: PseudoBoxesArguments, store: MapStore) -> tuple[str, float]:
+    """The rule and its delta: as asked for, or by the kind of teacher."""
+    rule = arguments.threshold_rule
+    if rule == "auto":
+        rule = "relative" if str(store.manifest.get("teacher", "")).startswith("timm:") else "paper"
+        print(f"threshold rule: {rule} ({store.manifest.get('teacher')})")
+    if rule not in RULES:
+        raise InputError(f"--threshold-rule {rule!r}: expected auto, {', '.join(RULES)}")
+    if rule == "fixed" and arguments.delta is None:
+        raise InputError("--threshold-rule fixed needs --delta, the threshold itself")
+    return rule, float(arguments.delta if arguments.delta is not None else DEFAULT_DELTA[rule])
+
+
+def store_statistics(store: MapStore) -> dict[str, CategoryStatistics]:
+    """Statistics of each category over the whole store, shard by shard."""
+    maxima: dict[int, list[np.ndarray]] = {}
+    medians: dict[int, list[np.ndarray]] = {}
+    for table, maps in store.iter_shards():
+        categories = table["category"].to_numpy()
+        flat = maps.reshape(len(maps), -1)
+        for category in np.unique(categories):
+            part = flat[categories == category]
+            maxima.setdefault(int(category), []).append(part.max(1))
+            medians.setdefault(int(category), []).append(np.median(part, axis=1))
+    return {
+        store.categories[category]: category_statistics(
+            np.concatenate(maxima[category]), np.concatenate(medians[category])
+        )
+        for category in sorted(maxima)
+    }
+
+
+def score_limits(arguments: PseudoBoxesArguments, store: MapStore) -> dict[str, float]:
+    """The image score each category's images must exceed to get boxes; empty for no limit."""
+    if arguments.score_threshold is not None and arguments.score_quantile is not None:
+        raise InputError("give --score-threshold or --score-quantile, not both")
+    if arguments.score_threshold is not None:
+        return dict.fromkeys(store.categories, arguments.score_threshold)
+    if arguments.score_quantile is None:
+        return {}
+    if not 0 <= arguments.score_quantile <= 1:
+        raise InputError(f"--score-quantile {arguments.score_quantile}: expected 0 to 1")
+    table = store.table()
+    categories, scores = table["category"].to_numpy(), table["anomaly_score"].to_numpy()
+    return {
+        store.categories[category]: float(np.quantile(scores[categories == category], arguments.score_quantile))
+        for category in np.unique(categories)
+    }
+
+
+def shard_boxes(
+    store_path: str, index: int, thresholds: dict[str, float], scores: dict[str, float], options: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Rows of `box_features` for one shard."""
+    import torch
+
+    # Each worker is one core; torch's own threads would fight over it.
+    torch.set_num_threads(1)
+    store = MapStore.open(store_path)
+    path = store.shards()[index]
+    table, maps = store.read_shard(path)
+    rows = []
+    for row, anomaly_map in zip(table.to_pylist(), maps, strict=True):
+        name = store.categories[row["category"]]
+        gated = name in scores and not row["anomaly_score"] > scores[name]
+        limit = float("inf") if gated else thresholds[name]
+        found = pseudo_boxes(anomaly_map, (row["height"], row["width"]), limit, **options)
+        bbox = found.boxes.copy()
+        bbox[:, 2:] -= bbox[:, :2]
+        objects = {"bbox": bbox.tolist(), "category": [0] * len(bbox), "score": found.scores.tolist()}
+        rows.append({key: value for key, value in row.items() if key != "map_max"} | {"objects": objects})
+    return rows
+
+
+def print_thresholds(
+    statistics: dict[str, CategoryStatistics], thresholds: dict[str, float], rule: str, delta: float
+) -> None:
+    """Print each category's threshold beside the paper's."""
+    width = max(len("category"), *map(len, statistics))
+    print(f"{'category':<{width}}  images  mean max  median  paper's T (delta 0.1)  {rule} T (delta {delta:g})")
+    for name, entry in statistics.items():
+        paper = category_threshold(entry, "paper", DEFAULT_DELTA["paper"])
+        print(
+            f"{name:<{width}}  {entry.images:6d}  {entry.mean_max:8.4f}  {entry.median:6.4f}  {paper:21.4f}  {thresholds[name]:.4f}"
+        )
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Counts of images and boxes, and how many normal images got boxes."""
+    counts = [len(row["objects"]["bbox"]) for row in rows]
+    normal = [count for row, count in zip(rows, counts, strict=True) if row["is_normal"]]
+    return {
+        "images": len(rows),
+        "images_with_boxes": sum(count > 0 for count in counts),
+        "boxes": sum(counts),
+        "normal_images": len(normal),
+        "normal_images_with_boxes": sum(count > 0 for count in normal),
+    }

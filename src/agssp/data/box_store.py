@@ -1,0 +1,114 @@
+"""Pseudo boxes on disk: Parquet with `objects`, and the same as COCO or YOLO files."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import ClassLabel, Features, Value
+
+from agssp.data.map_store import write_atomically
+from agssp.data.schema import PSEUDO_CLASS, objects_feature
+from agssp.errors import InputError
+
+THRESHOLDS = "thresholds.json"
+
+
+def box_features(categories: Sequence[str]) -> Features:
+    """Columns of the boxes' Parquet files."""
+    return Features(
+        {
+            "image_id": Value("string"),
+            "category": ClassLabel(names=list(categories)),
+            "is_normal": Value("bool"),
+            "width": Value("int32"),
+            "height": Value("int32"),
+            "anomaly_score": Value("float32"),
+            "objects": objects_feature([PSEUDO_CLASS]),
+        }
+    )
+
+
+def write_boxes(path: Path, categories: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    """Write one Parquet file, whole or not at all.
+
+    Args:
+        path: of the file.
+        categories: names, in label order.
+        rows: columns of `box_features`; `objects` has COCO xywh boxes.
+    """
+    schema = box_features(categories).arrow_schema
+    columns = [pa.array([row[field.name] for row in rows], field.type) for field in schema]
+    write_atomically(path, pa.Table.from_arrays(columns, schema=schema), compression="zstd")
+
+
+def read_boxes(path: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Read what `agssp pseudo-boxes` wrote.
+
+    Args:
+        path: the output folder.
+
+    Returns:
+        image_id -> boxes float32 (n, 4) COCO xywh px, and scores float32 (n,); images without boxes are there too.
+
+    Raises:
+        InputError: no boxes there.
+    """
+    files = sorted((Path(path) / "data").glob("boxes-*.parquet"))
+    if not files or not (Path(path) / THRESHOLDS).is_file():
+        raise InputError(f"{path}: holds no finished pseudo boxes; make them with `agssp pseudo-boxes --output {path}`")
+    boxes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for file in files:
+        table = pq.read_table(file, columns=["image_id", "objects"])
+        for image_id, objects in zip(table["image_id"].to_pylist(), table["objects"].to_pylist(), strict=True):
+            found = np.asarray(objects["bbox"], np.float32).reshape(-1, 4)
+            boxes[image_id] = (found, np.asarray(objects["score"], np.float32))
+    return boxes
+
+
+def write_coco(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write the boxes as one COCO file, `file_name` being the image id."""
+    annotations = []
+    for number, row in enumerate(rows, 1):
+        objects = row["objects"]
+        for bbox, score in zip(objects["bbox"], objects["score"], strict=True):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": 1,
+                    "bbox": [float(value) for value in bbox],
+                    "area": float(bbox[2] * bbox[3]),
+                    "iscrowd": 0,
+                    "score": float(score),
+                }
+            )
+    content = {
+        "images": [
+            {"id": number, "file_name": row["image_id"], "width": row["width"], "height": row["height"]}
+            for number, row in enumerate(rows, 1)
+        ],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": PSEUDO_CLASS}],
+    }
+    write_atomically(path, json.dumps(content).encode())
+
+
+def write_yolo(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write one YOLO text file an image (`labels/ID.txt`, empty where there is no box) and `data.yaml`."""
+    root = (folder / "labels").resolve()
+    for row in rows:
+        path = (root / row["image_id"]).with_suffix(".txt")
+        if not path.is_relative_to(root):
+            raise InputError(
+                f"image id {row['image_id']!r} points outside of {folder}; YOLO files cannot be written for it"
+            )
+        lines = []
+        for x, y, w, h in row["objects"]["bbox"]:
+            values = ((x + w / 2) / row["width"], (y + h / 2) / row["height"], w / row["width"], h / row["height"])
+            lines.append("0 " + " ".join(f"{value:.6f}" for value in values))
+        write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+    write_atomically(folder / "data.yaml", f"names:\n  0: {PSEUDO_CLASS}\n".encode())
