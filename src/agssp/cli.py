@@ -41,7 +41,11 @@ def run(name: str, argv: Sequence[str]) -> None:
     try:
         module = importlib.import_module(f"agssp.commands.{name.replace('-', '_')}")
         parsed = parse_arguments(
-            name, module.ARGUMENTS, argv, positional=module.POSITIONAL, description=(module.__doc__ or "").split("\n\n")[0]
+            name,
+            module.ARGUMENTS,
+            argv,
+            positional=module.POSITIONAL,
+            description=(module.__doc__ or "").split("\n\n")[0],
         )
         module.main(*parsed)
     except InputError as error:
