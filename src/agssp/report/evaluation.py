@@ -105,45 +105,50 @@ def worst_sheet(judged: Sequence[tuple[Judged, Image.Image | np.ndarray]], class
     return figures.contact_sheet(rows, column_titles=("labelled", "found") * 2, tile_inches=2.6)
 
 
-def sections(
-    metrics: dict[str, Any], curves: dict[str, Any], worst: Any, model: str, threshold: float
-) -> list[Section]:
+def curves_figure(metrics: dict[str, Any], title: str = "Precision and recall at IoU 0.5") -> Any:
+    """Precision over recall of each class, from what `agssp evaluate` writes as metrics.json."""
+    curves = {name: (curve["recall"], curve["precision"]) for name, curve in metrics["curves"].items()}
+    average = {name: metrics["per_class"][name]["ap_50"] for name in curves}
+    return figures.precision_recall(curves, title=title, average_precision=average)
+
+
+def sections(metrics: dict[str, Any], worst: Any, model: str, threshold: float) -> list[Section]:
     """The sections of an evaluation's page.
 
     Args:
         metrics: what `agssp evaluate` writes as metrics.json.
-        curves: class -> (recall, precision).
         worst: figure of `worst_sheet`, or None if nothing went wrong.
         model: the detector, as the user named it.
         threshold: score above which boxes are shown in the pictures.
     """
-    rows = [
-        (name, entry["labelled_boxes"], entry["map_50"], entry["map_50_95"])
-        for name, entry in metrics["per_class"].items()
-    ]
-    rows.append(("all classes", metrics["labelled_boxes"], metrics["map_50"], metrics["map_50_95"]))
+    classes = metrics["per_class"]
+    rows = [(name, row["boxes"], row["ap_50"], row["ap_50_95"], row["recall_50"]) for name, row in classes.items()]
+    rows.append(("all classes", metrics["boxes"], metrics["map_50"], metrics["map_50_95"], None))
     by_size = [(size, metrics[f"map_{size}"]) for size in ("small", "medium", "large")]
-    facts = f"{metrics['images']:,} images, {metrics['labelled_boxes']:,} labelled boxes of {len(rows) - 1} classes."
-    precision = figures.precision_recall(
-        curves, average_precision={name: entry["map_50"] for name, entry in metrics["per_class"].items()}
-    )
     page = [
         Section(
             "Average precision",
             [
-                Text(f"{facts} Detector: `{model}`. Data: `{metrics['dataset']}`."),
+                f"{metrics['images']:,} images with {metrics['boxes']:,} labelled boxes. Detector: `{model}`. "
+                f"Data: `{metrics['dataset']}`.",
                 Table(
-                    ("class", "labelled boxes", "mAP@.5", "mAP@.5:.95"), rows, strong_row=len(rows) - 1,
-                    caption="COCO's average precision, at an overlap of one half and averaged over ten overlaps.",
+                    ("class", "labelled boxes", "AP@.5", "AP@.5:.95", "recall"),
+                    rows,
+                    "COCO's average precision at an overlap (IoU) of 0.5, and averaged over the overlaps 0.5 to 0.95; "
+                    "the largest recall at 0.5.",
+                    strong_row=len(rows) - 1,
                 ),
-                Table(("boxes", "mAP@.5:.95"), by_size,
-                      "By COCO's areas: small under 32² px, large over 96² px of the original image."),
+                Table(
+                    ("size of the box", "AP@.5:.95"),
+                    by_size,
+                    "COCO's sizes: small below 32 x 32 px of the original image, large above 96 x 96 px.",
+                ),
             ],
         ),
-        Section("Precision and recall", [Picture(precision, "Each curve is one class, best to least confident box.")]),
-    ]  # fmt: skip
+        Section("Precision and recall", [Picture(curves_figure(metrics), "From the most confident box to the least.")]),
+    ]
     if worst is not None:
-        text = f"Labels in green on the left; on the right what was found with a score above {threshold}."
+        text = f"Labels in green on the left; beside them what was found with a score above {threshold}."
         page.append(Section("The worst images", [Text(text), Picture(worst)]))
     if metrics["skipped"]:
         skipped = [(entry["image_id"], entry["reason"]) for entry in metrics["skipped"][:50]]

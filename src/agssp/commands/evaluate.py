@@ -1,0 +1,233 @@
+"""COCO mAP of a detector on labelled images, a class at a time and by size.
+
+    agssp evaluate runs/finetuned --dataset labelled/test
+    agssp evaluate runs/finetuned --dataset NEU-DET --split test --image-size 640 --output evaluation
+
+OUTPUT/metrics.json, OUTPUT/precision_recall.png, OUTPUT/report.html with the worst images. Without --output the numbers
+are only printed. On several processes (`torchrun --nproc-per-node 2 scripts/evaluate.py ...`) the numbers are the same.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agssp import __version__
+from agssp.errors import InputError
+from agssp.output_folder import claim_output, write_json
+
+POSITIONAL = ("model",)
+CLASS_AGNOSTIC = "defect"
+SHOWN = 8
+
+
+@dataclass
+class EvaluateArguments:
+    """Which detector to measure, on which labelled images."""
+
+    model: str = field(metadata={"help": "detector: a folder or Hub id, or a safetensors file with ultralytics' keys"})
+    dataset: str = field(metadata={"help": "labelled images: folder, COCO, YOLO, VOC, Parquet or Hub id"})
+    output: str | None = field(default=None, metadata={"help": "folder for metrics.json, curves and the page"})
+    split: str | None = field(default=None, metadata={"help": "split of a data set that has several"})
+    threshold: float = field(
+        default=0.001, metadata={"help": "lowest score that counts; average precision wants it low"}
+    )
+    shown_threshold: float = field(default=0.25, metadata={"help": "lowest score of the boxes in the page's pictures"})
+    iou_threshold: float = field(default=0.7, metadata={"help": "of two boxes overlapping more than this one goes"})
+    max_detections: int = field(default=300, metadata={"help": "most boxes in one image (COCO counts the best 100)"})
+    class_agnostic: bool = field(
+        default=False, metadata={"help": "count all classes as one, to measure one-class detectors"}
+    )
+    image_size: int | None = field(
+        default=None, metadata={"help": "side of the square input; the model's own if left out"}
+    )
+    batch_size: int = field(default=16, metadata={"help": "images in one forward pass"})
+    device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or cuda:N"})
+
+
+ARGUMENTS = (EvaluateArguments,)
+
+
+def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
+    """Run the command.
+
+    Returns:
+        What metrics.json holds, on the main process; None on the others.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import gather_object
+
+    from agssp.data.readers import read_dataset
+    from agssp.data.schema import defect_names
+    from agssp.detection_inference import choose_device, load_detector
+
+    device = choose_device(arguments.device)
+    state = PartialState(cpu=device.type == "cpu")
+    dataset = read_dataset(arguments.dataset, split=arguments.split)
+    classes = defect_names(dataset)
+    if not classes:
+        raise InputError(f"{arguments.dataset}: no labelled boxes (`objects`); evaluation needs labelled images")
+    model = load_detector(arguments.model, classes)
+    to_class = match_classes(model.config.id2label, classes, arguments)
+    if arguments.class_agnostic:
+        classes = [CLASS_AGNOSTIC]
+    if arguments.output is not None and state.is_main_process:
+        settings = {name: value for name, value in asdict(arguments).items() if name not in ("output", "device")}
+        claim_output(arguments.output, "evaluate", settings)
+
+    started = time.perf_counter()
+    entries = _detect_share(model, dataset, to_class, arguments, device, state)
+    seconds = time.perf_counter() - started
+    if state.num_processes > 1:
+        entries = gather_object(entries)
+    if not state.is_main_process:
+        return None
+    entries.sort(key=lambda entry: entry["index"])
+    metrics = _measure(entries, classes) | {
+        "model": arguments.model,
+        "dataset": arguments.dataset,
+        "split": arguments.split,
+        "image_size": arguments.image_size or model.config.image_size,
+        "threshold": arguments.threshold,
+        "class_agnostic": arguments.class_agnostic,
+        "classes_without_labels": [name for index, name in model.config.id2label.items() if to_class[index] < 0],
+        "seconds": round(seconds, 2),
+        "agssp": __version__,
+    }
+    if arguments.output is not None:
+        _write(Path(arguments.output), arguments, metrics, _worst(entries, dataset, classes, arguments))
+    _print(metrics, arguments)
+    return metrics
+
+
+def match_classes(id2label: dict[int, str], classes: Sequence[str], arguments: EvaluateArguments) -> np.ndarray:
+    """The data set's class for each class of the model, by name.
+
+    Args:
+        id2label: the model's classes.
+        classes: the data set's classes.
+        arguments: of the command, for the message and `class_agnostic`.
+
+    Returns:
+        int64, one entry for each class of the model: the data set's class number, or -1 where it has no such class
+        (without labels it counts in no average, as in COCO's).
+
+    Raises:
+        InputError: the data set has classes that the model does not know.
+    """
+    names = [id2label[index] for index in sorted(id2label)]
+    if arguments.class_agnostic:
+        return np.zeros(len(names), np.int64)
+    unknown = [name for name in classes if name not in names]
+    if unknown:
+        raise InputError(
+            f"{arguments.model} does not know the classes {', '.join(unknown)} of {arguments.dataset}; the model has "
+            f"[{', '.join(names)}], the data set has [{', '.join(classes)}]. Finetune the model on these classes, or "
+            "give --class-agnostic to measure whether defects are found whatever their class"
+        )
+    return np.array([classes.index(name) if name in classes else -1 for name in names], np.int64)
+
+
+def _detect_share(
+    model: Any, dataset: Any, to_class: np.ndarray, arguments: EvaluateArguments, device: Any, state: Any
+) -> list[dict[str, Any]]:
+    """Boxes and labels of this process's share of the images: every n-th."""
+    from tqdm import tqdm
+
+    from agssp.detection_inference import detect
+
+    share = range(state.process_index, len(dataset), state.num_processes)
+    found = detect(
+        model,
+        tqdm((dataset[index] for index in share), total=len(share), desc="evaluate", unit="image",
+             disable=not state.is_main_process),
+        threshold=arguments.threshold,
+        image_size=arguments.image_size,
+        batch_size=min(arguments.batch_size, max(len(dataset), 1)),
+        iou_threshold=arguments.iou_threshold,
+        max_detections=arguments.max_detections,
+        multi_label=True,
+        device=device,
+    )  # fmt: skip
+    entries = []
+    for index, result in zip(share, found, strict=True):
+        objects = result.row["objects"] or {"bbox": [], "category": []}
+        corners = np.asarray(objects["bbox"], np.float32).reshape(-1, 4)
+        corners[:, 2:] += corners[:, :2]
+        labels = np.asarray(objects["category"], np.int64)
+        mine = to_class[result.labels]
+        known = mine >= 0
+        entries.append({
+            "index": index, "image_id": result.image_id, "error": result.error, "boxes": result.boxes[known],
+            "scores": result.scores[known], "labels": mine[known], "target_boxes": corners,
+            "target_labels": np.zeros_like(labels) if arguments.class_agnostic else labels,
+        })  # fmt: skip
+    return entries
+
+
+def _measure(entries: list[dict[str, Any]], classes: list[str]) -> dict[str, Any]:
+    """Average precision of what was found, and the images that could not be read."""
+    from agssp.metrics.detection import DetectionMetrics
+
+    metrics = DetectionMetrics(classes)
+    for entry in entries:
+        if entry["error"] is None:
+            names = ("index", "boxes", "scores", "labels", "target_boxes", "target_labels")
+            metrics.update(*(entry[name] for name in names))
+    bad = [entry for entry in entries if entry["error"] is not None]
+    return metrics.compute() | {"skipped": [{"image_id": entry["image_id"], "reason": entry["error"]} for entry in bad]}
+
+
+def _worst(entries: list[dict[str, Any]], dataset: Any, classes: list[str], arguments: EvaluateArguments) -> Any:
+    """A figure of the images with most missed labels and most confident false boxes; None if there are none."""
+    from agssp.data.images import decode_image
+    from agssp.report.evaluation import Judged, match_boxes, worst_sheet
+
+    judged = []
+    for entry in entries:
+        if entry["error"] is not None:
+            continue
+        shown = entry["scores"] > arguments.shown_threshold
+        boxes, scores, labels = (entry[name][shown] for name in ("boxes", "scores", "labels"))
+        targets = entry["target_boxes"], entry["target_labels"]
+        correct, met = match_boxes(boxes, scores, labels, *targets)
+        judged.append(Judged(entry["index"], entry["image_id"], boxes, scores, labels, correct, *targets, met))
+    worst = sorted((entry for entry in judged if entry.badness > 0), key=lambda entry: -entry.badness)[:SHOWN]
+    if not worst:
+        return None
+    return worst_sheet(
+        [(entry, decode_image(dataset[entry.index]["image"], entry.image_id)) for entry in worst], classes
+    )
+
+
+def _write(output: Path, arguments: EvaluateArguments, metrics: dict[str, Any], worst: Any) -> None:
+    """metrics.json, the curves as a picture, and the page."""
+    from agssp.report import figures
+    from agssp.report.evaluation import curves_figure, sections
+    from agssp.report.page import write_page
+
+    write_json(output / "metrics.json", metrics)
+    figures.save(curves_figure(metrics), output / "precision_recall.png")
+    page = sections(metrics, worst, arguments.model, arguments.shown_threshold)
+    write_page(output / "report.html", "Evaluation", page)
+
+
+def _print(metrics: dict[str, Any], arguments: EvaluateArguments) -> None:
+    total = {"boxes": metrics["boxes"], "ap_50": metrics["map_50"], "ap_50_95": metrics["map_50_95"]}
+    rows = {**metrics["per_class"], "all classes": total}
+    width = max(map(len, rows))
+    print(f"{'':<{width}}  boxes   AP@.5  AP@.5:.95")
+    for name, row in rows.items():
+        first, second = ("-" if row[key] is None else f"{row[key]:.4f}" for key in ("ap_50", "ap_50_95"))
+        print(f"{name:<{width}}  {row['boxes']:>5}  {first:>6}  {second:>9}")
+    if metrics["classes_without_labels"]:
+        print(f"classes of the model without labels here: {', '.join(metrics['classes_without_labels'])}")
+    if metrics["skipped"]:
+        names = ", ".join(entry["image_id"] for entry in metrics["skipped"][:5])
+        print(f"{len(metrics['skipped'])} of {metrics['images'] + len(metrics['skipped'])} images skipped: {names}")
+    if arguments.output is not None:
+        print(f"look at {Path(arguments.output) / 'report.html'}; numbers: {Path(arguments.output) / 'metrics.json'}")
+    print(f"next: agssp predict {arguments.model} IMAGES --output found")

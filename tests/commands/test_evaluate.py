@@ -1,0 +1,164 @@
+"""`agssp evaluate` gives pycocotools' numbers, on one process and on two, and refuses classes it cannot compare."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detector_cases import CLASSES, detector, make_images, save_detector
+from PIL import Image
+
+from agssp.cli import run
+from agssp.detection_inference import detect
+
+
+@pytest.fixture
+def model(tmp_path):
+    return save_detector(tmp_path / "model")
+
+
+def evaluate(model, dataset, *flags):
+    run("evaluate", [model, "--dataset", dataset, "--batch-size", "4", *flags])
+
+
+def label_with_finds(images):
+    """Replace the labels by some of the detector's own boxes, a little moved, so that precision is neither 0 nor 1."""
+    from agssp.data.readers import read_dataset
+
+    lines = []
+    finds = detect(detector(), read_dataset(images), threshold=0.001, max_detections=60, multi_label=True)
+    for number, result in enumerate(finds):
+        boxes = result.boxes[number % 3 :: 7].copy()
+        boxes[:, 2:] -= boxes[:, :2]
+        boxes[:, 2:] *= np.linspace(1, 0.7, len(boxes))[:, None]
+        kept = boxes[:, 2:].min(1) > 2
+        names = [CLASSES[label] for label in result.labels[number % 3 :: 7][kept]]
+        objects = {"bbox": boxes[kept].tolist(), "category": names}
+        lines.append(json.dumps({"file_name": result.image_id, "category": "plate", "objects": objects}))
+    (Path(images) / "metadata.jsonl").write_text("\n".join(lines))
+
+
+def test_numbers_are_those_of_pycocotools(model, tmp_path, capsys):
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    from agssp.data.readers import read_dataset
+
+    images = make_images(tmp_path / "images", count=9)
+    label_with_finds(images)
+    broken = tmp_path / "images" / "plate" / "3.png"
+    Image.open(broken).save(broken, "JPEG")
+    broken.write_bytes(broken.read_bytes()[:-500])
+    evaluate(model, images, "--output", str(tmp_path / "out"))
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+
+    dataset = read_dataset(images)
+    truth, found = [], []
+    numbers = []
+    for number, result in enumerate(detect(detector(), dataset, threshold=0.001, multi_label=True)):
+        if result.error is not None:
+            continue
+        numbers.append(number)
+        for label, box in zip(result.row["objects"]["category"], result.row["objects"]["bbox"], strict=True):
+            entry = {"image_id": number, "category_id": label, "bbox": box, "area": box[2] * box[3]}
+            truth.append({"id": len(truth) + 1, "iscrowd": 0, **entry})
+        for box, score, label in zip(result.boxes, result.scores, result.labels, strict=True):
+            left, top, right, bottom = map(float, box)
+            bbox = [left, top, right - left, bottom - top]
+            found.append({"image_id": number, "category_id": int(label), "bbox": bbox, "score": float(score)})
+    coco = COCO()
+    names = dataset.features["objects"]["category"].feature.names
+    mapping = [names.index(name) for name in CLASSES]
+    for entry in found:
+        entry["category_id"] = mapping[entry["category_id"]]
+    coco.dataset = {
+        "info": {},
+        "images": [{"id": number} for number in numbers],
+        "annotations": truth,
+        "categories": [{"id": index, "name": name} for index, name in enumerate(names)],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+        reference = COCOeval(coco, coco.loadRes(found), "bbox")
+        reference.evaluate()
+        reference.accumulate()
+        reference.summarize()
+    assert metrics["map_50_95"] == pytest.approx(reference.stats[0], abs=1e-9)
+    assert metrics["map_50"] == pytest.approx(reference.stats[1], abs=1e-9)
+    assert 0 < metrics["map_50"] < 1
+    assert metrics["images"] == 8
+    assert metrics["boxes"] == len(truth)
+    assert [entry["image_id"] for entry in metrics["skipped"]] == ["plate/3.png"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "The worst images" in page
+    assert "plate/3.png" in page
+    assert (tmp_path / "out" / "precision_recall.png").stat().st_size > 1000
+    printed = capsys.readouterr().out
+    assert "1 of 9 images skipped: plate/3.png" in printed
+    assert "all classes" in printed
+
+
+def test_two_processes_give_the_numbers_of_one(model, tmp_path):
+    images = make_images(tmp_path / "images", count=7)
+    label_with_finds(images)
+    evaluate(model, images, "--output", str(tmp_path / "one"))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "agssp"]
+    flags = ["evaluate", model, "--dataset", images, "--batch-size", "4", "--output", str(tmp_path / "two")]
+    subprocess.run([*torchrun, *flags], check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    one.pop("seconds"), two.pop("seconds")
+    assert one == two
+
+
+def test_classes_that_differ_are_both_named(model, tmp_path, capsys):
+    images = make_images(tmp_path / "images")
+    metadata = tmp_path / "images" / "metadata.jsonl"
+    metadata.write_text(metadata.read_text().replace('"dark"', '"rust"'))
+    with pytest.raises(SystemExit, match="2"):
+        evaluate(model, images)
+    message = capsys.readouterr().err
+    assert "does not know the classes rust" in message
+    assert "the model has [light, dark]" in message
+    assert "--class-agnostic" in message
+    evaluate(model, images, "--class-agnostic")
+    assert "defect" in capsys.readouterr().out
+
+
+def test_images_without_labels_are_refused(model, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        evaluate(model, make_images(tmp_path / "images", labelled=False))
+    assert "no labelled boxes" in capsys.readouterr().err
+
+
+def test_classes_are_matched_by_name_not_by_number(model, tmp_path):
+    from agssp.commands.evaluate import EvaluateArguments, match_classes
+
+    arguments = EvaluateArguments(model="m", dataset="d")
+    np.testing.assert_array_equal(match_classes({0: "light", 1: "dark"}, ["dark", "light"], arguments), [1, 0])
+    # A class without labels counts in no average.
+    np.testing.assert_array_equal(match_classes({0: "light", 1: "dark"}, ["dark"], arguments), [-1, 0])
+
+
+def test_perfect_and_empty_finds_are_matched():
+    from agssp.report.evaluation import match_boxes
+
+    none, one = np.zeros((0, 4)), np.array([[0.0, 0, 10, 10]])
+    correct, found = match_boxes(none, np.zeros(0), np.zeros(0, int), one, np.array([0]))
+    assert (correct.shape, found.tolist()) == ((0,), [False])
+    two = np.repeat(one, 2, 0)
+    correct, found = match_boxes(two, np.array([0.4, 0.9]), np.array([0, 0]), one, np.array([0]))
+    assert (correct.tolist(), found.tolist()) == ([False, True], [True])
+    correct, found = match_boxes(one, np.array([0.9]), np.array([1]), one, np.array([0]))
+    assert (correct.tolist(), found.tolist()) == ([False], [False])
+
+
+def test_torch_threads_are_left_alone(model, tmp_path):
+    before = torch.get_num_threads()
+    evaluate(model, make_images(tmp_path / "images"))
+    assert torch.get_num_threads() == before
