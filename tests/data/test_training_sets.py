@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from PIL import Image
+
+from agssp.data.mosaic import DetectionTransform
+from agssp.data.readers import read_dataset
+from agssp.data.training_sets import (
+    DetectionImages,
+    PretrainingImages,
+    PretrainingStream,
+    collate_detection,
+    collate_pretraining,
+)
+from agssp.data.transforms import PretrainingTransform
+from agssp.errors import InputError
+
+PLAIN = {"image_mean": (0, 0, 0), "image_std": (1, 1, 1)}
+
+
+@pytest.fixture
+def images(tmp_path):
+    generator = np.random.default_rng(0)
+    for index in range(6):
+        pixels = generator.integers(0, 255, (40, 60, 3), dtype=np.uint8)
+        (tmp_path / f"plate{index % 2}").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / f"plate{index % 2}" / f"{index}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def maps(images):
+    ids = read_dataset(images)["image_id"]
+    return {image_id: np.random.default_rng(i).random((5, 5)).astype(np.float16) for i, image_id in enumerate(ids)}
+
+
+def boxes_of(ids):
+    return {image_id: (np.float32([[5, 5, 20, 20]]), np.float32([0.5])) for image_id in ids}
+
+
+def same(first, second):
+    if isinstance(first, dict):
+        return all(same(first[key], second[key]) for key in first)
+    return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
+
+
+def test_no_images(images):
+    with pytest.raises(InputError, match="no images"):
+        PretrainingImages(read_dataset(images).select([]), None, PretrainingTransform(16, map_size=4, **PLAIN))
+
+
+def test_detection_needs_boxes(images):
+    with pytest.raises(InputError, match="no `objects`"):
+        DetectionImages(read_dataset(images), None, DetectionTransform(32, **PLAIN))
+
+
+@pytest.mark.parametrize("kind", ["pretraining", "detection"])
+def test_items_depend_on_seed_epoch_and_index_alone(images, maps, kind):
+    def build(seed):
+        data = read_dataset(images)
+        if kind == "pretraining":
+            return PretrainingImages(data, maps, PretrainingTransform(16, map_size=4, **PLAIN), seed)
+        return DetectionImages(data, boxes_of(data["image_id"]), DetectionTransform(32, **PLAIN), seed)
+
+    first, second, third = build(0), build(0), build(1)
+    items = [first[index] for index in range(6)]
+    assert all(same(second[index], items[index]) for index in (5, 0, 3))
+    assert not same(third[2], items[2])
+    second.set_epoch(1)
+    assert not same(second[2], items[2])
+    second.set_epoch(0)
+    assert same(second[2], items[2])
+
+
+def test_pretraining_batch(images, maps):
+    data = PretrainingImages(read_dataset(images), maps, PretrainingTransform(16, map_size=4, **PLAIN))
+    batch = collate_pretraining([data[0], data[5]])
+    assert batch["pixel_values"].shape == (2, 3, 16, 16)
+    assert batch["anomaly_maps"].shape == (2, 4, 4)
+    assert batch["labels"].tolist() == [0, 1]
+
+
+def test_detection_batch_in_evaluation(images):
+    rows = read_dataset(images)
+    boxes = boxes_of(rows["image_id"][:1])
+    data = DetectionImages(rows, boxes, DetectionTransform(30, **PLAIN), evaluation=True)
+    batch = collate_detection([data[0], data[1]])
+    assert batch["image_index"].tolist() == [0, 1]
+    assert batch["orig_size"].tolist() == [[40, 60], [40, 60]]
+    assert [len(labels["boxes"]) for labels in batch["labels"]] == [1, 0]
+    # 60 px wide on 30: half; 10 rows of bars, of which 5 above. Box 5..25 -> x 2.5..12.5, y 7.5..17.5.
+    assert (batch["labels"][0]["boxes"] * 30)[0].tolist() == pytest.approx([7.5, 12.5, 10, 10])
+    assert data.targets(0)[0].tolist() == [[5, 5, 25, 25]]
+
+
+def test_bad_images_are_listed_and_replaced_by_the_next_good_one(images, maps):
+    rows = read_dataset(images)
+    bad = rows[1]["image_id"]
+    (images / bad).write_bytes(b"broken")
+    data = PretrainingImages(rows, maps, PretrainingTransform(16, map_size=4, **PLAIN), evaluation=True)
+    assert same(data[1], data[2])
+    assert list(data.skipped) == [bad]
+    for image_id in rows["image_id"]:
+        (images / image_id).write_bytes(b"")
+    with pytest.raises(InputError, match="none of the 6 images can be read"):
+        PretrainingImages(rows, maps, PretrainingTransform(16, map_size=4, **PLAIN))[0]
+
+
+def test_last_epochs_have_no_mosaic(images):
+    rows = read_dataset(images)
+    transform = DetectionTransform(32, scale=0, translate=0, flip=0, hsv=(0, 0, 0), **PLAIN)
+    data = DetectionImages(rows, boxes_of(rows["image_id"]), transform, epochs=5, closing_epochs=2)
+    letterboxed = transform.evaluation(data.sample(0))["pixel_values"]
+    alike = []
+    for epoch in range(5):
+        data.set_epoch(epoch)
+        difference = (data[0]["pixel_values"] - letterboxed).abs().mean().item()
+        alike.append(difference < 0.06)
+    assert alike == [False, False, False, True, True]
+
+
+def test_cache_returns_the_same_and_respects_its_limit(images):
+    rows = read_dataset(images)
+    cached = DetectionImages(rows, {}, DetectionTransform(32, **PLAIN), cache_bytes=3000)
+    bare = DetectionImages(rows, {}, DetectionTransform(32, **PLAIN), cache_bytes=0)
+    for index in (0, 1, 2, 0):
+        assert same(cached[index], bare[index])
+    assert len(cached._cache) == 1
+
+
+def test_two_ranks_of_a_stream_see_each_row_once(images, maps):
+    rows = read_dataset(images)
+    marked = {image_id: np.full((5, 5), index, np.float16) for index, image_id in enumerate(rows["image_id"])}
+
+    def stream(rank, epoch):
+        source = Dataset.from_list(list(rows), features=rows.features).to_iterable_dataset(num_shards=4)
+        data = PretrainingStream(source, marked, PretrainingTransform(16, map_size=4, **PLAIN), rank=rank, world_size=2)
+        data.set_epoch(epoch)
+        return [int(item["anomaly_maps"].mean().round()) for item in data]
+
+    ranks = [stream(rank, 0) for rank in (0, 1)]
+    assert sorted(ranks[0] + ranks[1]) == list(range(6))
+    assert stream(0, 0) == ranks[0]
+    assert sorted(stream(0, 1) + stream(1, 1)) == list(range(6))
