@@ -199,16 +199,16 @@ def choose_references(
     for name in categories:
         everything = [(index, image_id) for index, image_id, category, _ in rows if category == name]
         normal = [(index, image_id) for index, image_id, category, sound in rows if category == name and sound]
-        mode = asked if asked in ("normal", "mutual") else "normal"
-        if asked == "auto":
-            mode = "normal" if len(normal) >= max(1, arguments.shots) else "mutual"
-        if mode == "normal":
-            if arguments.shots == 0:
-                continue
-            ids = first_good(normal, arguments.shots)
-            if len(ids) < arguments.shots:
+        if asked != "mutual" and arguments.shots == 0:
+            continue
+        mode = "mutual" if asked == "mutual" else "normal"
+        ids = first_good(normal, arguments.shots) if mode == "normal" else []
+        if mode == "normal" and len(ids) < arguments.shots:
+            if asked == "auto":
+                mode = "mutual"
+            else:
                 short.append(f"{name} has {len(ids)}")
-        else:
+        if mode == "mutual":
             ids = first_good(everything, arguments.reference_count)
             if len(ids) < 2:
                 short.append(f"{name} has {len(ids)} readable images in all, mutual scoring needs 2")

@@ -1,5 +1,6 @@
 """The memory of reference patches that each category's images are compared with."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from agssp.errors import InputError
 from agssp.kead.scoring import few_shot_map, mutual_map
 
 MODES = ("normal", "mutual")
+TextFeatures = Mapping[str, tuple[Tensor, Tensor]]
 
 
 @dataclass
@@ -49,7 +51,8 @@ class ReferenceBank:
             keep = [index for index, other in enumerate(self.image_ids) if other != image_id]
             if not keep:
                 raise InputError(
-                    f"{image_id}: is the only reference of its category and cannot be compared with itself"
+                    f"{image_id}: is the only reference of its category and cannot be compared with itself; "
+                    "use two references or more"
                 )
             bank = bank[:, keep]
         if self.mode == "mutual":
@@ -57,25 +60,37 @@ class ReferenceBank:
         return few_shot_map(tokens, bank.flatten(1, 2))
 
 
-def save_banks(banks: Mapping[str, ReferenceBank], file: str | Path) -> None:
-    """Write banks to one safetensors file (ids and modes in its metadata)."""
-    import json
+def save_banks(banks: Mapping[str, ReferenceBank], text: TextFeatures, file: str | Path) -> None:
+    """Write reference tokens and text features to one safetensors file (ids and modes in its metadata).
 
+    Args:
+        banks: category -> its references.
+        text: category -> normal and anomalous text feature, (D,) each.
+        file: where to.
+    """
     metadata = {
         name: json.dumps({"image_ids": list(bank.image_ids), "mode": bank.mode, "fraction": bank.fraction})
         for name, bank in banks.items()
     }
-    save_file({name: bank.tokens.contiguous() for name, bank in banks.items()}, file, metadata=metadata)
+    tensors = {f"references/{name}": bank.tokens.contiguous() for name, bank in banks.items()}
+    tensors |= {f"text/{name}": torch.stack(sides) for name, sides in text.items()}
+    save_file(tensors, file, metadata=metadata)
 
 
-def load_banks(file: str | Path, device: str | torch.device = "cpu") -> dict[str, ReferenceBank]:
-    """Read banks that `save_banks` wrote."""
-    import json
-
-    banks = {}
+def load_banks(
+    file: str | Path, device: str | torch.device = "cpu"
+) -> tuple[dict[str, ReferenceBank], dict[str, tuple[Tensor, Tensor]]]:
+    """Read the reference tokens and text features that `save_banks` wrote."""
+    banks: dict[str, ReferenceBank] = {}
+    text: dict[str, tuple[Tensor, Tensor]] = {}
     with safe_open(file, framework="pt", device=str(device)) as content:
         metadata = content.metadata() or {}
         # A safetensors file is a dictionary in name only: it can be iterated by its keys alone.
-        for name in content.keys():  # noqa: SIM118
-            banks[name] = ReferenceBank(tokens=content.get_tensor(name), **json.loads(metadata[name]))
-    return banks
+        for key in content.keys():  # noqa: SIM118
+            kind, name = key.split("/", 1)
+            if kind == "references":
+                banks[name] = ReferenceBank(tokens=content.get_tensor(key), **json.loads(metadata[name]))
+            else:
+                normal, anomalous = content.get_tensor(key)
+                text[name] = (normal, anomalous)
+    return banks, text
