@@ -229,13 +229,13 @@ def columns_of(dataset: Any) -> list[tuple[int, str, str, bool | None]]:
 
 
 def load_references(kead: Any, store: Any, dataset: Any, arguments: AnomalyMapsArguments) -> None:
-    """Give KeAD the store's reference tokens; compute and keep them if no process has yet."""
+    """Give KeAD the store's reference tokens and text features; compute and keep them if no process has yet."""
     from agssp.data.images import decode_image
     from agssp.data.map_store import REFERENCES
     from agssp.data.readers import read_dataset
 
     references = store.manifest["references"]
-    if not references["chosen"]:
+    if not references["chosen"] and kead.knowledge is None:
         return
     file = store.path / REFERENCES
     if not file.is_file():
@@ -254,6 +254,9 @@ def load_references(kead: Any, store: Any, dataset: Any, arguments: AnomalyMapsA
             kead.set_references(
                 {name: pictures}, {name: entry["image_ids"]}, mode=entry["mode"], fraction=references["fraction"]
             )
+        if kead.knowledge is not None:
+            for name in store.categories:
+                kead.text_features(name)
         part = file.with_name(f".{file.name}.{os.getpid()}.tmp")
         kead.save_references(part)
         part.replace(file)

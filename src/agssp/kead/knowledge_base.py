@@ -79,27 +79,33 @@ class KnowledgeBase:
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
-    def check_length(self, count_tokens: Callable[[str], int], limit: int) -> None:
+    def check_length(self, count_tokens: Callable[[str], int], limit: int) -> int:
         """Raise for the first prompt that does not fit the teacher's context.
 
         Args:
             count_tokens: number of tokens of a text, start and end included.
             limit: the teacher's context length, 77 for CLIP.
 
+        Returns:
+            Tokens of the longest prompt.
+
         Raises:
             InputError: a prompt is too long; the category and phrase are named.
         """
         from agssp.kead.prompts import TEMPLATES, anomalous_states, normal_states
 
-        longest = max(TEMPLATES, key=len)
+        longest = max(TEMPLATES, key=lambda template: count_tokens(template.format("")))
+        most = 0
         for name, entry in self.categories.items():
             for state in [*normal_states(entry), *anomalous_states(entry)]:
                 tokens = count_tokens(longest.format(state))
                 if tokens > limit:
                     raise InputError(
-                        f"knowledge of {name!r}: {state!r} takes {tokens} tokens with the longest template, the teacher "
-                        f"reads {limit}; shorten it by about {tokens - limit} words"
+                        f"knowledge of {name!r}: {state!r} takes {tokens} tokens with the longest template, the "
+                        f"teacher reads {limit}; shorten it by about {tokens - limit} words"
                     )
+                most = max(most, tokens)
+        return most
 
 
 def packaged_files() -> dict[str, str]:
@@ -114,7 +120,9 @@ def _parse(text: str, source: str) -> dict[str, Knowledge]:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InputError(f"knowledge {source}: not valid YAML: {error}") from error
-    if not isinstance(content, dict) or not content:
+    if not content:
+        raise InputError(f"knowledge {source}: is empty; expected category -> object, normal, defects")
+    if not isinstance(content, dict):
         raise InputError(f"knowledge {source}: expected a table of categories, got {type(content).__name__}")
     return {str(name): _parse_entry(entry, f"knowledge {source}, category {name!r}") for name, entry in content.items()}
 

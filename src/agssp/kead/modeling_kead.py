@@ -12,11 +12,14 @@ from torch import Tensor, nn
 
 from agssp.errors import InputError
 from agssp.kead.knowledge_base import KnowledgeBase
+from agssp.kead.open_clip_teacher import OpenClipTeacher, load_open_clip
 from agssp.kead.references import MODES, ReferenceBank, load_banks, save_banks
 from agssp.kead.scoring import text_probability, zero_shot_map
-from agssp.kead.teachers import OpenClipTeacher, Teacher, TimmTeacher, best_dtype, describe_teacher
+from agssp.kead.teacher_weights import best_dtype, file_hash
+from agssp.kead.timm_teacher import TimmTeacher
 
 IMAGE_SCORES = ("sum", "mean_fused")
+Teacher = OpenClipTeacher | TimmTeacher
 
 
 @dataclass
@@ -104,13 +107,19 @@ class KeAD(nn.Module):
         model: Teacher
         if teacher.startswith("timm:"):
             name = teacher.removeprefix("timm:")
-            model = TimmTeacher(name, pretrained, weights, layers, image_size, dtype, device)
+            if surgery_from is not None:
+                raise InputError(f"--surgery-from: {teacher} has no text side and needs no surgery; leave the flag out")
+            model = TimmTeacher(
+                name, pretrained, weights, layers=layers, image_size=image_size, dtype=dtype, device=device
+            )
         else:
             if image_size is not None:
                 raise InputError(
                     f"--image-size: the input of {teacher} is fixed by its position table; leave the flag out"
                 )
-            model = OpenClipTeacher(teacher, pretrained, weights, layers, surgery_from, dtype, device)
+            model = load_open_clip(
+                teacher, pretrained, weights, layers=layers, surgery_from=surgery_from, dtype=dtype, device=device
+            )
         return cls(model, knowledge, image_score=image_score, subtract_empty_prompt=subtract_empty_prompt)
 
     @classmethod
@@ -141,7 +150,13 @@ class KeAD(nn.Module):
     def describe(self) -> dict[str, Any]:
         """All that decides the maps beside the references: what a store's manifest holds and compares."""
         return {
-            **describe_teacher(self.teacher),
+            "teacher": self.teacher.name,
+            "pretrained": self.teacher.pretrained,
+            "weights_sha256": file_hash(self.teacher.weights) if self.teacher.weights else None,
+            "licence": self.teacher.licence,
+            "layers": list(self.teacher.layers),
+            "image_size": self.image_size,
+            "grid_size": self.grid_size,
             "surgery_from": getattr(self.teacher, "surgery_from", None),
             "dtype": str(self.dtype).removeprefix("torch."),
             "knowledge": self.knowledge.hash if self.knowledge else None,
@@ -150,7 +165,7 @@ class KeAD(nn.Module):
         }
 
     def preprocess(self, image: Image.Image) -> Tensor:
-        """RGB picture -> normalised float32 (3, S, S); squashed to the square, as CLIP's own evaluation of maps does."""
+        """RGB picture -> normalised float32 (3, S, S); squashed to the square (METHOD 1.1)."""
         size = (self.image_size, self.image_size)
         resized = image.convert("RGB").resize(size, self.teacher.interpolation)
         values = torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1).float() / 255
@@ -193,12 +208,12 @@ class KeAD(nn.Module):
             self.banks[category] = ReferenceBank(tokens, ids, mode, fraction)
 
     def save_references(self, file: str | Path) -> None:
-        """Write the reference tokens to a safetensors file."""
-        save_banks(self.banks, file)
+        """Write the reference tokens and the text features computed so far to a safetensors file."""
+        save_banks(self.banks, self._text, file)
 
     def load_references(self, file: str | Path) -> None:
         """Read what `save_references` wrote."""
-        self.banks = load_banks(file, self.device)
+        self.banks, self._text = load_banks(file, self.device)
 
     def text_features(self, category: str) -> tuple[Tensor, Tensor]:
         """Normal and anomalous text feature of a category, (D,) each; computed once."""
@@ -238,7 +253,7 @@ class KeAD(nn.Module):
                 with_references[index] = True
             elif not self.teacher.has_text:
                 raise InputError(
-                    f"category {category!r}: has no references, and the vision-only teacher {self.teacher.name} needs some"
+                    f"category {category!r}: has no references, and {self.teacher.name} reads no text; give references"
                 )
         peak = few_shot.amax(1)
         if embedding is None:

@@ -1,0 +1,188 @@
+"""The teacher with a text side: a CLIP model of open_clip, unmodified."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from agssp.errors import InputError
+from agssp.kead.knowledge_base import Knowledge
+from agssp.kead.prompts import anomalous_states, empty_prompts, fill_templates, normal_states
+from agssp.kead.teacher_weights import licence_of, load_weights
+from agssp.kead.tokens import check_model_name, count_tokens, load_tokenizer
+from agssp.kead.vv_attention import check_tower, dense_tokens
+
+LOCAL_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
+
+
+def evenly_spaced(blocks: int, count: int = 4) -> tuple[int, ...]:
+    """`count` evenly spaced 1-based block numbers, the last one included (3 6 9 12 of 12, as in the paper)."""
+    return tuple(sorted({max(1, round(blocks * (index + 1) / count)) for index in range(count)}))
+
+
+class OpenClipTeacher(nn.Module):
+    """Dense tokens by value-value attention, image embedding and text features of a CLIP model.
+
+    Args:
+        model: open_clip model with a plain ViT as its vision tower.
+        tokenizer: its tokenizer.
+        name: how errors and the manifest call it.
+        pretrained: tag of its weights.
+        weights: file of its weights.
+        layers: 1-based blocks whose tokens are scored; default: four evenly spaced.
+        surgery_from: 1-based first block with value-value attention; default: the last three quarters.
+
+    Raises:
+        InputError: a tower that is no plain ViT, or layers it does not have.
+    """
+
+    has_text = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        name: str,
+        pretrained: str | None = None,
+        weights: str | Path | None = None,
+        layers: Sequence[int] | None = None,
+        surgery_from: int | None = None,
+    ) -> None:
+        super().__init__()
+        import open_clip
+
+        visual = model.visual
+        check_tower(visual, name)
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name, self.pretrained, self.weights = name, pretrained, weights
+        self.licence = licence_of(pretrained)
+        self.context_length = int(model.context_length)
+
+        blocks = len(visual.transformer.resblocks)
+        self.layers = tuple(sorted(set(layers))) if layers else evenly_spaced(blocks)
+        self.surgery_from = blocks - blocks * 3 // 4 + 1 if surgery_from is None else surgery_from
+        if not all(1 <= layer <= blocks for layer in (*self.layers, self.surgery_from)):
+            raise InputError(
+                f"teacher {name}: has blocks 1 to {blocks}; got layers {self.layers}, surgery from {self.surgery_from}"
+            )
+        if visual.image_size[0] != visual.image_size[1]:
+            raise InputError(f"teacher {name}: reads {visual.image_size} px; expected a square input")
+        self.image_size, self.grid_size = int(visual.image_size[0]), int(visual.grid_size[0])
+        self.image_mean = tuple(getattr(visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN)
+        self.image_std = tuple(getattr(visual, "image_std", None) or open_clip.OPENAI_DATASET_STD)
+        self.interpolation = Image.Resampling.BICUBIC
+
+    @torch.inference_mode()
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(B, 3, S, S) -> unit patch tokens (L, B, N, D) and unit image embedding (B, D)."""
+        tokens, embedding = dense_tokens(self.model.visual, pixel_values, self.layers, self.surgery_from)
+        return F.normalize(tokens, dim=-1), F.normalize(embedding, dim=-1)
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, start and end included, without truncation."""
+        return count_tokens(self.tokenizer, text)
+
+    @torch.inference_mode()
+    def text_features(self, knowledge: Knowledge, subtract_empty_prompt: bool = True) -> tuple[Tensor, Tensor]:
+        """Normal and anomalous text feature of a category, (D,) float32 each, unit length (METHOD 1.3)."""
+        normal = self._encode(fill_templates(normal_states(knowledge)))
+        anomalous = self._encode(fill_templates(anomalous_states(knowledge)))
+        if subtract_empty_prompt:
+            empty = self._encode(empty_prompts())
+            normal, anomalous = F.normalize(normal - empty, dim=-1), F.normalize(anomalous - empty, dim=-1)
+        return normal, anomalous
+
+    def _encode(self, texts: list[str]) -> Tensor:
+        device = self.model.visual.conv1.weight.device
+        features = [
+            F.normalize(self.model.encode_text(self.tokenizer(texts[start : start + 64]).to(device)).float(), dim=-1)
+            for start in range(0, len(texts), 64)
+        ]
+        return F.normalize(torch.cat(features).mean(0), dim=-1)
+
+
+def load_open_clip(
+    name: str,
+    pretrained: str | None = None,
+    weights: str | Path | None = None,
+    *,
+    layers: Sequence[int] | None = None,
+    surgery_from: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> OpenClipTeacher:
+    """Load a teacher by its open_clip name.
+
+    Args:
+        name: open_clip model name, `hf-hub:org/name` or `local-dir:/path`.
+        pretrained: open_clip tag; `random` for weights that mean nothing (timing, tests).
+        weights: safetensors file with the model's state dict instead.
+        layers: see `OpenClipTeacher`.
+        surgery_from: see `OpenClipTeacher`.
+        dtype: the weights are converted to.
+        device: where to run.
+
+    Raises:
+        InputError: unknown name or tag, weights that are missing or another network's, or see `OpenClipTeacher`.
+    """
+    import open_clip
+
+    check_model_name(name)
+    if name.startswith("local-dir:"):
+        if weights is None:
+            weights = _local_weights(name)
+    elif weights is None and not name.startswith("hf-hub:"):
+        _check_tag(name, pretrained)
+    bare = weights is not None or pretrained == "random"
+    try:
+        # A plain name loads nothing without its tag; the Hub's and a folder's models load theirs unless told not to.
+        model = open_clip.create_model(name, pretrained=None if bare else pretrained, load_weights=not bare)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"teacher {name} ({pretrained}): could not be loaded: {error}") from error
+    if weights is not None:
+        load_weights(model, weights)
+    return OpenClipTeacher(
+        model.to(device=device, dtype=dtype),
+        load_tokenizer(name),
+        name=name,
+        pretrained=pretrained,
+        weights=weights,
+        layers=layers,
+        surgery_from=surgery_from,
+    )
+
+
+def _local_weights(name: str) -> Path:
+    folder = Path(name.removeprefix("local-dir:"))
+    for file in LOCAL_FILES:
+        if (folder / file).is_file():
+            return folder / file
+    raise InputError(
+        f"teacher {name}: expected {' or '.join(LOCAL_FILES)} in {folder}; open_clip alone "
+        "would go on with random weights"
+    )
+
+
+def _check_tag(name: str, pretrained: str | None) -> None:
+    import open_clip
+
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    there = ", ".join(tags) or "none"
+    if pretrained is None:
+        raise InputError(f"teacher {name}: give --pretrained TAG (there are: {there}) or --weights FILE.safetensors")
+    if pretrained == "random":
+        return
+    if pretrained not in tags:
+        raise InputError(f"teacher {name}: has no tag {pretrained!r}; there are: {there}")
+    quick = open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False)
+    if quick and not (open_clip.get_model_config(name) or {}).get("quick_gelu", False):
+        # open_clip only warns, and every feature would come out of another activation than it was trained with.
+        raise InputError(
+            f"teacher {name}: the weights {pretrained!r} were trained with QuickGELU; use {name}-quickgelu"
+        )

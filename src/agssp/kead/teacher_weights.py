@@ -1,0 +1,68 @@
+"""A teacher's weights: where they come from, what licence they carry, and which dtype suits the machine."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from agssp.errors import InputError
+
+RESEARCH_ONLY = "research use only (Apple AMLR)"
+# First letters of a tag -> licence of its weights, from the model cards.
+LICENCES = {
+    "openai": "MIT",
+    "laion": "MIT",
+    "datacomp": "MIT",
+    "commonpool": "MIT",
+    "pypi": "Apache-2.0",
+    "dfn": RESEARCH_ONLY,
+    "metaclip": "CC-BY-NC-4.0",
+    "random": "none",
+}
+
+
+def best_dtype(device: torch.device) -> torch.dtype:
+    """bf16 where the hardware is good at it (CUDA; CPUs with AMX or AVX512-bf16), else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16
+    # Older torch cannot be asked by a public name; float32 is right everywhere.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    good = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+    return torch.bfloat16 if good else torch.float32
+
+
+def licence_of(tag: str | None) -> str:
+    """Licence of a teacher's weights, as far as its tag tells; it decides what may be done with the maps."""
+    return next((licence for start, licence in LICENCES.items() if (tag or "").startswith(start)), "unknown")
+
+
+def load_weights(model: nn.Module, file: str | Path) -> None:
+    """Load a safetensors state dict of the same network.
+
+    Raises:
+        InputError: no such file, or its keys or shapes are another network's.
+    """
+    path = Path(file)
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise InputError(f"--weights {file}: expected an existing .safetensors file")
+    state = load_file(path)
+    own = model.state_dict()
+    missing = sorted(set(own) - set(state))
+    wrong = sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape)
+    # A classifier that the teacher does not use is the one thing a file may hold beside the network.
+    unexpected = sorted(key for key in set(state) - set(own) if key.split(".")[0] not in ("fc", "head", "classifier"))
+    if missing or wrong or unexpected:
+        raise InputError(
+            f"--weights {file}: is another network's: {len(missing)} keys missing ({', '.join(missing[:3])}), "
+            f"{len(wrong)} of other shape ({', '.join(wrong[:3])}), {len(unexpected)} unexpected "
+            f"({', '.join(unexpected[:3])})"
+        )
+    model.load_state_dict({key: value for key, value in state.items() if key in own})
+
+
+def file_hash(file: str | Path) -> str:
+    """The first 16 hexadecimal digits of a file's sha256."""
+    with Path(file).open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()[:16]

@@ -1,0 +1,60 @@
+"""How many tokens a text takes for a teacher's tokenizer, without building the teacher."""
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+from agssp.errors import InputError
+
+
+def check_model_name(name: str) -> None:
+    """Raise for a plain name (no `hf-hub:` or `local-dir:`) that open_clip does not know.
+
+    Raises:
+        InputError: unknown name; near ones are shown.
+    """
+    import open_clip
+
+    if name.startswith(("hf-hub:", "local-dir:")) or name in open_clip.list_models():
+        return
+    near = difflib.get_close_matches(name, open_clip.list_models(), n=4)
+    raise InputError(f"teacher {name}: open_clip has no such model; near are {', '.join(near) or 'none'}")
+
+
+def load_tokenizer(name: str) -> Any:
+    """Tokenizer of an open_clip model.
+
+    Raises:
+        InputError: unknown name, or the tokenizer's files cannot be read.
+    """
+    import open_clip
+
+    check_model_name(name)
+    try:
+        return open_clip.get_tokenizer(name)
+    except (OSError, ValueError) as error:
+        raise InputError(f"teacher {name}: its tokenizer could not be loaded: {error}") from error
+
+
+def count_tokens(tokenizer: Any, text: str) -> int:
+    """Tokens of a text before any truncation, start and end included.
+
+    Args:
+        tokenizer: open_clip's SimpleTokenizer or HFTokenizer.
+        text: one prompt.
+    """
+    from open_clip.tokenizer import SimpleTokenizer
+
+    if isinstance(tokenizer, SimpleTokenizer):
+        return len(tokenizer.encode(text)) + 2
+    return len(tokenizer.tokenizer(tokenizer.clean_fn(text))["input_ids"])
+
+
+def prompt_counter(name: str) -> tuple[Callable[[str], int], int]:
+    """A function that counts the tokens of a text for an open_clip model, and the most that the model reads.
+
+    Raises:
+        InputError: see `load_tokenizer`.
+    """
+    tokenizer = load_tokenizer(name)
+    return (lambda text: count_tokens(tokenizer, text)), int(tokenizer.context_length)
