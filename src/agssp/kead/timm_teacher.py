@@ -19,9 +19,9 @@ class TimmTeacher(nn.Module):
     """Few-shot distance on the intermediate features of a timm network.
 
     A network of several strides (convolutional or hierarchical) gives its features of stride 8 and 16, each averaged
-    over 3 x 3 neighbours and brought to the finer of the two grids (as PatchCore does, Roth et al., CVPR 2022). One whose
-    blocks all share a stride (a plain ViT) gives the patch tokens of four evenly spaced blocks. Tokens of every layer
-    have unit length; layers may differ in width and are padded with zeros, which changes no cosine.
+    over 3 x 3 neighbours and brought to the finer of the two grids (as PatchCore does, Roth et al., CVPR 2022). One
+    whose blocks all share a stride (a plain ViT) gives the patch tokens of four evenly spaced blocks. Tokens of every
+    layer have unit length; layers may differ in width and are padded with zeros, which changes no cosine.
 
     Args:
         name: timm model name.
