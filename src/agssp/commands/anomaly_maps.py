@@ -218,8 +218,8 @@ def choose_references(
     if short:
         raise InputError(
             f"--references {asked} --shots {arguments.shots}: too few images to compare with: {'; '.join(short)}. "
-            "Use fewer --shots, --references mutual (needs no normal images), --references auto, or --references FOLDER "
-            "with normal images"
+            "Use fewer --shots, --references mutual (needs no normal images), --references auto, or --references FOLDER"
+            " with normal images"
         )
     return chosen
 

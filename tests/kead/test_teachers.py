@@ -1,0 +1,128 @@
+"""Loading teachers: every wrong name, tag and file is an error that says what to do; timm networks of each kind."""
+
+import json
+
+import pytest
+import torch
+from kead_cases import picture, small_clip
+from safetensors.torch import save_file
+
+from agssp.errors import InputError
+from agssp.kead.modeling_kead import KeAD
+from agssp.kead.open_clip_teacher import evenly_spaced, load_open_clip
+from agssp.kead.teacher_weights import best_dtype, licence_of
+from agssp.kead.timm_teacher import TimmTeacher
+
+CONFIG = {
+    "model_cfg": {
+        "embed_dim": 48,
+        "vision_cfg": {"layers": 8, "width": 64, "head_width": 16, "patch_size": 8, "image_size": 32},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    },
+    "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
+}
+
+
+def test_the_papers_layers():
+    assert [evenly_spaced(blocks) for blocks in (12, 24, 32)] == [(3, 6, 9, 12), (6, 12, 18, 24), (8, 16, 24, 32)]
+    assert evenly_spaced(2) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("ViT-B-61", "openai"), "no such model; near are ViT-B-16"),
+        (("ViT-B-16-plus-240", None), "give --pretrained TAG .*laion400m_e32"),
+        (("ViT-B-16-plus-240", "openai"), "has no tag 'openai'; there are: laion400m_e31"),
+        (("ViT-L-14-336", "openai"), "use ViT-L-14-336-quickgelu"),
+        (("RN50", None, "nowhere.safetensors"), "existing .safetensors"),
+    ],
+)
+def test_wrong_open_clip_names(arguments, message):
+    with pytest.raises(InputError, match=message):
+        load_open_clip(*arguments)
+
+
+def test_a_folder_without_weights_is_an_error(tmp_path):
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(CONFIG))
+    with pytest.raises(InputError, match="random weights"):
+        load_open_clip(f"local-dir:{tmp_path}")
+
+
+def test_a_folder_with_weights(tmp_path):
+    model = small_clip()
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(CONFIG))
+    save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
+    teacher = load_open_clip(f"local-dir:{tmp_path}")
+    assert teacher.image_mean == (0.5, 0.5, 0.5)
+    assert (teacher.image_size, teacher.grid_size, teacher.layers, teacher.surgery_from) == (32, 4, (2, 4, 6, 8), 3)
+    pixel_values = torch.randn(1, 3, 32, 32)
+    expected = torch.nn.functional.normalize(model.encode_image(pixel_values), dim=-1)
+    torch.testing.assert_close(teacher(pixel_values)[1], expected, atol=1e-6, rtol=1e-5)
+
+    state = model.state_dict()
+    state["visual.proj"] = state["visual.proj"][:, :3].contiguous()
+    del state["visual.ln_post.bias"]
+    save_file(state, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match=r"1 keys missing .visual.ln_post.bias., 1 of other shape .visual.proj."):
+        load_open_clip(f"local-dir:{tmp_path}", weights=tmp_path / "other.safetensors")
+
+
+def test_licences():
+    assert licence_of("dfn5b").startswith("research")
+    assert licence_of("laion2b_s32b_b79k") == "MIT"
+    assert licence_of(None) == "unknown"
+    assert best_dtype(torch.device("cuda")) == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "layers", "grid"),
+    [
+        ("test_resnet", {}, (8, 16), 20),
+        ("test_resnet", {"layers": [16]}, (16,), 10),
+        ("test_efficientnet", {"image_size": 96}, (8, 16), 12),
+        ("test_vit", {}, (2, 3, 4, 6), 10),
+        ("test_vit", {"image_size": 96, "layers": [1, 6]}, (1, 6), 6),
+    ],
+)
+def test_timm_networks(name, options, layers, grid):
+    teacher = TimmTeacher(name, "random", **options)
+    assert (teacher.layers, teacher.grid_size) == (layers, grid)
+    tokens, embedding = teacher(torch.randn(2, 3, teacher.image_size, teacher.image_size))
+    assert tokens.shape[:3] == (len(layers), 2, grid * grid)
+    assert embedding is None
+    torch.testing.assert_close(tokens.norm(dim=-1), torch.ones(tokens.shape[:3]))
+
+
+def test_a_timm_teacher_draws_distances(tmp_path):
+    source = TimmTeacher("test_resnet", "random").model
+    save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    kead = KeAD.from_teacher(
+        "timm:test_resnet", weights=tmp_path / "weights.safetensors", image_size=64, dtype="float32", device="cpu"
+    )
+    assert kead.describe()["weights_sha256"]
+    with pytest.raises(InputError, match="'a': has no references"):
+        kead(kead.preprocess(picture(0))[None], ["a"])
+    kead.set_references({"a": [picture(0), picture(1)]}, {"a": ["0", "1"]})
+    inputs = torch.stack([kead.preprocess(picture(0))] * 2)
+    output = kead(inputs, ["a", "a"], ["other", "0"])
+    assert output.anomaly_maps[0].max() < 1e-6 < output.anomaly_maps[1].max()
+    torch.testing.assert_close(output.scores, output.anomaly_maps.flatten(1).amax(1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (("timm:test_resnetx", "random"), {}, "no such model; near are test_resnet"),
+        (("timm:test_resnet",), {}, "give --pretrained default"),
+        (("timm:test_resnet", "no_such_tag"), {}, "could not be loaded"),
+        (("timm:test_resnet", "random"), {"layers": [8, 64]}, r"has strides \[2, 4, 8, 16, 32\]; got layers \[8, 64\]"),
+        (("timm:test_vit", "random"), {"layers": [7]}, r"has blocks \[1, 2, 3, 4, 5, 6\]"),
+        (("timm:test_resnet", "random"), {"surgery_from": 2}, "needs no surgery"),
+        (("ViT-B-32", "random"), {"image_size": 64}, "fixed by its position table"),
+        (("ViT-B-32", "random"), {"dtype": "int8"}, "expected auto, float32 or bfloat16"),
+    ],
+)
+def test_wrong_teachers(arguments, options, message):
+    with pytest.raises(InputError, match=message):
+        KeAD.from_teacher(*arguments, **options)
