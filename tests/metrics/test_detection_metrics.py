@@ -6,6 +6,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from agssp.errors import InputError
 from agssp.metrics.detection import DetectionMetrics
 
 NAMES = ["scratch", "pit", "never labelled"]
@@ -106,3 +107,24 @@ def test_two_processes_merge_to_one():
     first.update(*images[0])
     first.merge(second.state())
     assert first.compute() == whole.compute()
+
+
+def test_more_detections_than_a_hundred_can_count():
+    metrics = DetectionMetrics(NAMES, max_detections=300)
+    boxes = [[10 * index, 0, 10 * index + 8, 8] for index in range(200)]
+    metrics.update(0, boxes, np.linspace(1, 0.5, 200), np.zeros(200), boxes, np.zeros(200))
+    assert metrics.compute()["map_50"] == pytest.approx(1)
+
+
+def test_detections_of_unknown_classes_count_nowhere():
+    metrics = DetectionMetrics(NAMES)
+    metrics.update(0, [[0, 0, 9, 9], [0, 0, 9, 9]], [0.9, 0.8], [7, 0], [[0, 0, 9, 9]], [0])
+    assert metrics.compute()["map_50"] == pytest.approx(1)
+
+
+def test_wrong_labels_are_refused():
+    metrics = DetectionMetrics(NAMES)
+    with pytest.raises(InputError, match=r"target_labels \[3\] of 3 classes"):
+        metrics.update(0, [], [], [], [[0, 0, 5, 5]], [3])
+    with pytest.raises(InputError, match="lengths 1, 2, 1, 0, 0"):
+        metrics.update(0, [[0, 0, 5, 5]], [0.5, 0.4], [0], [], [])

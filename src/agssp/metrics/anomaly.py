@@ -27,7 +27,7 @@ def binary_scores(scores: Any, labels: Any) -> dict[str, float | None]:
 
 
 class PixelScores:
-    """Area under the ROC curve over all pixels of any number of maps.
+    """Area under the ROC curve and average precision over all pixels of any number of maps.
 
     Pixels are counted by their float16 value (65,536 of them), so the result is exact for float16 maps and the memory
     is the same for ten images and ten million.
@@ -60,12 +60,17 @@ class PixelScores:
         return self._counts
 
     def compute(self) -> dict[str, float | None]:
-        """`auroc` in 0..1 (ties count half, as in scikit-learn), None where one side has no pixels."""
+        """`auroc` and `average_precision` in 0..1 as scikit-learn defines them; None where one side has no pixels."""
         sound, defective = self._counts.astype(np.float64)
         if not sound.sum() or not defective.sum():
-            return {"auroc": None}
+            return {"auroc": None, "average_precision": None}
         below = np.cumsum(sound) - sound
-        return {"auroc": float((defective * (below + sound / 2)).sum() / (sound.sum() * defective.sum()))}
+        # Ties count half.
+        auroc = (defective * (below + sound / 2)).sum() / (sound.sum() * defective.sum())
+        found = np.cumsum(defective[::-1])
+        precision = found / np.maximum(found + np.cumsum(sound[::-1]), 1)
+        average_precision = (defective[::-1] * precision).sum() / defective.sum()
+        return {"auroc": float(auroc), "average_precision": float(average_precision)}
 
 
 def _float16_order(values: np.ndarray) -> np.ndarray:

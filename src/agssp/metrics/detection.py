@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from agssp.errors import InputError
+
 RECALL_POINTS = np.linspace(0, 1, 101)
 _SUMMARY = ("map_50_95", "map_50", "map_75", "map_small", "map_medium", "map_large")
 
@@ -45,14 +47,30 @@ class DetectionMetrics:
             labels: (n,) class indices.
             target_boxes: (m, 4) labelled, xyxy px; may be empty.
             target_labels: (m,) class indices.
+
+        Raises:
+            InputError: the numbers of boxes, scores and labels differ, or a label stands for no class.
         """
-        self._images[int(image_index)] = (
+        entry = (
             np.asarray(boxes, np.float64).reshape(-1, 4),
             np.asarray(scores, np.float64).reshape(-1),
             np.asarray(labels, np.int64).reshape(-1),
             np.asarray(target_boxes, np.float64).reshape(-1, 4),
             np.asarray(target_labels, np.int64).reshape(-1),
         )
+        found, targets = {len(part) for part in entry[:3]}, {len(part) for part in entry[3:]}
+        if len(found) > 1 or len(targets) > 1:
+            lengths = ", ".join(str(len(part)) for part in entry)
+            raise InputError(
+                f"image {image_index}: expected a score and a label for each box found, and a label for each box "
+                f"labelled; got lengths {lengths} (boxes, scores, labels, target_boxes, target_labels)"
+            )
+        if ((entry[4] < 0) | (entry[4] >= len(self.class_names))).any():
+            raise InputError(
+                f"image {image_index}: target_labels {sorted(set(entry[4].tolist()))} of {len(self.class_names)} "
+                f"classes; expected 0..{len(self.class_names) - 1}"
+            )
+        self._images[int(image_index)] = entry
 
     def state(self) -> dict[int, tuple[np.ndarray, ...]]:
         """What was collected, to be sent to another process and given to its `merge`."""

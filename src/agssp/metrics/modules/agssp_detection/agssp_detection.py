@@ -1,0 +1,61 @@
+"""COCO average precision of boxes, as a metric of the `evaluate` library."""
+
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+
+from agssp.metrics.detection import DetectionMetrics
+
+_DESCRIPTION = """
+COCO average precision of detected boxes (mAP@0.5, mAP@0.5:0.95, by class and size) and precision over recall at IoU
+0.5. An image is one row; images without boxes, found or labelled, are rows with empty lists.
+"""
+_KWARGS_DESCRIPTION = """
+Args:
+    predictions: list of {"boxes": [[left, top, right, bottom], ...] in px, "scores": [...], "labels": [...]}.
+    references: list of {"boxes": [[left, top, right, bottom], ...] in px, "labels": [...]}.
+    class_names: names in label order.
+    max_detections: most confident boxes an image that count; 100 by default.
+Returns:
+    map_50_95, map_50, map_75, map_small, map_medium, map_large (None where nothing is labelled), images, boxes,
+    detections, per_class and curves, as `agssp.metrics.detection.DetectionMetrics.compute` describes them.
+"""
+_CITATION = """
+@inproceedings{lin2014microsoft, title={Microsoft {COCO}: Common objects in context}, author={Lin, Tsung-Yi and others},
+booktitle={ECCV}, year={2014}}
+"""
+
+
+class AgsspDetection(evaluate.Metric):
+    """`evaluate.load(module_path("agssp_detection"))`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        boxes = datasets.Sequence(datasets.Sequence(datasets.Value("float64")))
+        labels = datasets.Sequence(datasets.Value("int64"))
+        scores = datasets.Sequence(datasets.Value("float64"))
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_KWARGS_DESCRIPTION,
+            features=datasets.Features(
+                {
+                    "predictions": {"boxes": boxes, "scores": scores, "labels": labels},
+                    "references": {"boxes": boxes, "labels": labels},
+                }
+            ),
+        )
+
+    def _compute(
+        self,
+        predictions: list[dict[str, Any]],
+        references: list[dict[str, Any]],
+        class_names: list[str],
+        max_detections: int = 100,
+    ) -> dict[str, Any]:
+        metrics = DetectionMetrics(class_names, max_detections)
+        for index, (found, labelled) in enumerate(zip(predictions, references, strict=True)):
+            boxes, targets = (np.asarray(side["boxes"], np.float64).reshape(-1, 4) for side in (found, labelled))
+            metrics.update(index, boxes, found["scores"], found["labels"], targets, labelled["labels"])
+        return metrics.compute()
