@@ -1,0 +1,216 @@
+"""Distil anomaly maps into a backbone (AGBP), beside the task of telling the categories apart.
+
+agssp pretrain-backbone --dataset images --maps maps --backbone yolov8n --start scratch --num-train-epochs 20 --output backbone
+accelerate launch scripts/pretrain_backbone.py --dataset images --maps maps --backbone resnet50 --start timm --output backbone
+
+OUTPUT is a backbone for `AgsspBackbone.from_pretrained` and timm; OUTPUT/pretraining the model with its head and lambda,
+OUTPUT/log.jsonl the curves, OUTPUT/run.json how it came about. The same command goes on after an interruption.
+"""
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agssp.errors import InputError
+from agssp.training.arguments import AgsspTrainingArguments
+
+POSITIONAL = ()
+
+
+@dataclass
+class PretrainBackboneArguments:
+    """What the backbone is and what it learns from."""
+
+    dataset: str = field(metadata={"help": "unlabelled images: folder, Parquet, save_to_disk folder or Hub id"})
+    output: str = field(metadata={"help": "folder of the pretrained backbone"})
+    maps: str | None = field(default=None, metadata={"help": "map store of these images; needed for distillation"})
+    backbone: str = field(default="yolov8n", metadata={"help": "yolov8n, yolov8s, resnet50, swin_base or a timm name"})
+    start: str = field(
+        default="scratch",
+        metadata={"help": "scratch, timm, pypi, or a safetensors file with timm's or ultralytics' names"},
+    )
+    objective: str = field(default="auto", metadata={"help": "classification, none; auto: classification if it can be"})
+    distillation: bool = field(default=True, metadata={"help": "distil the maps (--no_distillation: the task alone)"})
+    distill_loss: str = field(default="l2", metadata={"help": "l2, cosine or l2_raw (Eq. 7)"})
+    distill_layers: list[int] | None = field(
+        default=None, metadata={"help": "stages, -1 is the last; default the last two"}
+    )
+    map_target: str = field(default="raw", metadata={"help": "raw, centered or minmax"})
+    loss_weights: list[float] | None = field(default=None, metadata={"help": "fixed weights of task and distillation"})
+    frozen_stages: int | None = field(
+        default=None, metadata={"help": "stem and first stages kept; default 2, scratch 0"}
+    )
+    image_size: int = field(default=224, metadata={"help": "side of the input in px"})
+    min_scale: float = field(default=0.2, metadata={"help": "smallest share of the image in a crop"})
+    vertical_flip: float = field(default=0.0, metadata={"help": "probability of mirroring top and bottom"})
+    val_fraction: float = field(default=0.05, metadata={"help": "share of images held out for the health signal"})
+    split: str | None = field(default=None, metadata={"help": "split of the data set"})
+    category: str | None = field(default=None, metadata={"help": "object category of all images, where none is known"})
+    streaming: bool = field(default=False, metadata={"help": "read rows as they come; needs --max-steps"})
+
+
+@dataclass
+class BackboneTrainingArguments(AgsspTrainingArguments):
+    """Training arguments with METHOD 3's values."""
+
+    num_train_epochs: float = field(default=200, metadata={"help": "passes over the images"})
+    per_device_train_batch_size: int = field(default=64, metadata={"help": "images a step and device"})
+    schedule: str = field(default="multistep", metadata={"help": "cosine, linear, multistep or constant"})
+    max_grad_norm: float = field(default=5.0, metadata={"help": "gradients are clipped to this norm"})
+
+
+ARGUMENTS = (PretrainBackboneArguments, BackboneTrainingArguments)
+
+
+def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments) -> None:
+    """Pretrain and save the backbone."""
+    import transformers
+
+    from agssp.arguments import command_line
+    from agssp.data.fingerprint import dataset_fingerprint
+    from agssp.data.map_store import MapStore
+    from agssp.data.readers import read_dataset
+    from agssp.data.schema import category_names
+    from agssp.data.splits import split_rows
+    from agssp.data.training_sets import PretrainingImages, PretrainingStream, collate_pretraining
+    from agssp.data.transforms import PretrainingTransform
+    from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
+    from agssp.models.pretraining.modeling_agssp_pretraining import AgsspForPreTraining
+    from agssp.training.evaluators import alignment_evaluator
+    from agssp.training.run import begin, choose_optimizer, finish, train
+    from agssp.training.trainer import AgsspTrainer
+
+    transformers.set_seed(training.seed)
+    hierarchical = "swin" in arguments.backbone or "vit" in arguments.backbone
+    choose_optimizer(
+        training,
+        kind="adamw" if hierarchical else "sgd",
+        rates={"sgd": 0.01, "adamw": 1e-4},
+        decays={"sgd": 1e-4, "adamw": 0.05},
+    )
+    if arguments.distillation and arguments.maps is None:
+        raise InputError(
+            "--maps: distillation needs a map store; make one with `agssp anomaly-maps`, or --no_distillation"
+        )
+    if arguments.streaming and training.max_steps <= 0:
+        raise InputError("--streaming: the length of a stream is not known; say how long to train with --max-steps")
+    dataset = read_dataset(
+        arguments.dataset, split=arguments.split, category=arguments.category, streaming=arguments.streaming
+    )
+    store = MapStore.open(arguments.maps) if arguments.maps else None
+    if begin(arguments.output, "pretrain-backbone", asdict(arguments), training):
+        print(f"{arguments.output}: this run is finished already")
+        return
+    categories = category_names(dataset)
+    objective = arguments.objective
+    if objective == "auto":
+        objective = "classification" if len(categories) > 1 else "none"
+    frozen = arguments.frozen_stages
+    if frozen is None:
+        frozen = 0 if arguments.start == "scratch" else 2
+    backbone = AgsspBackbone.from_architecture(arguments.backbone, arguments.start, frozen_stages=frozen)
+    print(backbone.start_report)
+    model = AgsspForPreTraining.from_backbone(
+        backbone,
+        objective=objective,
+        distillation=arguments.distillation,
+        distill_layers=arguments.distill_layers,
+        distill_loss=arguments.distill_loss,
+        map_target=arguments.map_target,
+        loss_weights=arguments.loss_weights,
+        id2label=dict(enumerate(categories)),
+    )
+    transform = PretrainingTransform(
+        arguments.image_size,
+        backbone.config.image_mean,
+        backbone.config.image_std,
+        max(arguments.image_size // 8, 1),
+        scale=(arguments.min_scale, 1.0),
+        vertical_flip=arguments.vertical_flip,
+    )
+    held_out: Any = None
+    if arguments.streaming:
+        from accelerate import PartialState
+
+        state = PartialState()
+        images: Any = PretrainingStream(
+            dataset, store, transform, training.seed, rank=state.process_index, world_size=state.num_processes
+        )
+        count = None
+    else:
+        dataset = with_maps(dataset, store, arguments)
+        count = len(dataset)
+        rows = list(range(count))
+        if arguments.val_fraction > 0:
+            rows, kept = split_rows(
+                dataset["image_id"], [[label] for label in dataset["category"]], arguments.val_fraction, training.seed
+            )
+            held_out = PretrainingImages(dataset.select(kept), store, transform, training.seed, evaluation=True)
+        images = PretrainingImages(dataset.select(rows), store, transform, training.seed)
+    options = {"batch_size": training.per_device_eval_batch_size, "workers": training.dataloader_num_workers}
+    evaluator = alignment_evaluator(held_out, collate_pretraining, **options) if held_out is not None else None
+    trainer = AgsspTrainer(
+        model=model, args=training, train_dataset=images, data_collator=collate_pretraining, evaluator=evaluator
+    )
+    before = evaluator(trainer.model.eval()) if evaluator else {}
+    if before:
+        print("starting weights: " + ", ".join(f"{name} {value:.4f}" for name, value in before.items()))
+    result = train(trainer)
+
+    if trainer.is_world_process_zero():
+        output = Path(arguments.output)
+        final = trainer.accelerator.unwrap_model(trainer.model)
+        final.save_pretrained(output / "pretraining")
+        final.backbone.save_pretrained(output)
+        weight = float(final.distillation_weight)
+        finish(
+            arguments.output,
+            {
+                "command": command_line("pretrain-backbone", arguments, training),
+                "arguments": asdict(arguments),
+                "epochs": training.num_train_epochs,
+                "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}
+                | {"images": count, "categories": categories},
+                "teacher": teacher_facts(store),
+                "start": str(backbone.start_report),
+                "objective": objective,
+                "lambda": None if math.isnan(weight) else weight,
+                "results": {"starting_weights": before, **result},
+                "skipped": images.skipped,
+            },
+        )
+        print(f"backbone in {output} ({len(images.skipped)} images skipped)")
+        print(
+            f"next: agssp pretrain-detector --dataset {arguments.dataset} --boxes BOXES --backbone {output} "
+            "--detector yolov8n --output detector"
+        )
+
+
+def teacher_facts(store: Any) -> dict[str, Any] | None:
+    """What a run's record says about the teacher whose maps it used."""
+    if store is None:
+        return None
+    names = ("teacher", "pretrained", "licence", "layers", "image_size", "knowledge")
+    return {name: store.manifest.get(name) for name in names}
+
+
+def with_maps(dataset: Any, store: Any, arguments: PretrainBackboneArguments) -> Any:
+    """The rows that have a map.
+
+    Raises:
+        InputError: none has.
+    """
+    if store is None:
+        return dataset
+    ids = dataset["image_id"]
+    rows = [row for row, image_id in enumerate(ids) if image_id in store]
+    if not rows:
+        first = store.table()["image_id"][0].as_py() if len(store) else "none"
+        raise InputError(
+            f"--maps {arguments.maps}: none of its {len(store)} maps belongs to the {len(ids)} images of {arguments.dataset}; "
+            f"ids there look like {first!r}, here like {ids[0]!r}. Give the data set the maps were made of"
+        )
+    if len(rows) < len(ids):
+        print(f"{len(ids) - len(rows)} of {len(ids)} images have no map and are left out")
+    return dataset.select(rows)

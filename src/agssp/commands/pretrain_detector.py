@@ -1,0 +1,172 @@
+"""Pretrain a whole detector on pseudo boxes (AGDP): neck and head learn what a defect is before any label is seen.
+
+agssp pretrain-detector --dataset images --boxes boxes --backbone backbone --detector yolov8n --output detector
+accelerate launch scripts/pretrain_detector.py --dataset images --boxes boxes --backbone backbone --detector yolov8s --output detector
+
+The backbone is frozen unless --no_freeze_backbone. OUTPUT is a detector with one class, defect; the same command goes on
+after an interruption.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agssp.commands.finetune import DetectorTrainingArguments, choose_detector_optimizer, start_detector
+from agssp.errors import InputError
+from agssp.training.arguments import AgsspTrainingArguments
+
+POSITIONAL = ()
+ALL_STAGES = 4
+
+
+@dataclass
+class PretrainDetectorArguments:
+    """Images, their pseudo boxes, and what the detector starts from."""
+
+    dataset: str = field(metadata={"help": "unlabelled images: folder, Parquet, save_to_disk folder or Hub id"})
+    boxes: str = field(metadata={"help": "pseudo boxes of these images, from `agssp pseudo-boxes`"})
+    output: str = field(metadata={"help": "folder of the pretrained detector"})
+    backbone: str | None = field(default=None, metadata={"help": "pretrained backbone: folder or Hub id"})
+    start: str | None = field(
+        default=None,
+        metadata={"help": "instead of --backbone a whole detector: folder, safetensors file or scratch:yolov8n"},
+    )
+    detector: str = field(default="yolov8n", metadata={"help": "variant of the detector"})
+    freeze_backbone: bool = field(
+        default=True, metadata={"help": "train neck and head alone (--no_freeze_backbone: all)"}
+    )
+    image_size: int = field(default=640, metadata={"help": "side of the square input in px, a multiple of 32"})
+    val_fraction: float = field(
+        default=0.05, metadata={"help": "share of images whose pseudo boxes are a health signal"}
+    )
+    min_score: float | None = field(default=None, metadata={"help": "leave out pseudo boxes with a lower score"})
+    mosaic: float = field(default=1.0, metadata={"help": "probability of a mosaic of four images"})
+    closing_epochs: int = field(default=1, metadata={"help": "last epochs without mosaic"})
+    scale: float = field(default=0.5, metadata={"help": "largest relative change of size"})
+    flip: float = field(default=0.5, metadata={"help": "probability of mirroring left and right"})
+    vertical_flip: float = field(default=0.0, metadata={"help": "probability of mirroring top and bottom"})
+    split: str | None = field(default=None, metadata={"help": "split of the data set"})
+    category: str | None = field(default=None, metadata={"help": "object category of all images, where none is known"})
+
+
+@dataclass
+class PretrainDetectorTrainingArguments(DetectorTrainingArguments):
+    """Training arguments with METHOD 4's length."""
+
+    num_train_epochs: float = field(default=10, metadata={"help": "passes over the images"})
+    warmup_epochs: float = field(default=0.5, metadata={"help": "epochs over which the learning rate rises"})
+    eval_every: int = field(default=1, metadata={"help": "epochs between evaluations; the last is always evaluated"})
+    checkpoint_every: int = field(default=1, metadata={"help": "epochs between checkpoints"})
+
+
+ARGUMENTS = (PretrainDetectorArguments, PretrainDetectorTrainingArguments)
+
+
+def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments) -> None:
+    """Pretrain and save the detector."""
+    import transformers
+
+    from agssp.arguments import command_line
+    from agssp.data.box_store import read_boxes
+    from agssp.data.fingerprint import dataset_fingerprint
+    from agssp.data.mosaic import DetectionTransform
+    from agssp.data.readers import read_dataset
+    from agssp.data.schema import PSEUDO_CLASS
+    from agssp.data.splits import split_rows
+    from agssp.data.training_sets import DetectionImages, collate_detection
+    from agssp.training.evaluators import detection_evaluator
+    from agssp.training.run import begin, finish, train
+    from agssp.training.trainer import AgsspTrainer
+
+    transformers.set_seed(training.seed)
+    if (arguments.backbone is None) == (arguments.start is None):
+        raise InputError(
+            "give --backbone (a pretrained backbone) or --start (a whole detector, or scratch:yolov8n), one of both"
+        )
+    dataset = read_dataset(arguments.dataset, split=arguments.split, category=arguments.category)
+    boxes = read_boxes(arguments.boxes)
+    if arguments.min_score is not None:
+        boxes = {key: (box[score >= arguments.min_score], score) for key, (box, score) in boxes.items()}
+    known = [row for row, image_id in enumerate(dataset["image_id"]) if image_id in boxes]
+    if not known:
+        raise InputError(
+            f"--boxes {arguments.boxes}: none of its {len(boxes)} images is among the {len(dataset)} of {arguments.dataset}; "
+            f"ids there look like {next(iter(boxes), 'none')!r}, here like {dataset[0]['image_id']!r}"
+        )
+    if len(known) < len(dataset):
+        print(f"{len(dataset) - len(known)} of {len(dataset)} images have no entry among the boxes and are left out")
+    dataset = dataset.select(known)
+    if not any(len(boxes[image_id][0]) for image_id in dataset["image_id"]):
+        raise InputError(f"--boxes {arguments.boxes}: no image has a box; lower the threshold of `agssp pseudo-boxes`")
+
+    choose_detector_optimizer(training, len(dataset), 1)
+    frozen = ALL_STAGES if arguments.freeze_backbone else 0
+    source = arguments.backbone or str(arguments.start)
+    model, report = start_detector(source, arguments.detector, [PSEUDO_CLASS], arguments.image_size, frozen)
+    if begin(arguments.output, "pretrain-detector", asdict(arguments), training):
+        print(f"{arguments.output}: this run is finished already")
+        return
+    print(report)
+
+    backbone = model.config.backbone_config
+    transform = DetectionTransform(
+        arguments.image_size,
+        backbone.image_mean,
+        backbone.image_std,
+        mosaic=arguments.mosaic,
+        scale=arguments.scale,
+        flip=arguments.flip,
+        vertical_flip=arguments.vertical_flip,
+    )
+    rows, kept = list(range(len(dataset))), []
+    if arguments.val_fraction > 0 and len(dataset) > 1:
+        ids = dataset["image_id"]
+        classes = [[0] if len(boxes[image_id][0]) else [] for image_id in ids]
+        rows, kept = split_rows(ids, classes, arguments.val_fraction, training.seed)
+    images = DetectionImages(
+        dataset.select(rows),
+        boxes,
+        transform,
+        training.seed,
+        epochs=training.num_train_epochs,
+        closing_epochs=arguments.closing_epochs,
+    )
+    evaluator: Any = None
+    if kept:
+        held_out = DetectionImages(dataset.select(kept), boxes, transform, evaluation=True)
+        options = {"batch_size": training.per_device_eval_batch_size, "workers": training.dataloader_num_workers}
+        evaluator = detection_evaluator(held_out, [PSEUDO_CLASS], collate_detection, **options)
+    trainer = AgsspTrainer(
+        model=model,
+        args=training,
+        train_dataset=images,
+        data_collator=collate_detection,
+        evaluator=evaluator,
+        loss_scale=64.0 if training.optimizer == "sgd" else 1.0,
+    )
+    result = train(trainer)
+    if trainer.is_world_process_zero():
+        output = Path(arguments.output)
+        final = trainer.accelerator.unwrap_model(trainer.model)
+        # Frozen was how it was trained, not what it is: finetuning decides anew.
+        final.config.backbone_config.frozen_stages = 0
+        final.save_pretrained(output)
+        (output / "transfer.txt").write_text(f"{report}\n", encoding="utf-8")
+        finish(
+            arguments.output,
+            {
+                "command": command_line("pretrain-detector", arguments, training),
+                "arguments": asdict(arguments),
+                "epochs": training.num_train_epochs,
+                "optimizer": {"name": training.optimizer, "learning_rate": training.learning_rate},
+                "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}
+                | {"images": len(rows), "boxes": sum(len(boxes[image_id][0]) for image_id in dataset["image_id"])},
+                "start": str(report),
+                "results": result,
+                "skipped": images.skipped,
+            },
+        )
+        print(f"detector in {output} ({len(images.skipped)} images skipped)")
+        print(
+            f"next: agssp finetune {output} --dataset LABELLED --image-size {arguments.image_size} --output my-detector"
+        )

@@ -1,0 +1,1 @@
+"""What pretraining and finetuning share around transformers' Trainer."""

@@ -1,0 +1,58 @@
+"""transformers' TrainingArguments with this field's defaults, and the few fields it lacks."""
+
+import os
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from agssp.errors import InputError
+
+OPTIMIZERS = ("auto", "sgd", "adamw")
+SCHEDULES = ("cosine", "linear", "multistep", "constant")
+
+
+@dataclass
+class AgsspTrainingArguments(TrainingArguments):
+    """Arguments of every training command; those of transformers' Trainer may be given as well."""
+
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "images a step and device"})
+    per_device_eval_batch_size: int = field(default=32, metadata={"help": "images a step in evaluation"})
+    learning_rate: float | None = field(default=None, metadata={"help": "default: chosen with the optimizer"})  # type: ignore[assignment]
+    weight_decay: float | None = field(default=None, metadata={"help": "default: chosen with the optimizer"})  # type: ignore[assignment]
+    optimizer: str = field(default="auto", metadata={"help": "sgd (Nesterov, momentum), adamw, or auto"})
+    momentum: float = field(default=0.9, metadata={"help": "of SGD"})
+    schedule: str = field(default="cosine", metadata={"help": "cosine, linear, multistep (a tenth after 30, 45 and 90 percent) or constant"})
+    final_rate: float = field(default=0.01, metadata={"help": "last learning rate as a share of the first"})
+    warmup_epochs: float = field(default=1.0, metadata={"help": "epochs over which the learning rate rises"})
+    max_grad_norm: float = field(default=10.0, metadata={"help": "gradients are clipped to this norm"})
+    ema_decay: float = field(default=0.9999, metadata={"help": "of the moving average of the weights; 0: no average"})
+    ema_ramp: float = field(default=200.0, metadata={"help": "steps over which the average's decay rises"})
+    eval_every: int = field(default=1, metadata={"help": "epochs between evaluations; the last is always evaluated"})
+    checkpoint_every: int = field(default=1, metadata={"help": "epochs between checkpoints"})
+    save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints kept"})
+    save_strategy: str = field(default="no", metadata={"help": "left to --checkpoint-every"})
+    dataloader_num_workers: int = field(
+        default=-1, metadata={"help": "processes that load images; default: cores, 8 at most"}
+    )
+    logging_strategy: str = field(default="epoch", metadata={"help": "how often losses are logged: epoch, steps"})
+    remove_unused_columns: bool | None = field(
+        default=False, metadata={"help": "must stay off: items are tensors already"}
+    )
+    report_to: str | None = field(default="none", metadata={"help": "trackers, for instance tensorboard"})
+    ddp_find_unused_parameters: bool | None = field(
+        default=False, metadata={"help": "not needed: unused weights are frozen"}
+    )
+    seed: int = field(default=0, metadata={"help": "of the order, the augmentation and new weights"})
+
+    def __post_init__(self) -> None:
+        for name, value, legal in (("optimizer", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, SCHEDULES)):
+            if value not in legal:
+                raise InputError(f"--{name} {value!r}: expected one of {', '.join(legal)}")
+        for name in ("eval_every", "checkpoint_every", "per_device_train_batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')}: expected at least 1, got {getattr(self, name)}")
+        if self.dataloader_num_workers < 0:
+            self.dataloader_num_workers = min(8, os.cpu_count() or 1)
+        super().__post_init__()
+        # Streams are split over ranks by our own data set, and items of other lengths could not be dispatched.
+        self.accelerator_config.dispatch_batches = False

@@ -1,0 +1,129 @@
+"""One training run from claim to final model: the part that all training commands share."""
+
+import contextlib
+import json
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from agssp import __version__
+from agssp.errors import InputError
+from agssp.output_folder import claim_output, write_json
+from agssp.training.arguments import AgsspTrainingArguments
+from agssp.training.trainer import BEST, COMPLETE, EMA_FILE, AgsspTrainer, last_checkpoint
+
+RUN_FILE = "run.json"
+LOG_FILE = "log.jsonl"
+_KEPT_SETTINGS = (
+    "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate",
+    "weight_decay", "optimizer", "momentum", "schedule", "final_rate", "warmup_epochs", "max_grad_norm", "ema_decay",
+    "ema_ramp", "seed", "bf16",
+)  # fmt: skip
+_LIBRARIES = ("torch", "torchvision", "transformers", "timm", "datasets", "accelerate", "numpy", "ultralytics")
+
+
+def begin(output: str, command: str, arguments: dict[str, Any], training: AgsspTrainingArguments) -> bool:
+    """Claim the output folder for these settings.
+
+    Returns:
+        Whether the run is finished already.
+
+    Raises:
+        InputError: the folder holds something else, or a run with other settings.
+    """
+    training.output_dir = str(output)
+    settings = {name: value for name, value in arguments.items() if name != "output"}
+    settings |= {name: getattr(training, name) for name in _KEPT_SETTINGS}
+    state = PartialState()
+    error: str | None = None
+    if state.is_main_process:
+        try:
+            claim_output(output, command, json.loads(json.dumps(settings)))
+        except InputError as problem:
+            error = str(problem)
+    if state.num_processes > 1:
+        errors = [error]
+        torch.distributed.broadcast_object_list(errors, src=0)
+        error = errors[0]
+    if error is not None:
+        raise InputError(error)
+    return (Path(output) / RUN_FILE).is_file()
+
+
+def choose_optimizer(
+    training: AgsspTrainingArguments, *, kind: str, rates: dict[str, float], decays: dict[str, float]
+) -> None:
+    """Fill in optimizer, learning rate and weight decay where the user left them open.
+
+    Args:
+        training: changed in place.
+        kind: what `auto` means here: `sgd` or `adamw`.
+        rates: learning rate of each.
+        decays: weight decay of each.
+    """
+    if training.optimizer == "auto":
+        training.optimizer = kind
+    if training.learning_rate is None:
+        training.learning_rate = rates[training.optimizer]
+    if training.weight_decay is None:
+        training.weight_decay = decays[training.optimizer]
+
+
+def train(trainer: AgsspTrainer) -> dict[str, Any]:
+    """Train, or go on from the last whole checkpoint, and leave the final weights in the trainer's model.
+
+    Final are the weights of `best/` if there was a selection, else the last averages.
+
+    Returns:
+        `final` ("best" or "last"), `best` (its record) and `last` (its metrics).
+    """
+    output = Path(trainer.args.output_dir)
+    checkpoint = last_checkpoint(output)
+    for folder in output.glob("checkpoint-*"):
+        if not (folder / COMPLETE).is_file() and trainer.is_world_process_zero():
+            shutil.rmtree(folder)
+    if checkpoint is not None:
+        print(f"going on from {checkpoint}")
+        trainer.ema.load(checkpoint / EMA_FILE)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.accelerator.wait_for_everyone()
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    record = output / BEST / COMPLETE
+    evaluations = [entry for entry in trainer.state.log_history if any(key.startswith("eval_") for key in entry)]
+    result: dict[str, Any] = {"final": "last", "best": None, "last": evaluations[-1] if evaluations else None}
+    if record.is_file():
+        result |= {"final": "best", "best": json.loads(record.read_text())}
+        model.load_state_dict(type(model).from_pretrained(output / BEST).state_dict())
+    else:
+        trainer.ema.copy_to(model)
+    model.eval()
+    if trainer.is_world_process_zero():
+        lines = "".join(json.dumps(entry) + "\n" for entry in trainer.state.log_history)
+        (output / LOG_FILE).write_text(lines, encoding="utf-8")
+    return result
+
+
+def finish(output: str, facts: dict[str, Any]) -> None:
+    """Write run.json, which says how the results came about and that they are finished."""
+    write_json(Path(output) / RUN_FILE, {**facts, "versions": versions(), "hardware": hardware()})
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of this package and of the libraries that decide the numbers."""
+    found = {"agssp": __version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        with contextlib.suppress(Exception):
+            found[name] = version(name)
+    return found
+
+
+def hardware() -> str:
+    """The accelerator's name, or `CPU` with the number of cores used."""
+    if torch.cuda.is_available():
+        return f"{PartialState().num_processes} x {torch.cuda.get_device_name(0)}"
+    return f"CPU, {torch.get_num_threads()} threads"

@@ -1,0 +1,170 @@
+"""transformers' Trainer with averaged weights, logged loss components and an evaluation of ours."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer, TrainerCallback
+
+from agssp.output_folder import write_json
+from agssp.training.arguments import AgsspTrainingArguments
+from agssp.training.ema import ExponentialMovingAverage
+from agssp.training.parameter_groups import parameter_groups
+
+EMA_FILE = "ema.safetensors"
+COMPLETE = "complete.json"
+BEST = "best"
+
+
+class AgsspTrainer(Trainer):
+    """Trainer whose model is its moving average.
+
+    Args:
+        evaluator: measures a model in eval mode, called on every process; returns numbers without prefix.
+        best_metric: the number whose highest value selects `best/`; None: nothing is selected.
+        loss_scale: factor on the loss for the optimizer alone, so that a learning rate that was chosen for a loss summed
+            over a nominal batch (ultralytics) can be used with our mean.
+        kwargs: of transformers' Trainer.
+    """
+
+    args: AgsspTrainingArguments
+
+    def __init__(
+        self,
+        *,
+        evaluator: Callable[[Any], dict[str, float]] | None = None,
+        best_metric: str | None = None,
+        loss_scale: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.evaluator, self.best_metric, self.loss_scale = evaluator, best_metric, loss_scale
+        self.ema = ExponentialMovingAverage(self.model, self.args.ema_decay, self.args.ema_ramp)
+        self._components: dict[str, torch.Tensor] = {}
+        self._component_steps = 0
+        self.add_callback(_Rhythm(self))
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The model's own loss; its components are gathered for the log."""
+        outputs = model(**inputs)
+        for name, value in (outputs.loss_dict or {}).items():
+            total = self._components.get(name)
+            self._components[name] = value.detach().float() + (0 if total is None else total)
+        self._component_steps += 1
+        loss = outputs.loss * self.loss_scale
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Add the mean of each loss component over steps and processes, and undo the scale of the loss."""
+        if "loss" in logs:
+            logs["loss"] = logs["loss"] / self.loss_scale
+            for name, total in self._components.items():
+                mean = self.accelerator.gather(total.reshape(1).to(self.args.device)).mean() / self._component_steps
+                logs[f"loss_{name}"] = float(mean)
+            self._components, self._component_steps = {}, 0
+        super().log(logs, *args, **kwargs)
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """SGD with Nesterov momentum, or AdamW, over the two parameter groups."""
+        if self.optimizer is None:
+            groups = parameter_groups(self.model, float(self.args.weight_decay or 0))
+            for group in groups:
+                group.pop("names")
+            rate = float(self.args.learning_rate or 0)
+            if self.args.optimizer == "sgd":
+                self.optimizer = torch.optim.SGD(groups, lr=rate, momentum=self.args.momentum, nesterov=True)
+            else:
+                self.optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.999))
+        return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Linear warm-up, then the schedule of the arguments."""
+        if self.lr_scheduler is None:
+            epochs = max(float(self.args.num_train_epochs), 1e-9)
+            warmup = min(self.args.warmup_epochs / epochs, 0.5) * num_training_steps
+            schedule, final = self.args.schedule, self.args.final_rate
+
+            def rate(step: int) -> float:
+                if step < warmup:
+                    return (step + 1) / (warmup + 1)
+                progress = min((step - warmup) / max(num_training_steps - warmup, 1), 1.0)
+                if schedule == "cosine":
+                    return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+                if schedule == "linear":
+                    return final + (1 - final) * (1 - progress)
+                if schedule == "multistep":
+                    return 0.1 ** sum(step / max(num_training_steps, 1) >= mark for mark in (0.3, 0.45, 0.9))
+                return 1.0
+
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, rate)
+        return self.lr_scheduler
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Measure the averaged weights; keep them in `best/` if they are the best so far."""
+        if self.evaluator is None:
+            return {}
+        model = self.accelerator.unwrap_model(self.model)
+        training = model.training
+        with self.ema.applied(model):
+            model.eval()
+            measured = self.evaluator(model)
+            self._keep_best(model, measured)
+        model.train(training)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _keep_best(self, model: Any, measured: dict[str, float]) -> None:
+        if self.best_metric is None or not self.is_world_process_zero() or self.state.global_step == 0:
+            return
+        value = measured.get(self.best_metric)
+        folder = Path(self.args.output_dir) / BEST
+        record = folder / COMPLETE
+        before = json.loads(record.read_text())["value"] if record.is_file() else -math.inf
+        if value is None or math.isnan(value) or value <= before:
+            return
+        # The record goes first and comes last, so that a half-written folder is never taken for the best.
+        record.unlink(missing_ok=True)
+        model.save_pretrained(folder)
+        write_json(record, {"metric": self.best_metric, "value": value, "epoch": self.state.epoch})
+
+
+class _Rhythm(TrainerCallback):
+    """When to average, evaluate and save; counted in epochs."""
+
+    def __init__(self, trainer: AgsspTrainer) -> None:
+        self.trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.ema.update(self.trainer.accelerator.unwrap_model(self.trainer.model))
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        epoch = round(state.epoch)
+        last = state.global_step >= state.max_steps
+        control.should_evaluate = self.trainer.evaluator is not None and (last or epoch % args.eval_every == 0)
+        control.should_save = last or epoch % args.checkpoint_every == 0
+        return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero:
+            self.trainer.ema.save(folder / EMA_FILE)
+            # Written last: a checkpoint without it was cut off and is not resumed from.
+            write_json(folder / COMPLETE, {"step": state.global_step})
+
+
+def last_checkpoint(output: str | Path) -> Path | None:
+    """The latest checkpoint that was written to its end; None if there is none."""
+    found = [path for path in Path(output).glob("checkpoint-*") if (path / COMPLETE).is_file()]
+    return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
