@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -23,7 +24,7 @@ PLAIN = {"image_mean": (0, 0, 0), "image_std": (1, 1, 1)}
 def images(tmp_path):
     generator = np.random.default_rng(0)
     for index in range(6):
-        pixels = generator.integers(0, 255, (40, 60, 3), dtype=np.uint8)
+        pixels = cv2.resize(generator.integers(0, 255, (4, 6, 3), dtype=np.uint8), (60, 40))
         (tmp_path / f"plate{index % 2}").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / f"plate{index % 2}" / f"{index}.png")
     return tmp_path
@@ -103,7 +104,7 @@ def test_bad_images_are_listed_and_replaced_by_the_next_good_one(images, maps):
     assert list(data.skipped) == [bad]
     for image_id in rows["image_id"]:
         (images / image_id).write_bytes(b"")
-    with pytest.raises(InputError, match="none of the 6 images can be read"):
+    with pytest.raises(InputError, match="none of the 6 images can be used"):
         PretrainingImages(rows, maps, PretrainingTransform(16, map_size=4, **PLAIN))[0]
 
 

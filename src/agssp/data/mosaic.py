@@ -1,7 +1,8 @@
 """Augment images and boxes for detectors: a mosaic of four whose geometry is folded into one resize a tile."""
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from agssp.data.transforms import jitter_hsv, normalise
+from agssp.errors import InputError
 from agssp.letterbox import GREY, letterbox, letterbox_geometry
 
 MIN_SIDE = 2.0
@@ -48,11 +50,13 @@ class DetectionTransform:
         flip: float = 0.5,
         vertical_flip: float = 0.0,
     ) -> None:
+        if not 0 <= scale < 1 or not all(0 <= gain <= 1 for gain in hsv):
+            raise InputError(f"expected a scale in 0..1 (below 1) and hsv gains in 0..1, got {scale} and {hsv}")
         self.size, self.image_mean, self.image_std = size, image_mean, image_std
         self.mosaic, self.scale, self.translate = mosaic, scale, translate
         self.hsv, self.flip, self.vertical_flip = hsv, flip, vertical_flip
 
-    def __call__(self, samples: Sequence[dict[str, np.ndarray]], generator: np.random.Generator) -> dict[str, Any]:
+    def __call__(self, samples: Sequence[dict[str, Any]], generator: np.random.Generator) -> dict[str, Any]:
         """Augment one image, or four into one.
 
         Args:
@@ -65,16 +69,9 @@ class DetectionTransform:
             cxcywh in 0..1}.
         """
         gain = generator.uniform(1 - self.scale, 1 + self.scale)
-        shift = generator.uniform(0.5 - self.translate, 0.5 + self.translate, 2) * self.size
-        canvas = np.full((self.size, self.size, 3), GREY, np.uint8)
-        if len(samples) == 4:
-            centre = generator.uniform(0.5, 1.5, 2) * self.size
-            placed = [self._tile(canvas, tile, i, centre, gain, shift) for i, tile in enumerate(samples)]
-        else:
-            placed = [self._single(canvas, samples[0], gain, shift)]
-        boxes = np.concatenate([part[0] for part in placed])
-        class_labels = np.concatenate([part[1] for part in placed])
-        boxes, class_labels = keep_visible(boxes, class_labels, self.size)
+        middle = generator.uniform(0.5 - self.translate, 0.5 + self.translate, 2) * self.size
+        centre = generator.uniform(0.5, 1.5, 2) * self.size if len(samples) == 4 else None
+        canvas, boxes, class_labels = compose(samples, self.size, gain, middle, centre)
 
         canvas = jitter_hsv(canvas, self.hsv, generator)
         if generator.random() < self.flip:
@@ -88,56 +85,73 @@ class DetectionTransform:
             "labels": to_labels(boxes, class_labels, self.size),
         }
 
-    def evaluation(self, sample: dict[str, np.ndarray]) -> dict[str, Any]:
+    def evaluation(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Letterbox one image without randomness; same keys as a call."""
         image, boxes = sample["image"], sample["boxes"]
         geometry = letterbox_geometry(image.shape[:2], (self.size, self.size))
-        moved = boxes * np.float32([geometry.scale[1], geometry.scale[0]] * 2)
-        moved = moved + np.float32([geometry.left, geometry.top] * 2)
+        moved = boxes * np.array(geometry.scale[::-1] * 2, np.float32)
+        moved += np.array([geometry.left, geometry.top] * 2, np.float32)
         return {
             "pixel_values": normalise(letterbox(image, (self.size, self.size)), self.image_mean, self.image_std),
             "labels": to_labels(moved, sample["class_labels"], self.size),
         }
 
-    def _tile(
-        self,
-        canvas: np.ndarray,
-        tile: dict[str, np.ndarray],
-        index: int,
-        centre: np.ndarray,
-        gain: float,
-        shift: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Paste one tile of a mosaic: its inner corner at the centre, cut to its quarter of the double canvas."""
-        height, width = tile["image"].shape[:2]
-        fit = self.size / max(height, width)
-        h, w = height * fit, width * fit
-        right, below = index % 2, index // 2
-        origin = np.array([centre[0] if right else centre[0] - w, centre[1] if below else centre[1] - h])
-        low = np.array([centre[0] if right else 0.0, centre[1] if below else 0.0])
-        high = np.array([2.0 * self.size if right else centre[0], 2.0 * self.size if below else centre[1]])
-        # The double canvas is scaled about its middle and the middle lands at `shift`.
-        low, high, origin = ((corner - self.size) * gain + shift for corner in (low, high, origin))
-        return paste(canvas, tile, origin, fit * gain, low, high)
 
-    def _single(
-        self, canvas: np.ndarray, sample: dict[str, np.ndarray], gain: float, shift: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        height, width = sample["image"].shape[:2]
-        fit = self.size / max(height, width) * gain
-        origin = shift - np.array([width, height]) * fit / 2
-        return paste(canvas, sample, origin, fit, np.zeros(2), np.full(2, self.size))
+def compose(
+    samples: Sequence[dict[str, Any]],
+    size: int,
+    gain: float,
+    middle: np.ndarray,
+    centre: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw one image, or a mosaic of four, scaled and moved.
+
+    ultralytics' `Mosaic` (or `LetterBox`) and `RandomPerspective` make the same picture in two steps, but for rounding
+    to whole pixels.
+
+    Args:
+        samples: one or four, as `DetectionTransform` takes them.
+        size: side S of the result in px.
+        gain: scale on top of the one that makes each image's long side S.
+        middle: (x, y) in px of the result where the middle of the double canvas (or of the single image) comes to lie.
+        centre: (x, y) in px of the double canvas where the four tiles meet; for four samples only.
+
+    Returns:
+        uint8 (S, S, 3); boxes float32 (n, 4) xyxy px, those that are still visible; class labels int64 (n,).
+
+    Raises:
+        InputError: neither one sample nor four.
+    """
+    if len(samples) != (1 if centre is None else 4):
+        raise InputError(f"expected one sample, or four and the centre where they meet; got {len(samples)}")
+    canvas = np.full((size, size, 3), GREY, np.uint8)
+    placed = []
+    for index, sample in enumerate(samples):
+        sides = np.array(sample["image"].shape[1::-1])
+        scale = size / sides.max() * gain
+        if centre is None:
+            origin, low, high = middle - sides * scale / 2, np.zeros(2), np.full(2, float(size))
+        else:
+            # The double canvas is scaled about its middle (S, S); a tile is cut to its quarter of it.
+            meeting = (centre - size) * gain + middle
+            after = np.array([index % 2, index // 2], dtype=bool)
+            origin = np.where(after, meeting, meeting - sides * scale)
+            low = np.where(after, meeting, middle - size * gain)
+            high = np.where(after, middle + size * gain, meeting)
+        placed.append(paste(canvas, sample, origin, scale, low, high))
+    boxes, class_labels = (np.concatenate(parts) for parts in zip(*placed, strict=True))
+    return canvas, *keep_visible(boxes, class_labels, size)
 
 
 def paste(
     canvas: np.ndarray,
-    sample: dict[str, np.ndarray],
+    sample: dict[str, Any],
     origin: np.ndarray,
     scale: float,
     low: np.ndarray,
     high: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a scaled image onto a canvas, within a window, and move its boxes.
+    """Draw a scaled image onto a canvas, within a window, and move its boxes exactly as its pixels.
 
     Args:
         canvas: uint8 (S, S, 3), drawn on.
@@ -148,38 +162,64 @@ def paste(
         high: (x, y) of its lower right corner.
 
     Returns:
-        Boxes (n, 6): xyxy clipped to the window and canvas, then the unclipped width and height; and their labels.
+        Boxes (n, 6): xyxy clipped to the window and the canvas, then width and height clipped to the window only; and
+        their labels.
     """
-    image, boxes = sample["image"], sample["boxes"]
-    side = canvas.shape[0]
-    height, width = image.shape[:2]
-    x0, y0 = np.rint(np.maximum(np.maximum(origin, low), 0)).astype(int)
-    x1, y1 = np.rint(np.minimum(np.minimum(origin + np.array([width, height]) * scale, high), side)).astype(int)
-    if x1 > x0 and y1 > y0:
-        # Only the part of the image that will be seen is resized; a pixel's centre decides what it shows.
-        matrix = np.array(
-            [[1 / scale, 0, (x0 - origin[0] + 0.5) / scale - 0.5], [0, 1 / scale, (y0 - origin[1] + 0.5) / scale - 0.5]]
-        )
-        cv2.warpAffine(
-            image,
-            matrix,
-            (int(x1 - x0), int(y1 - y0)),
-            dst=canvas[y0:y1, x0:x1],
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-    moved = boxes * np.float32(scale) + np.tile(origin, 2).astype(np.float32)
-    sizes = moved[:, 2:] - moved[:, :2]
-    lower, upper = np.maximum(low, 0), np.minimum(high, side)
-    clipped = np.clip(moved, np.tile(lower, 2), np.tile(upper, 2)).astype(np.float32)
-    return np.concatenate([clipped, sizes], 1), sample["class_labels"]
+    image = sample["image"]
+    x, y = (
+        _Span.place(origin[axis], scale, image.shape[1 - axis], low[axis], high[axis], canvas.shape[0])
+        for axis in (0, 1)
+    )
+    if x is None or y is None:
+        return np.zeros((0, 6), np.float32), np.zeros(0, np.int64)
+    part = image[y.source[0] : y.source[1], x.source[0] : x.source[1]]
+    size = (x.placed[1] - x.placed[0], y.placed[1] - y.placed[0])
+    resized = cv2.resize(part, size, interpolation=cv2.INTER_LINEAR)
+    canvas[y.seen[0] : y.seen[1], x.seen[0] : x.seen[1]] = resized[
+        y.seen[0] - y.placed[0] : y.seen[1] - y.placed[0], x.seen[0] - x.placed[0] : x.seen[1] - x.placed[0]
+    ]
+    boxes = sample["boxes"]
+    moved = np.stack([x.move(boxes[:, 0]), y.move(boxes[:, 1]), x.move(boxes[:, 2]), y.move(boxes[:, 3])], 1)
+    clipped = np.clip(moved, (x.seen[0], y.seen[0]) * 2, (x.seen[1], y.seen[1]) * 2)
+    whole = np.clip(moved, np.tile(low, 2), np.tile(high, 2))
+    return np.concatenate([clipped, whole[:, 2:] - whole[:, :2]], 1).astype(np.float32), sample["class_labels"]
+
+
+class _Span(NamedTuple):
+    """One axis of a scaled image on a canvas, in whole pixels; the scale is off by what this rounding takes.
+
+    Attributes:
+        source: First and last + 1 of the image's pixels that are needed.
+        placed: Where these come to lie on the canvas.
+        seen: The part of it that is drawn.
+    """
+
+    source: tuple[int, int]
+    placed: tuple[int, int]
+    seen: tuple[int, int]
+
+    @classmethod
+    def place(cls, origin: float, scale: float, length: int, low: float, high: float, side: int) -> "_Span | None":
+        """Place an image of `length` px at `origin`, seen between `low` and `high`; None if nothing of it is seen."""
+        seen = round(max(origin, low, 0)), round(min(origin + length * scale, high, side))
+        if seen[1] <= seen[0]:
+            return None
+        # Only what will be seen is resized, which is most of the time that a mosaic takes.
+        first = max(math.floor((seen[0] - origin) / scale), 0)
+        last = min(math.ceil((seen[1] - origin) / scale), length)
+        return cls((first, last), (round(origin + first * scale), round(origin + last * scale)), seen)
+
+    def move(self, positions: np.ndarray) -> np.ndarray:
+        """Positions along the image -> along the canvas."""
+        factor = (self.placed[1] - self.placed[0]) / (self.source[1] - self.source[0])
+        return (positions - self.source[0]) * factor + self.placed[0]
 
 
 def keep_visible(boxes: np.ndarray, class_labels: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Drop boxes of which too little is left: sides over 2 px, a tenth of the area, aspect under 100 (as ultralytics).
 
     Args:
-        boxes: (n, 6) from `paste`.
+        boxes: (n, 6) from `paste`, whose last two are width and height of all that could be seen.
         class_labels: (n,).
         side: of the canvas in px.
 

@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
 from datasets.distributed import split_dataset_by_node
+from PIL import Image
 from torch import Tensor
 
 from agssp.data.images import ImageError, decode_image
 from agssp.data.mosaic import DetectionTransform
 from agssp.data.transforms import PretrainingTransform
 from agssp.errors import InputError
+from agssp.letterbox import letterbox_geometry
 
 logger = logging.getLogger(__name__)
 
@@ -35,40 +37,67 @@ class Maps(Protocol):
         """Whether there is a map of this image."""
 
 
+class _Epoch:
+    """The current epoch, which also reaches the workers of a DataLoader that keeps them from epoch to epoch."""
+
+    def __init__(self) -> None:
+        self._number = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch whose augmentation the items get."""
+        return int(self._number)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose augmentation the items get."""
+        self._number.fill_(int(epoch))
+
+
 def item_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
     """The random numbers of one item in one epoch."""
     return np.random.default_rng((seed, epoch, index))
 
 
-class _Images(torch.utils.data.Dataset):
+class _Images(_Epoch, torch.utils.data.Dataset):
     """Rows whose images are decoded one by one; a bad one is listed and the next good one takes its place."""
 
     def __init__(self, dataset: Dataset, seed: int) -> None:
+        super().__init__()
         if len(dataset) == 0:
             raise InputError("the data set has no images to train on")
-        self.dataset, self.seed, self.epoch = dataset, seed, 0
-        self.skipped: dict[str, str] = {}
+        self.dataset, self.seed = dataset, seed
+        # Shared, so that the main process can list what the workers of a DataLoader found to be bad.
+        self._bad = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose augmentation the items get."""
-        self.epoch = int(epoch)
+    @property
+    def skipped(self) -> dict[str, str]:
+        """image_id -> reason, of the images that had to be left out so far, by any worker of this process."""
+        rows = (self.dataset[position] for position in self._bad.nonzero()[:, 0].tolist())
+        return {row["image_id"]: self._reason(row) for row in rows}
 
-    def _good_row(self, index: int) -> tuple[int, dict[str, Any], Any]:
+    def _reason(self, row: dict[str, Any]) -> str:
+        try:
+            decode_image(row["image"], row["image_id"])
+        except ImageError as error:
+            return str(error)
+        return f"{row['image_id']}: was unreadable before, but is not now"
+
+    def _good_row(self, index: int) -> tuple[int, dict[str, Any], Image.Image]:
         for offset in range(len(self.dataset)):
             position = (index + offset) % len(self.dataset)
+            if self._bad[position]:
+                continue
             row = self.dataset[position]
-            if row["image_id"] not in self.skipped:
-                try:
-                    return position, row, decode_image(row["image"], row["image_id"])
-                except ImageError as error:
-                    self.skipped[row["image_id"]] = str(error)
-                    logger.warning("skipped: %s", error)
-        raise InputError(
-            f"none of the {len(self.dataset)} images can be read; the first: {next(iter(self.skipped.values()))}"
-        )
+            try:
+                return position, row, decode_image(row["image"], row["image_id"])
+            except ImageError as error:
+                self._bad[position] = True
+                logger.warning("skipped: %s", error)
+        reason = self._reason(self.dataset[0])
+        raise InputError(f"none of the {len(self.dataset)} images can be used; the first: {reason}")
 
 
 class PretrainingImages(_Images):
@@ -93,6 +122,22 @@ class PretrainingImages(_Images):
     ) -> None:
         super().__init__(dataset, seed)
         self.maps, self.transform, self.evaluation = maps, transform, evaluation
+        if maps is not None:
+            lacking = [position for position, image_id in enumerate(dataset["image_id"]) if image_id not in maps]
+            if len(lacking) == len(dataset):
+                raise InputError(
+                    f"none of the {len(dataset)} images has an anomaly map, not even {dataset[0]['image_id']!r}; "
+                    "expected the maps that `agssp anomaly-maps` made from this data set"
+                )
+            self._bad[lacking] = True
+            if lacking:
+                first = dataset[lacking[0]]["image_id"]
+                logger.warning("skipped: %d images have no anomaly map, the first is %s", len(lacking), first)
+
+    def _reason(self, row: dict[str, Any]) -> str:
+        if self.maps is not None and row["image_id"] not in self.maps:
+            return f"{row['image_id']}: has no anomaly map"
+        return super()._reason(row)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """`pixel_values`, `labels` (category index) and, with maps, `anomaly_maps`."""
@@ -105,7 +150,7 @@ class PretrainingImages(_Images):
         return {**item, "labels": torch.tensor(row["category"])}
 
 
-class PretrainingStream(torch.utils.data.IterableDataset):
+class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
     """The same from a streamed data set: nothing is downloaded first, and memory stays flat.
 
     Args:
@@ -129,14 +174,15 @@ class PretrainingStream(torch.utils.data.IterableDataset):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        super().__init__()
         shuffled = dataset.shuffle(seed=seed, buffer_size=buffer_size)
         self.dataset = split_dataset_by_node(shuffled, rank=rank, world_size=world_size) if world_size > 1 else shuffled
-        self.maps, self.transform, self.seed, self.epoch = maps, transform, seed, 0
+        self.maps, self.transform, self.seed = maps, transform, seed
         self.skipped: dict[str, str] = {}
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch: its order and its augmentation."""
-        self.epoch = int(epoch)
+        super().set_epoch(epoch)
         self.dataset.set_epoch(self.epoch)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
@@ -187,35 +233,40 @@ class DetectionImages(_Images):
             raise InputError("the data set has no `objects`: it needs labels, or boxes from `agssp pseudo-boxes`")
         self.boxes, self.transform, self.evaluation = boxes, transform, evaluation
         self.first_closing_epoch = max(0, int(epochs) - closing_epochs) if epochs else None
-        self._cache: dict[int, dict[str, np.ndarray]] = {}
+        self._cache: dict[int, dict[str, Any]] = {}
         self._room = cache_bytes
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """`pixel_values` and `labels`; in evaluation also `image_index` and `orig_size` (H, W)."""
+        """`pixel_values` and `labels`; in evaluation also `image_index` and `orig_size` (H, W).
+
+        `image_index` is the row of the image that is really shown: metrics that count each index once do not count the
+        stand-in of a bad image twice.
+        """
         if self.evaluation:
             sample = self.sample(index)
             item = self.transform.evaluation(sample)
-            return {**item, "image_index": index, "orig_size": tuple(int(side) for side in sample["orig_size"])}
+            return {**item, "image_index": sample["image_index"], "orig_size": sample["orig_size"]}
         generator = item_generator(self.seed, self.epoch, index)
         closing = self.first_closing_epoch is not None and self.epoch >= self.first_closing_epoch
         with_mosaic = not closing and generator.random() < self.transform.mosaic
-        others = generator.integers(len(self), size=3) if with_mosaic else []
-        return self.transform([self.sample(int(position)) for position in (index, *others)], generator)
+        others = generator.integers(len(self), size=3).tolist() if with_mosaic else []
+        return self.transform([self.sample(position) for position in (index, *others)], generator)
 
-    def sample(self, index: int) -> dict[str, np.ndarray]:
-        """Image (its long side at most the input's), boxes xyxy px on it, labels, and `orig_size` (H, W)."""
+    def sample(self, index: int) -> dict[str, Any]:
+        """Image (its long side at most the input's), boxes xyxy px on it, labels, `image_index`, `orig_size` (H, W)."""
         if index in self._cache:
             return self._cache[index]
         position, row, image = self._good_row(index)
         pixels = np.asarray(image)
         original = pixels.shape[:2]
         boxes, class_labels = self._labels(row)
-        fit = self.transform.size / max(original)
-        if fit < 1:
-            width, height = max(round(original[1] * fit), 1), max(round(original[0] * fit), 1)
-            pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-            boxes = boxes * np.float32([width / original[1], height / original[0]] * 2)
-        sample = {"image": pixels, "boxes": boxes, "class_labels": class_labels, "orig_size": np.array(original)}
+        if max(original) > self.transform.size:
+            # As the detector's letterbox does it, so that training sees the pixels that prediction will see.
+            height, width = letterbox_geometry(original, (self.transform.size, self.transform.size)).resized
+            pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+            boxes *= np.array([width / original[1], height / original[0]] * 2, np.float32)
+        sample: dict[str, Any] = {"image": pixels, "boxes": boxes, "class_labels": class_labels}
+        sample |= {"image_index": position, "orig_size": original}
         if pixels.nbytes <= self._room:
             self._room -= pixels.nbytes
             self._cache[index] = sample
@@ -230,7 +281,8 @@ class DetectionImages(_Images):
             bbox = self.boxes[row["image_id"]][0] if row["image_id"] in self.boxes else np.zeros((0, 4))
             classes: Sequence[int] = [0] * len(bbox)
         else:
-            bbox, classes = row["objects"]["bbox"], row["objects"]["category"]
+            objects = row["objects"] or {"bbox": [], "category": []}
+            bbox, classes = objects["bbox"], objects["category"]
         boxes = np.asarray(bbox, dtype=np.float32).reshape(-1, 4).copy()
         boxes[:, 2:] += boxes[:, :2]
         return boxes, np.asarray(classes, dtype=np.int64)

@@ -13,33 +13,51 @@ from torch import Tensor
 
 def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """uint8 (H, W, 3) -> float32 (3, H, W), ((x / 255) - mean) / std."""
-    tables = (np.arange(256, dtype=np.float32)[None] / 255 - np.float32(mean)[:, None]) / np.float32(std)[:, None]
+    divisors = 255 * np.asarray(std, np.float32)
+    offsets = np.asarray(mean, np.float32) / np.asarray(std, np.float32)
     planes = np.empty((3, *image.shape[:2]), np.float32)
-    # Every channel has 256 values only, so looking them up is several times faster than computing them.
-    for channel, table, plane in zip(cv2.split(image), tables, planes, strict=True):
-        cv2.LUT(channel, table, dst=plane)
+    for channel, plane, divisor, offset in zip(cv2.split(image), planes, divisors, offsets, strict=True):
+        np.divide(channel, divisor, out=plane)
+        if offset:
+            plane -= offset
     return torch.from_numpy(planes)
 
 
 def jitter_hsv(image: np.ndarray, gains: Sequence[float], generator: np.random.Generator) -> np.ndarray:
-    """Scale hue, saturation and value by random factors, on bytes.
+    """Turn the hue, and scale saturation and value, by random amounts, on bytes.
 
     Args:
         image: uint8 (H, W, 3) RGB.
-        gains: largest relative change of hue, saturation and value.
-        generator: source of the three factors.
+        gains: largest turn of the hue as a share of the circle, and largest relative change of saturation and of value,
+            all in 0..1.
+        generator: source of the three amounts.
 
     Returns:
-        uint8 (H, W, 3) RGB.
+        uint8 (H, W, 3) RGB; grey pixels stay grey.
     """
-    factors = generator.uniform(-1, 1, 3) * gains + 1
-    levels = np.arange(256, dtype=np.float64)
-    hue_table = (levels * factors[0] % 180).astype(np.uint8)
-    other = [np.clip(levels * factor, 0, 255).astype(np.uint8) for factor in factors[1:]]
-    # A grey image has no saturation to scale; only its brightness changes.
-    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
-    moved = [cv2.LUT(plane, table) for plane, table in zip((hue, saturation, value), (hue_table, *other), strict=True)]
-    return cv2.cvtColor(cv2.merge(moved), cv2.COLOR_HSV2RGB)
+    turn, saturation_gain, value_gain = generator.uniform(-1, 1, 3) * gains
+    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
+    # In the FULL form the hue's circle has 256 steps, so that bytes wrap around as hues do.
+    hue += np.uint8(round(turn * 256) % 256)
+    cv2.convertScaleAbs(saturation, dst=saturation, alpha=1 + saturation_gain)
+    cv2.convertScaleAbs(value, dst=value, alpha=1 + value_gain)
+    return cv2.cvtColor(cv2.merge((hue, saturation, value)), cv2.COLOR_HSV2RGB_FULL)
+
+
+def resize_antialiased(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize as torchvision's v2 transforms do: bilinear, with all pixels counted when it shrinks.
+
+    Args:
+        image: uint8 (H, W, 3).
+        size: (height, width) of the result.
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+    # torch's kernel for bytes in this memory layout is several times faster than OpenCV's INTER_AREA.
+    planes = torch.from_numpy(image).permute(2, 0, 1)[None]
+    resized = F.interpolate(planes, size, mode="bilinear", align_corners=False, antialias=True)
+    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
 
 def sample_map(anomaly_map: np.ndarray, box: Sequence[float], size: int, *, flip: bool = False) -> Tensor:
@@ -58,16 +76,19 @@ def sample_map(anomaly_map: np.ndarray, box: Sequence[float], size: int, *, flip
     Returns:
         float32 (size, size).
     """
-    grid = torch.from_numpy(np.ascontiguousarray(anomaly_map, dtype=np.float32))[None, None]
+    grid = np.asarray(anomaly_map, dtype=np.float32)
     x0, y0, x1, y1 = box
-    cells = max((x1 - x0) * grid.shape[-1], (y1 - y0) * grid.shape[-2])
-    inner = size * max(1, math.ceil(cells / size))
-    steps = (torch.arange(inner, dtype=torch.float32) + 0.5) / inner
-    x = (x0 + (x1 - x0) * (1 - steps if flip else steps)) * 2 - 1
-    y = (y0 + (y1 - y0) * steps) * 2 - 1
-    points = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
-    part = F.grid_sample(grid, points, mode="bilinear", padding_mode="border", align_corners=False)
-    return (F.avg_pool2d(part, inner // size) if inner != size else part)[0, 0]
+    part = _tent_weights(y0, y1, grid.shape[0], size) @ grid @ _tent_weights(x0, x1, grid.shape[1], size).T
+    return torch.from_numpy(np.ascontiguousarray(part[:, ::-1] if flip else part))
+
+
+def _tent_weights(start: float, stop: float, cells: int, size: int) -> np.ndarray:
+    """What each cell of a line adds to each of `size` values between two places on it, float32 (size, cells)."""
+    samples = max(1, math.ceil((stop - start) * cells / size))
+    steps = (np.arange(size * samples, dtype=np.float32) + 0.5) / (size * samples)
+    places = np.clip((start + (stop - start) * steps) * cells - 0.5, 0, cells - 1)
+    tents = np.maximum(1 - np.abs(places[:, None] - np.arange(cells, dtype=np.float32)), 0)
+    return tents.reshape(size, samples, cells).mean(1)
 
 
 class PretrainingTransform:
@@ -115,29 +136,25 @@ class PretrainingTransform:
         Returns:
             `pixel_values` float32 (3, size, size) and, with a map, `anomaly_maps` float32 (map_size, map_size).
         """
-        pixels = np.asarray(image)
-        top, left, height, width = self._crop(*pixels.shape[:2], generator)
+        top, left, height, width = self._crop(image.height, image.width, generator)
         flip, upside_down = generator.random() < self.flip, generator.random() < self.vertical_flip
-        part = pixels[top : top + height, left : left + width]
-        shrinking = part.shape[0] > self.size and part.shape[1] > self.size
-        resized = cv2.resize(
-            part, (self.size, self.size), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
-        )
+        part = np.array(image.crop((left, top, left + width, top + height)))
+        resized = resize_antialiased(part, (self.size, self.size))
         if flip:
             resized = cv2.flip(resized, 1)
         if upside_down:
             resized = cv2.flip(resized, 0)
         item = {"pixel_values": normalise(jitter_hsv(resized, self.hsv, generator), self.image_mean, self.image_std)}
         if anomaly_map is not None:
-            full_height, full_width = pixels.shape[:2]
-            box = (left / full_width, top / full_height, (left + width) / full_width, (top + height) / full_height)
+            corners = (left, top, left + width, top + height)
+            box = [corner / side for corner, side in zip(corners, image.size * 2, strict=True)]
             sampled = sample_map(anomaly_map, box, self.map_size, flip=flip)
             item["anomaly_maps"] = sampled.flip(0) if upside_down else sampled
         return item
 
     def evaluation(self, image: Image.Image, anomaly_map: np.ndarray | None) -> dict[str, Tensor]:
         """Squash the whole image to the input, without randomness; same keys as a call."""
-        pixels = cv2.resize(np.asarray(image), (self.size, self.size), interpolation=cv2.INTER_AREA)
+        pixels = resize_antialiased(np.array(image), (self.size, self.size))
         item = {"pixel_values": normalise(pixels, self.image_mean, self.image_std)}
         if anomaly_map is not None:
             item["anomaly_maps"] = sample_map(anomaly_map, (0, 0, 1, 1), self.map_size)
