@@ -25,7 +25,7 @@ quickstart: $(STAMP)
 	$(BIN)/agssp quickstart --output runs/quickstart
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 quality: $(STAMP)
 	$(BIN)/ruff format --check src scripts tests
