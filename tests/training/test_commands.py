@@ -1,0 +1,200 @@
+import json
+
+import pytest
+import timm
+import torch
+from chain_cases import backbone_arguments, detector_arguments, finetune_arguments
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from agssp import AgsspBackbone, AgsspForPreTraining, YoloForObjectDetection
+from agssp.commands import finetune, pretrain_backbone, pretrain_detector
+from agssp.errors import InputError
+from agssp.training.trainer import AgsspTrainer, last_checkpoint
+
+
+def run_facts(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def losses(folder):
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in entry.items() if "loss" in key or "eval_" in key} for entry in entries
+            if "train_runtime" not in entry]  # fmt: skip
+
+
+class Interrupt(TrainerCallback):
+    """Ctrl-C in the middle of an epoch."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+def interrupted(command, arguments, step, monkeypatch):
+    original = AgsspTrainer.__init__
+
+    def with_interrupt(self, **kwargs):
+        original(self, **kwargs)
+        self.add_callback(Interrupt(step))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AgsspTrainer, "__init__", with_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            command.main(*arguments)
+
+
+def test_backbone_output_opens_in_agssp_and_timm(root, capsys):
+    pretrain_backbone.main(*backbone_arguments(root, "backbone"))
+    facts = run_facts(root / "backbone")
+    assert facts["lambda"] > 0
+    assert facts["teacher"]["teacher"] == "timm:test"
+    assert set(facts["results"]["starting_weights"]) == {"alignment", "accuracy", "feature_rank"}
+    assert {"loss_task", "loss_distillation", "loss_distillation_weight"} <= set(losses(root / "backbone")[0])
+    pixels = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    ours = AgsspBackbone.from_pretrained(root / "backbone").eval()
+    theirs = timm.create_model(f"local-dir:{root / 'backbone'}", pretrained=True, features_only=True).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(ours(pixels).feature_maps[-1], theirs(pixels)[-1])
+    assert AgsspForPreTraining.from_pretrained(root / "backbone/pretraining").distillation_weight == facts["lambda"]
+    capsys.readouterr()
+    pretrain_backbone.main(*backbone_arguments(root, "backbone"))
+    assert "finished already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_interrupted_backbone_training_equals_uninterrupted(root, monkeypatch, workers):
+    changes = {"dataloader_num_workers": workers}
+    pretrain_backbone.main(*backbone_arguments(root, "whole", **changes))
+    interrupted(pretrain_backbone, backbone_arguments(root, "cut", **changes), 7, monkeypatch)
+    assert last_checkpoint(root / "cut").name == "checkpoint-6"
+    pretrain_backbone.main(*backbone_arguments(root, "cut", **changes))
+    first, second = (load_file(root / name / "pretraining/model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert losses(root / "cut") == losses(root / "whole")
+    assert run_facts(root / "cut")["lambda"] == run_facts(root / "whole")["lambda"]
+
+
+def test_checkpoint_that_was_cut_off_is_not_resumed_from(root, monkeypatch):
+    interrupted(pretrain_backbone, backbone_arguments(root, "cut"), 7, monkeypatch)
+    (root / "cut/checkpoint-6/complete.json").unlink()
+    assert last_checkpoint(root / "cut").name == "checkpoint-3"
+    pretrain_backbone.main(*backbone_arguments(root, "cut"))
+    pretrain_backbone.main(*backbone_arguments(root, "whole"))
+    assert losses(root / "cut") == losses(root / "whole")
+
+
+def test_gradient_accumulation_and_bf16(root):
+    pretrain_backbone.main(
+        *backbone_arguments(root, "backbone", gradient_accumulation_steps=2, bf16=True, num_train_epochs=1)
+    )
+    assert run_facts(root / "backbone")["lambda"] > 0
+
+
+def test_task_alone_and_distillation_alone(root):
+    pretrain_backbone.main(*backbone_arguments(root, "task", distillation=False, maps=None, num_train_epochs=1))
+    pretrain_backbone.main(*backbone_arguments(root, "maps-only", objective="none", num_train_epochs=1))
+    assert "loss_task" in losses(root / "task")[0]
+    assert "loss_distillation" not in losses(root / "task")[0]
+    assert run_facts(root / "maps-only")["lambda"] is None
+
+
+def test_chain_from_backbone_to_finetuned_detector(root, capsys):
+    pretrain_backbone.main(*backbone_arguments(root, "backbone", backbone="yolov8n", num_train_epochs=1))
+    pretrain_detector.main(*detector_arguments(root, "detector", start=None, backbone=str(root / "backbone")))
+    before = AgsspBackbone.from_pretrained(root / "backbone").state_dict()
+    detector = YoloForObjectDetection.from_pretrained(root / "detector")
+    assert detector.config.id2label == {0: "defect"}
+    after = detector.backbone.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items()), "a frozen backbone changed"
+    assert detector.config.backbone_config.frozen_stages == 0
+
+    finetune.main(*finetune_arguments(root, "final", model=str(root / "detector"), test=str(root / "labelled")))
+    final = YoloForObjectDetection.from_pretrained(root / "final")
+    assert list(final.config.id2label.values()) == ["pit", "scratch"]
+    assert final.config.image_size == 64
+    facts = run_facts(root / "final")
+    assert facts["dataset"]["images"] + facts["dataset"]["selection_images"] == 12
+    assert set(facts["results"]["test"]) == {"map_50", "map_50_95"}
+    assert facts["results"]["final"] == ("best" if (root / "final/best/complete.json").is_file() else "last")
+    assert "class" in (root / "final/transfer.txt").read_text()
+    output = capsys.readouterr().out
+    assert "next: agssp evaluate" in output
+
+
+def test_interrupted_finetuning_equals_uninterrupted(root, monkeypatch):
+    changes = {"num_train_epochs": 3, "closing_epochs": 1}
+    finetune.main(*finetune_arguments(root, "whole", **changes))
+    interrupted(finetune, finetune_arguments(root, "cut", **changes), 5, monkeypatch)
+    finetune.main(*finetune_arguments(root, "cut", **changes))
+    first, second = (load_file(root / name / "model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert losses(root / "cut") == losses(root / "whole")
+
+
+def test_without_selection_the_last_average_is_final(root):
+    finetune.main(*finetune_arguments(root, "final", val_fraction=0.0, num_train_epochs=1))
+    assert run_facts(root / "final")["results"]["final"] == "last"
+    assert not (root / "final/best").exists()
+
+
+def test_output_with_foreign_content_is_refused(root):
+    (root / "mine").mkdir()
+    (root / "mine/thesis.txt").write_text("mine")
+    for command, arguments in ((finetune, finetune_arguments), (pretrain_backbone, backbone_arguments)):
+        with pytest.raises(InputError, match=r"thesis\.txt"):
+            command.main(*arguments(root, "mine"))
+
+
+def test_output_of_other_settings_is_refused(root):
+    finetune.main(*finetune_arguments(root, "final", num_train_epochs=1))
+    with pytest.raises(InputError, match="num_train_epochs"):
+        finetune.main(*finetune_arguments(root, "final", num_train_epochs=2))
+
+
+def test_maps_and_boxes_of_other_images_are_refused(root):
+    other = root / "other/plates"
+    other.mkdir(parents=True)
+    (root / "images/plate/01.png").rename(other / "x.png")
+    with pytest.raises(InputError, match="none of its 12 maps belongs to the 1 images"):
+        pretrain_backbone.main(*backbone_arguments(root, "a", dataset=str(root / "other")))
+    with pytest.raises(InputError, match="none of its 12 images is among the 1"):
+        pretrain_detector.main(*detector_arguments(root, "b", dataset=str(root / "other")))
+
+
+def test_checkpoint_of_another_architecture_is_refused(root):
+    pretrain_backbone.main(*backbone_arguments(root, "backbone", num_train_epochs=1))
+    weights = root / "backbone/model.safetensors"
+    with pytest.raises(InputError):
+        pretrain_backbone.main(*backbone_arguments(root, "a", backbone="yolov8n", start=str(weights)))
+    with pytest.raises(InputError):
+        finetune.main(*finetune_arguments(root, "b", model=str(weights)))
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "changes", "message"),
+    [
+        (finetune, finetune_arguments, {"model": "./gone"}, "no such folder"),
+        (finetune, finetune_arguments, {"optimizer": "lion"}, "expected one of auto, sgd"),
+        (pretrain_backbone, backbone_arguments, {"maps": None}, "needs a map store"),
+        (pretrain_backbone, backbone_arguments, {"streaming": True}, "--max-steps"),
+        (pretrain_detector, detector_arguments, {"backbone": "x"}, "one of both"),
+    ],
+)
+def test_named_errors(root, command, arguments, changes, message):
+    with pytest.raises(InputError, match=message):
+        command.main(*arguments(root, "out", **changes))
+
+
+def test_test_set_with_other_classes_is_refused(root):
+    text = (root / "labelled/metadata.jsonl").read_text()
+    other = root / "other"
+    other.mkdir()
+    for name in ("plate", "strip"):
+        (other / name).symlink_to(root / "images" / name)
+    (other / "metadata.jsonl").write_text(text.replace("scratch", "crack"))
+    with pytest.raises(InputError, match=r"crack"):
+        finetune.main(*finetune_arguments(root, "out", test=str(other)))
