@@ -23,7 +23,6 @@ from agssp.output_folder import claim_output, write_json
 
 POSITIONAL = ()
 STEPS_FILE = "steps.json"
-SIZE = 160
 SUBTITLE = (
     "The whole chain on made-up metal surfaces. **Every image and every number here is synthetic**: the page shows "
     "what the steps do, not how well they do on your images."
@@ -47,8 +46,9 @@ ARGUMENTS = (QuickstartArguments,)
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything: images and epochs."""
+    """How much of everything: side of the images in px, images, epochs."""
 
+    size: int
     unlabelled: int
     normal: int
     labelled: int
@@ -97,7 +97,7 @@ def main(arguments: QuickstartArguments) -> None:
     images = output / "images"
     making = (
         f"make_surfaces({str(images)!r}, unlabelled={plan.unlabelled}, labelled={plan.labelled}, normal={plan.normal}, "
-        f"size={SIZE}, seed={arguments.seed})"
+        f"size={plan.size}, seed={arguments.seed})"
     )
     threads = torch.get_num_threads()
     for number, step in enumerate([Step("images", "make synthetic metal surfaces", ()), *steps], 1):
@@ -111,7 +111,7 @@ def main(arguments: QuickstartArguments) -> None:
             run_step(step)
         else:
             make_surfaces(
-                images, unlabelled=plan.unlabelled, labelled=plan.labelled, normal=plan.normal, size=SIZE,
+                images, unlabelled=plan.unlabelled, labelled=plan.labelled, normal=plan.normal, size=plan.size,
                 seed=arguments.seed,
             )  # fmt: skip
         # A step may leave torch with fewer threads than the next one wants.
@@ -138,6 +138,7 @@ def plan_for(minutes: float) -> Plan:
     """How much fits into so many minutes on two cores; never less than what every step needs to run at all."""
     scale = minutes / 4
     return Plan(
+        size=160 if minutes >= 1 else 96,
         unlabelled=max(12, round(240 * min(scale, 4))),
         normal=4,
         labelled=max(12, round(90 * min(scale, 4))),
@@ -153,7 +154,7 @@ def chain(output: Path, plan: Plan, seed: int) -> list[Step]:
     at = {name: str(output / name) for name in ("maps", "boxes", "backbone", "detector", "few", "scratch", "agssp")}
     unlabelled, labelled = str(output / "images" / "unlabelled"), str(output / "images" / "labelled")
     train, test = str(output / "few" / "train"), str(output / "few" / "test")
-    sized = ("--image-size", str(SIZE), "--seed", str(seed), "--dataloader-num-workers", "0")
+    sized = ("--image-size", str(plan.size), "--seed", str(seed), "--dataloader-num-workers", "0")
     finetune = (
         "--dataset", train, "--val-fraction", "0", *sized, "--num-train-epochs", str(plan.finetune_epochs),
         "--per-device-train-batch-size", "8", "--closing-epochs", str(plan.finetune_epochs // 4), "--eval-every", "100",

@@ -211,6 +211,9 @@ def curves(
         axes.set_ylim(*limits)
         axes.set(title=title, xlabel=x_label, ylabel=y_label)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=x_label in ("epoch", "step")))
+        places = {value for x, _ in series.values() for value in x}
+        if len(places) == 1:
+            axes.set_xticks(list(places))
         axes.legend()
     return figure
 
@@ -303,8 +306,9 @@ def bars(
         axes.set_xticks(range(len(groups)), list(groups))
         axes.tick_params(axis="x", length=0, labelsize=9)
         axes.grid(axis="x", visible=False)
-        axes.set_ylim(*limits)
         axes.margins(y=0.14)
+        # Bars of no height at all would leave the axis without a scale.
+        axes.set_ylim(limits[0], limits[1] if limits[1] is not None or axes.dataLim.y1 > 0 else 1)
         axes.set(title=title, ylabel=y_label)
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.1), ncols=3, borderaxespad=0)
     return figure

@@ -24,6 +24,7 @@ def tile(
     names: Sequence[str] | None = None,
     colours: Sequence[str] | str = COLOURS[1],
     side: int = 480,
+    text_size: int | None = None,
 ) -> Image.Image:
     """One picture of a contact sheet: the image made to fit, its map as heat over it, its boxes drawn on top.
 
@@ -36,6 +37,7 @@ def tile(
         names: n class names, written beside the boxes.
         colours: one colour for all boxes, or one a box.
         side: width of the result in pixels; less where the result would be higher than 1.6 times that.
+        text_size: height of the text in pixels, which the width of the lines follows; a 26th of `side` by default.
     """
     picture = to_pil(image)
     scale = min(side / picture.width, 1.6 * side / picture.height)
@@ -45,9 +47,8 @@ def tile(
         picture = heat_overlay(picture, anomaly_map, value_range)
     if boxes is not None and len(boxes):
         scaled = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale
-        picture = draw_boxes(
-            picture, scaled, scores=scores, names=names, colours=colours, text_size=max(side // 26, 11)
-        )
+        text_size = text_size or max(side // 26, 11)
+        picture = draw_boxes(picture, scaled, scores=scores, names=names, colours=colours, text_size=text_size)
     return picture
 
 

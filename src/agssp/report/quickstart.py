@@ -87,11 +87,17 @@ def _summary(metrics: dict[str, dict[str, Any]], output: Path) -> Section:
         for label, key in (("mAP@.5", "map_50"), ("mAP@.5:.95", "map_50_95"))
     }
     bars = figures.bars(groups, title="Synthetic test images", y_label="mAP")
-    return Section("In short", [Text(text), Picture(bars, "Higher is better; both had the same labels and epochs.")])
+    by_class = {
+        name: {title: metrics[start]["per_class"][name]["ap_50"] or 0.0 for start, title in STARTS.items()}
+        for name in metrics["agssp"]["per_class"]
+    }
+    classes = figures.bars(by_class, title="By class", y_label="AP@.5")
+    caption = "Higher is better; both had the same labels and epochs."
+    return Section("In short", [Text(text), Row((Picture(bars, caption), Picture(classes)))])
 
 
 def _maps(output: Path) -> Section:
-    """Images beside their maps, pseudo boxes, and the truth that no step was shown."""
+    """Images of each category beside their maps and pseudo boxes, from the clearest to the most normal."""
     store, boxes = MapStore.open(output / "maps"), read_boxes(output / "boxes")
     dataset = read_dataset(output / "images" / "unlabelled")
     position = {image_id: row for row, image_id in enumerate(dataset["image_id"])}
@@ -99,39 +105,33 @@ def _maps(output: Path) -> Section:
     rows, titles = [], []
     for number, category in enumerate(store.categories):
         members = [index for index, label in enumerate(table["category"]) if label == number]
-        if not members:
-            continue
         order = sorted(members, key=lambda index: -table["map_max"][index])
         maps = {index: np.asarray(store[table["image_id"][index]], np.float32) for index in members}
-        scale = (float(np.median([entry.min() for entry in maps.values()])), max(map(np.max, maps.values())))
-        # A clear defect, one from the middle, and the most normal image of the category, all on one scale.
-        for index in (order[len(order) // 20], order[len(order) // 3], order[-1]):
+        # One scale for a category, so that weak and strong maps can be compared.
+        scale = (float(np.median([entry.min() for entry in maps.values()])), float(max(map(np.max, maps.values()))))
+        examples = []
+        for share in (0.02, 0.3, 0.6, 1.0):
+            index = order[int(share * (len(order) - 1))]
             row = dataset[position[table["image_id"][index]]]
             image = decode_image(row["image"], row["image_id"])
-            found, scores = boxes[row["image_id"]]
-            truth = _corners((row.get("objects") or {"bbox": []})["bbox"])
-            rows.append([
-                tile(image, side=320),
-                (tile(image, anomaly_map=maps[index], value_range=scale, side=320), f"highest {maps[index].max():.2f}"),
-                tile(image, boxes=_corners(found), scores=scores, side=320),
-                tile(image, boxes=truth, colours=TRUTH, side=320),
+            found, _ = boxes[row["image_id"]]
+            heat = tile(image, anomaly_map=maps[index], value_range=scale, side=320)
+            examples.append([
+                (tile(image, side=320), "normal" if row["is_normal"] else "unlabelled"),
+                (heat, f"highest {maps[index].max():.2f}"),
+                (tile(image, boxes=_corners(found), side=320, text_size=28), f"{len(found)} boxes"),
             ])  # fmt: skip
-            titles.append(category.replace("_", " "))
+        rows += [examples[0] + examples[1], examples[2] + examples[3]]
+        titles += [category.replace("_", " ")] * 2
     teacher = store.manifest["teacher"].removeprefix("timm:")
     text = (
         f"A network trained on ImageNet (`{teacher}`, {store.manifest['licence']}) compares each place of an image "
         "with places of a few normal images of the same category: the map is the distance to the nearest one. Boxes "
-        "are cut where it is high. Green boxes are the truth, known because the surfaces are made up; no step before "
-        "finetuning was shown them."
+        "are cut where it is high. No label was used; categories show a clear case first and the most normal last."
     )
-    columns = ("image", "anomaly map", "pseudo boxes", "truth (not used)")
-    blocks: list[Any] = [Text(text)]
-    # Two examples a line, so that the sheet is about as wide as the page.
-    half = (len(rows) + 1) // 2
-    left = figures.contact_sheet(rows[:half], column_titles=columns, row_titles=titles[:half], tile_inches=1.35)
-    right = figures.contact_sheet(rows[half:], column_titles=columns, row_titles=titles[half:], tile_inches=1.35)
-    blocks.append(Row((Picture(left), Picture(right))))
-    return Section("Anomaly maps", blocks)
+    columns = ("image", "anomaly map", "pseudo boxes") * 2
+    sheet = figures.contact_sheet(rows, column_titles=columns, row_titles=titles, tile_inches=1.7)
+    return Section("Anomaly maps", [Text(text), Picture(sheet, "Heat is on one scale within a category.")])
 
 
 def _boxes(output: Path) -> Section:
@@ -247,12 +247,12 @@ def _finds(output: Path, count: int = 6) -> Section:
         if image is None:
             continue
         labels = [names[label] for label in objects["category"]]
-        line = [tile(image, boxes=_corners(objects["bbox"]), names=labels, colours=TRUTH, side=360)]
+        line = [tile(image, boxes=_corners(objects["bbox"]), names=labels, colours=TRUTH, side=360, text_size=24)]
         for start in STARTS:
             result = found[start][index]
             words = [names[int(label)] for label in result.labels]
             line.append(tile(image, boxes=result.boxes, scores=result.scores, names=words,
-                             colours=class_colours(result.labels), side=360))  # fmt: skip
+                             colours=class_colours(result.labels), side=360, text_size=24))  # fmt: skip
         tiles.append(line)
     rows_of_two = [[*chain.from_iterable(tiles[start : start + 2])] for start in range(0, len(tiles), 2)]
     columns = ("labelled", *STARTS.values()) * 2
@@ -281,7 +281,8 @@ def _corners(boxes: Any) -> np.ndarray:
 
 def _components(log: list[dict[str, Any]]) -> list[str]:
     """Names of the parts of the loss, in the order they were logged."""
-    return list(dict.fromkeys(key.removeprefix("loss_") for entry in log for key in entry if key.startswith("loss_")))
+    names = dict.fromkeys(key.removeprefix("loss_") for entry in log for key in entry if key.startswith("loss_"))
+    return [name for name in names if not name.endswith("_weight")]
 
 
 def _json(path: Path) -> dict[str, Any]:
