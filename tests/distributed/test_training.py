@@ -1,0 +1,67 @@
+"""Two real processes train one model: they finish, agree, and measure what one process measures."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+from chain_cases import write_all
+
+
+def torchrun(*words, processes=2):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        str(processes),
+    ]
+    result = subprocess.run(
+        [*command, "-m", "agssp", *map(str, words)], capture_output=True, text=True, env=environment, timeout=240
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_all(tmp_path_factory.mktemp("ranks"), count=13)
+
+
+COMMON = ("--use-cpu", "--dataloader-num-workers", "0", "--disable-tqdm", "True")
+
+
+def test_two_ranks_pretrain_a_backbone_and_measure_all_images_once(root):
+    words = ("pretrain-backbone", "--dataset", root / "images", "--maps", root / "maps", "--backbone", "test_resnet")
+    words += ("--image-size", "32", "--val-fraction", "0.4", "--num-train-epochs", "1", *COMMON)
+    torchrun(*words, "--per-device-train-batch-size", "4", "--output", root / "one", processes=1)
+    torchrun(*words, "--per-device-train-batch-size", "2", "--output", root / "two")
+    one, two = (json.loads((root / name / "run.json").read_text()) for name in ("one", "two"))
+    assert two["results"]["starting_weights"] == pytest.approx(one["results"]["starting_weights"], rel=1e-4)
+    assert two["lambda"] > 0
+
+
+def test_two_ranks_finetune_and_a_second_run_finds_it_finished(root):
+    words = (
+        "finetune",
+        "scratch:yolov8n",
+        "--dataset",
+        root / "labelled",
+        "--image-size",
+        "64",
+        "--val-fraction",
+        "0.3",
+    )
+    words += ("--test", root / "labelled", "--num-train-epochs", "2", "--per-device-train-batch-size", "2", *COMMON)
+    words += ("--output", root / "detector")
+    torchrun(*words)
+    facts = json.loads((root / "detector/run.json").read_text())
+    assert facts["results"]["test"]["map_50"] >= 0
+    assert (root / "detector/model.safetensors").is_file()
+    assert "finished already" in torchrun(*words)
