@@ -87,7 +87,7 @@ def test_top_k_keeps_the_highest():
 def test_small_components_are_dropped():
     anomaly_map = np.zeros((9, 9), np.float32)
     anomaly_map[4, 4] = 1
-    size = int(len(next(flood_fill(cv2.resize(anomaly_map, (90, 90)) > 0.5))))
+    size = len(next(flood_fill(cv2.resize(anomaly_map, (90, 90)) > 0.5)))
     assert len(pseudo_boxes(anomaly_map, (90, 90), 0.5, min_area=size).boxes) == 1
     assert len(pseudo_boxes(anomaly_map, (90, 90), 0.5, min_area=size + 1).boxes) == 0
 

@@ -1,6 +1,10 @@
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
@@ -18,10 +22,21 @@ GEOMETRIC = [
     v2.RandomRotation(30, interpolation=v2.InterpolationMode.BILINEAR),
     v2.RandomPerspective(0.4, p=1.0),
     v2.ScaleJitter((60, 60), antialias=True),
+    v2.RandomResize(20, 60, antialias=True),
+    v2.RandomShortestSize(30, antialias=True),
+    v2.Compose([v2.RandomHorizontalFlip(0.5), v2.RandomResizedCrop((24, 24)), v2.RandomVerticalFlip(0.5)]),
     v2.Pad(5),
     v2.RandomZoomOut(p=1.0),
 ]
-PHOTOMETRIC = [v2.ColorJitter(0.4, 0.4, 0.4, 0.1), v2.Grayscale(3), v2.GaussianBlur(3), v2.RandomErasing(1.0)]
+PHOTOMETRIC = [
+    v2.ColorJitter(0.4, 0.4, 0.4, 0.1),
+    v2.RandomPhotometricDistort(p=1.0),
+    v2.GaussianBlur(3),
+    v2.GaussianNoise(),
+    v2.RandomErasing(1.0),
+    v2.RandomInvert(1.0),
+    v2.Normalize([0.5] * 3, [0.2] * 3),
+]
 
 
 def image_and_map():
@@ -77,3 +92,12 @@ def test_boxes_and_map_move_together():
 def test_geometry_that_cannot_be_followed_is_refused(transform):
     with pytest.raises(InputError, match="cannot follow"):
         transform(*image_and_map())
+
+
+def test_batches_and_arithmetic_are_plain_tensors_and_copies_keep_the_type():
+    _, anomaly_map = image_and_map()
+    assert type(default_collate([anomaly_map, anomaly_map])) is torch.Tensor
+    assert type(anomaly_map * 2) is torch.Tensor
+    for again in (pickle.loads(pickle.dumps(anomaly_map)), copy.deepcopy(anomaly_map)):
+        assert type(again) is AnomalyMap
+        assert torch.equal(again, anomaly_map)

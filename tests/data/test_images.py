@@ -55,7 +55,7 @@ def test_long_side_of_20000_px_is_read_and_too_many_pixels_are_refused():
 
 def test_huge_image_is_refused_before_it_is_decoded():
     header_only = encoded(Image.new("1", (20_000, 20_000)))[:200]
-    with pytest.raises(ImageError, match="100,000,000 pixels"):
+    with pytest.raises(ImageError, match="100,000,000"):
         decode_image(header_only)
 
 

@@ -1,9 +1,14 @@
+import random
+
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from agssp.data.mosaic import DetectionTransform, keep_visible
-from agssp.letterbox import GREY
+from agssp.data.mosaic import DetectionTransform, compose, keep_visible
+from agssp.errors import InputError
+from agssp.letterbox import GREY, letterbox
+from agssp.models.ultralytics import import_ultralytics
 
 PLAIN = {"image_mean": (0, 0, 0), "image_std": (1, 1, 1), "hsv": (0, 0, 0)}
 
@@ -75,35 +80,101 @@ def test_mosaic_shows_all_four_and_fills_with_grey():
     assert grey
 
 
-def test_mosaic_without_scale_is_the_crop_of_the_textbook_canvas():
-    """Paste the tiles on a canvas of twice the size and cut its middle: what ultralytics does before its affine."""
-    side, generator = 64, np.random.default_rng(3)
-    tiles = [
-        {
-            "image": generator.integers(0, 255, (side, side, 3), dtype=np.uint8),
-            "boxes": np.float32([[8, 8, 40, 40]]),
-            "class_labels": np.array([index]),
+class Memory:
+    """A data set of ultralytics' kind that gives out labels it was given."""
+
+    cache = "ram"
+
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __len__(self):
+        return len(self.samples)
+
+    def get_image_and_label(self, index):
+        from ultralytics.utils.instance import Instances
+
+        tile = self.samples[index]
+        boxes = Instances(
+            tile["boxes"].copy(), np.zeros((0, 1000, 2), np.float32), bbox_format="xyxy", normalized=False
+        )
+        return {
+            "img": tile["image"].copy(),
+            "resized_shape": tile["image"].shape[:2],
+            "ori_shape": tile["image"].shape[:2],
+            "im_file": str(index),
+            "cls": tile["class_labels"][:, None].astype(np.float32),
+            "instances": boxes,
         }
-        for index in range(4)
-    ]
-    transform = DetectionTransform(side, scale=0, translate=0, flip=0, **PLAIN)
-    item = transform(tiles, np.random.default_rng(11))
-    draws = np.random.default_rng(11)
-    draws.uniform(1, 1)
-    draws.uniform(0.5, 0.5, 2)
-    cx, cy = np.rint(draws.uniform(0.5, 1.5, 2) * side).astype(int)
-    canvas = np.full((2 * side, 2 * side, 3), GREY, np.uint8)
-    for index, tile in enumerate(tiles):
-        x, y = (cx if index % 2 else cx - side), (cy if index // 2 else cy - side)
-        for row in range(side):
-            for column in range(side):
-                if 0 <= y + row < 2 * side and 0 <= x + column < 2 * side:
-                    canvas[y + row, x + column] = tile["image"][row, column]
-    expected = canvas[side // 2 : side // 2 + side, side // 2 : side // 2 + side]
-    found = (item["pixel_values"].permute(1, 2, 0) * 255).round().numpy()
-    # Centres fall between pixels, so compare coarsely: the four quarters and their borders agree on average.
-    blocks = [block.reshape(8, 8, 8, 8, 3).mean((1, 3)) for block in (found, expected.astype(np.float32))]
-    assert np.abs(blocks[0] - blocks[1]).mean() < 12
+
+
+def smooth_tile(generator, size, label):
+    """An image whose long side is that of the input, as ultralytics has it before the mosaic, with a few boxes."""
+    image = cv2.resize(generator.integers(0, 255, (5, 6, 3), dtype=np.uint8), size)
+    corners = generator.uniform(0, 0.8, (4, 2)) * size
+    boxes = np.concatenate([corners, np.minimum(corners + generator.uniform(4, 60, (4, 2)), size)], 1)
+    return {"image": image, "boxes": boxes.astype(np.float32), "class_labels": np.arange(4) + 10 * label}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_mosaic_equals_ultralytics(seed):
+    import_ultralytics()
+    from ultralytics.data.augment import Mosaic, RandomPerspective
+
+    side = 160
+    generator = np.random.default_rng(seed)
+    sizes = [(side, side), (side, 120), (90, side), (side, 100)]
+    dataset = Memory([smooth_tile(generator, size, label) for label, size in enumerate(sizes)])
+    random.seed(seed)
+    first, mosaic = dataset.get_image_and_label(0), Mosaic(dataset, imgsz=side, p=1.0)
+    layout = mosaic.get_params(first)
+    tiles = [dataset.samples[int(item["labels_patch"]["im_file"])] for item in layout["layout"]]
+    centre = np.array([layout["layout"][3]["x1a"], layout["layout"][3]["y1a"]], float)
+    labels = mosaic.apply_instances(mosaic.apply_image(first, layout), layout)
+    perspective = RandomPerspective(translate=0.1, scale=0.5, size=(side, side))
+    moves = perspective.get_params(labels)
+    middle = moves["M"][:2] @ np.array([side, side, 1.0])
+    expected = perspective.apply_instances(perspective.apply_image(labels, moves), moves)
+
+    canvas, boxes, class_labels = compose(tiles, side, moves["scale"], middle, centre)
+    assert np.abs(canvas.astype(float) - expected["img"]).mean() < 4
+    # Where a box is just about visible enough, half a pixel of rounding decides.
+    theirs = dict(zip(expected["cls"][:, 0].astype(int).tolist(), expected["instances"].bboxes, strict=True))
+    ours = dict(zip(class_labels.tolist(), boxes, strict=True))
+    if len({tuple(tile["class_labels"]) for tile in tiles}) == 4:
+        both = ours.keys() & theirs.keys()
+        assert len(both) >= len(ours.keys() | theirs.keys()) - 1
+        for label in both:
+            assert ours[label].tolist() == pytest.approx(theirs[label].tolist(), abs=1.5)
+    assert abs(len(boxes) - len(expected["cls"])) <= 1
+
+
+def test_single_image_in_the_middle_is_its_letterbox():
+    tile = smooth_tile(np.random.default_rng(0), (160, 96), 0)
+    canvas, boxes, _ = compose([tile], 160, 1.0, np.array([80.0, 80.0]))
+    assert np.array_equal(canvas, letterbox(tile["image"], (160, 160)))
+    np.testing.assert_allclose(boxes, tile["boxes"] + np.float32([0, 32, 0, 32]), rtol=1e-5)
+
+
+def test_neither_one_nor_four():
+    with pytest.raises(InputError, match="got 2"):
+        compose([empty()] * 2, 64, 1.0, np.array([32.0, 32.0]))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 900), (700, 3)])
+def test_odd_shapes(size):
+    tile = {"image": np.zeros((*size, 3), np.uint8), "boxes": np.float32([[0, 0, *size[::-1]]])}
+    tile["class_labels"] = np.array([0])
+    transform = DetectionTransform(64, **PLAIN)
+    for seed in range(20):
+        for samples in ([tile], [tile] * 4):
+            boxes = transform(samples, np.random.default_rng(seed))["labels"]["boxes"]
+            assert ((boxes >= 0) & (boxes <= 1)).all()
+
+
+def test_settings_out_of_range():
+    with pytest.raises(InputError, match="below 1"):
+        DetectionTransform(64, (0, 0, 0), (1, 1, 1), scale=1.0)
 
 
 def test_visibility_rules():

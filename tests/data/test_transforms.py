@@ -1,3 +1,5 @@
+import colorsys
+
 import cv2
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
-from agssp.data.transforms import PretrainingTransform, jitter_hsv, normalise, sample_map
+from agssp.data.transforms import PretrainingTransform, jitter_hsv, normalise, resize_antialiased, sample_map
 
 PLAIN = {"image_mean": (0, 0, 0), "image_std": (1, 1, 1)}
 
@@ -87,9 +89,47 @@ def test_odd_shapes(size):
     assert torch.isfinite(item["anomaly_maps"]).all()
 
 
-def test_grey_stays_grey_and_gains_of_zero_change_little():
+def test_grey_stays_grey_and_gains_of_zero_change_nothing():
     grey = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, 2)
     moved = jitter_hsv(grey, (0.015, 0.7, 0.4), np.random.default_rng(0))
     assert (moved == moved[..., :1]).all()
     colours = np.random.default_rng(1).integers(0, 256, (9, 9, 3), dtype=np.uint8)
-    assert np.abs(jitter_hsv(colours, (0, 0, 0), np.random.default_rng(0)).astype(int) - colours).max() <= 8
+    assert (jitter_hsv(colours, (0, 0, 0), np.random.default_rng(0)) == colours).all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_equals_torchvisions_resized_crop(seed):
+    """The fast path against the textbook: the map enlarged to the image's size, then both cropped and resized by v2."""
+    anomaly_map = smooth_map(seed=seed)
+    pixels = cv2.resize(np.random.default_rng(seed).integers(0, 256, (30, 40, 3), dtype=np.uint8), (400, 300))
+    transform = PretrainingTransform(64, map_size=32, hsv=(0, 0, 0), flip=0, **PLAIN)
+    item = transform(Image.fromarray(pixels), anomaly_map, np.random.default_rng(seed))
+
+    top, left, height, width = transform._crop(300, 400, np.random.default_rng(seed))
+    image = torch.from_numpy(pixels).permute(2, 0, 1)
+    expected = F.resized_crop_image(image, top, left, height, width, [64, 64], antialias=True) / 255
+    assert (item["pixel_values"] - expected).abs().max() <= 1.001 / 255
+    whole = F.resize_image(torch.from_numpy(anomaly_map)[None], [300, 400])
+    expected_map = F.resized_crop_image(whole, top, left, height, width, [32, 32], antialias=True)[0]
+    assert (item["anomaly_maps"] - expected_map).abs().max() < 0.03
+
+
+def test_hsv_is_what_the_formula_gives():
+    class Fixed:
+        def uniform(self, low, high, count):
+            return np.array([0.5, -0.4, 0.6])
+
+    pixels = np.random.default_rng(3).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    found = jitter_hsv(pixels, (0.1, 0.5, 0.5), Fixed())
+    for colour, result in zip(pixels.reshape(-1, 3) / 255, found.reshape(-1, 3) / 255, strict=True):
+        hue, saturation, value = colorsys.rgb_to_hsv(*colour)
+        expected = colorsys.hsv_to_rgb((hue + 0.05) % 1, saturation * 0.8, min(value * 1.3, 1))
+        # Hue in 256 steps, and saturation and value in bytes, round by a few of 255.
+        assert result == pytest.approx(expected, abs=0.035)
+
+
+@pytest.mark.parametrize("size", [(20, 30), (200, 90), (64, 64)])
+def test_resize_equals_torchvision(size):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    expected = F.resize_image(torch.from_numpy(pixels).permute(2, 0, 1), list(size), antialias=True)
+    assert np.abs(resize_antialiased(pixels, size) - expected.permute(1, 2, 0).numpy().astype(int)).max() <= 1

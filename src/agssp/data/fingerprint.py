@@ -1,15 +1,18 @@
 """A short text that tells whether two data sets hold the same rows, on any machine."""
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 from datasets import Dataset
 
 
 def dataset_fingerprint(dataset: Dataset | Any, source: str = "") -> str:
-    """Hash the ids, categories and normal flags of a data set's rows, in order.
+    """Hash the ids, categories, normal flags and file sizes of a data set's rows, in order.
 
-    Pixels are not read, and paths do not count, so moving a folder leaves the fingerprint as it is.
+    Pixels are not read, and paths do not count, so moving a folder, or putting its files into Parquet, leaves the
+    fingerprint as it is.
 
     Args:
         dataset: a data set with the reader's columns; a streamed one is told apart by `source` and its features alone.
@@ -19,12 +22,26 @@ def dataset_fingerprint(dataset: Dataset | Any, source: str = "") -> str:
         16 hexadecimal digits.
     """
     digest = hashlib.sha256()
-    if isinstance(dataset, Dataset):
-        names = dataset.features["category"].names
-        columns = dataset.select_columns(["image_id", "category", "is_normal"])
-        for batch in columns.iter(batch_size=10_000):
-            for row in zip(batch["image_id"], batch["category"], batch["is_normal"], strict=True):
-                digest.update(f"{row[0]}\t{names[row[1]]}\t{row[2]}\n".encode())
-    else:
+    if not isinstance(dataset, Dataset):
         digest.update(f"{source}\t{dataset.features}".encode())
+        return digest.hexdigest()[:16]
+    names = dataset.features["category"].names
+    columns = dataset.select_columns(["image_id", "category", "is_normal", "image"]).with_format("arrow")
+    for batch in columns.iter(batch_size=1000):
+        image = batch["image"].combine_chunks()
+        rows = zip(
+            batch["image_id"].to_pylist(),
+            batch["category"].to_pylist(),
+            batch["is_normal"].to_pylist(),
+            pc.binary_length(pc.struct_field(image, "bytes")).to_pylist(),
+            pc.struct_field(image, "path").to_pylist(),
+            strict=True,
+        )
+        for image_id, category, is_normal, size, path in rows:
+            name = None if category is None else names[category]
+            digest.update(f"{image_id}\t{name}\t{is_normal}\t{_file_size(path) if size is None else size}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _file_size(path: str | None) -> int | None:
+    return Path(path).stat().st_size if path and Path(path).is_file() else None

@@ -1,16 +1,18 @@
 """Open any image a factory camera may have written as 8-bit RGB, or say by name why it cannot be."""
 
 import io
-import warnings
+import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from agssp.errors import InputError
 
 MAX_PIXELS = 100_000_000
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_QUARTER_TURNS = (5, 6, 7, 8)
 
 
 class ImageError(InputError):
@@ -20,8 +22,9 @@ class ImageError(InputError):
 def decode_image(value: Any, name: str = "image", *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode an image to upright 8-bit RGB.
 
-    Grey and palette images become RGB, transparency is dropped, CMYK is converted, 16-bit values are divided by 257
-    (their full range becomes 0..255), and the EXIF orientation is applied.
+    Grey and palette images become RGB, transparency is dropped, CMYK is converted, 16-bit grey is divided by 257 (the
+    type's full range becomes 0..255, so that images of one camera stay comparable), 16-bit colour keeps its high bytes,
+    and the EXIF orientation is applied. Float images are 0..1 or 0..255 where they fit, else stretched.
 
     Args:
         value: a path, the bytes of a file, a PIL image, or a `datasets` image value `{"path", "bytes"}`.
@@ -35,48 +38,45 @@ def decode_image(value: Any, name: str = "image", *, max_pixels: int = MAX_PIXEL
         ImageError: the file is missing, empty, truncated, no image, or too large.
     """
     if isinstance(value, Image.Image):
-        return _to_rgb(_checked_size(value, name, max_pixels), name)
-    source = _open_source(value, name)
-    try:
-        with warnings.catch_warnings():
-            # PIL warns above its own limit; ours is checked next, before any pixel is decoded.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(source) as image:
-                _checked_size(image, name, max_pixels)
-                # Cheap for the many large JPEGs of a corpus only if nothing asks for the full size: decode it whole.
-                image.load()
-                return _to_rgb(ImageOps.exif_transpose(image), name)
-    except ImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: expected an image file, but its content is no known image format") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: too many pixels, the limit is {max_pixels:,}: {error}") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
-        raise ImageError(f"{name}: the image is damaged or truncated: {error}") from error
+        return _to_rgb(value, name, max_pixels)
+    with _open(_source(value, name), name, max_pixels) as image:
+        return _to_rgb(image, name, max_pixels)
 
 
 def image_size(value: Any, name: str = "image") -> tuple[int, int]:
-    """Read the upright (width, height) in px from an image's header, without decoding it.
+    """Read the (width, height) in px that `decode_image` would give, from the header alone.
 
     Raises:
-        ImageError: as for `decode_image`.
+        ImageError: the file is missing, empty, or no image.
     """
-    source = value if isinstance(value, Image.Image) else _open_source(value, name)
+    if isinstance(value, Image.Image):
+        return _upright_size(value, None)
+    source = _source(value, name)
+    with source.open("rb") if isinstance(source, Path) else source as file, _open(file, name, MAX_PIXELS) as image:
+        try:
+            return _upright_size(image, file)
+        except Exception as error:  # Pillow's decoders raise any kind on a damaged file
+            raise ImageError(f"{name}: the image is damaged: {error}") from error
+
+
+def _open(source: Path | BinaryIO, name: str, max_pixels: int) -> Image.Image:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and max_pixels > 2 * limit:
+        # Pillow refuses twice its own limit whatever we allow, so a caller who asks for more must raise that too.
+        Image.MAX_IMAGE_PIXELS = max_pixels
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = source if isinstance(source, Image.Image) else Image.open(source)
-            width, height = image.size
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            return (height, width) if turned else (width, height)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{name}: expected an image file: {error}") from error
+        return Image.open(source)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name}: expected an image file, but its content is no known image format") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: over the limit of {max_pixels:,} pixels: {error}") from error
+    except Exception as error:  # Pillow's decoders raise any kind on a damaged file
+        raise ImageError(f"{name}: the image is damaged: {error}") from error
 
 
-def _open_source(value: Any, name: str) -> Path | io.BytesIO:
+def _source(value: Any, name: str) -> Path | io.BytesIO:
     if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
+        value = value.get("path") if value.get("bytes") is None else value["bytes"]
     if isinstance(value, (bytes, bytearray, memoryview)):
         if len(value) == 0:
             raise ImageError(f"{name}: the file is empty (0 bytes)")
@@ -91,33 +91,63 @@ def _open_source(value: Any, name: str) -> Path | io.BytesIO:
     raise ImageError(f"{name}: expected a path, bytes or a PIL image, got {type(value).__name__}")
 
 
-def _checked_size(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
+def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(f"{name}: {width} x {height} px is over the limit of {max_pixels:,} pixels")
     if width * height == 0:
         raise ImageError(f"{name}: the image has no pixels ({width} x {height})")
-    return image
+    try:
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+            return Image.fromarray(_grey_to_8_bit(np.asarray(image), image.mode, name)).convert("RGB")
+        if image.mode == "P":
+            # Straight to RGB would paint the transparent colour; by way of RGBA the colour under it stays.
+            image = image.convert("RGBA")
+        return image if image.mode == "RGB" else image.convert("RGB")
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's decoders raise any kind on a damaged file
+        raise ImageError(f"{name}: the image is damaged or truncated: {error}") from error
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.float32)
-        if image.mode == "F":
-            low, high = float(values.min()), float(values.max())
-            if not np.isfinite([low, high]).all():
-                raise ImageError(f"{name}: the image holds values that are not finite")
-            # Float images have no nominal range; 0..1 and 0..255 are taken as such, others are stretched.
-            if low >= 0 and high <= 1:
-                values = values * 255
-            elif low < 0 or high > 255:
-                values = (values - low) * (255 / max(high - low, 1e-12))
-        else:
-            values = values / 257
-        grey = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or (image.mode == "P" and "transparency" in image.info):
-        return image.convert("RGBA").convert("RGB")
-    return image.convert("RGB")
+def _grey_to_8_bit(values: np.ndarray, mode: str, name: str) -> np.ndarray:
+    if mode == "F" and not np.isfinite(values).all():
+        raise ImageError(f"{name}: the image holds values that are not finite")
+    low, high = float(values.min()), float(values.max())
+    if mode == "F" and low >= 0 and high <= 1:
+        offset, scale = 0.0, 255.0
+    elif mode == "F" and low >= 0 and high <= 255:
+        offset, scale = 0.0, 1.0
+    elif mode != "F" and low >= 0 and high <= 65535:
+        offset, scale = 0.0, 1 / 257
+    else:
+        # Neither a unit range nor 8 or 16 bits: nothing says what white is but the image itself.
+        offset, scale = low, 255 / max(high - low, 1e-12)
+    return np.clip(np.rint((values.astype(np.float64) - offset) * scale), 0, 255).astype(np.uint8)
+
+
+def _upright_size(image: Image.Image, file: BinaryIO | None) -> tuple[int, int]:
+    width, height = image.size
+    if image.format == "TIFF":
+        # Pillow turns TIFFs by itself, and gives the turned size from the start.
+        return width, height
+    if image.format == "PNG" and file is not None and "exif" not in image.info:
+        # Pillow would decode all pixels to look for EXIF behind them; stepping over the chunks is as good.
+        exif = Image.Exif()
+        exif.load(_png_exif(file))
+    else:
+        exif = image.getexif()
+    turned = exif.get(ExifTags.Base.Orientation, 1) in _QUARTER_TURNS
+    return (height, width) if turned else (width, height)
+
+
+def _png_exif(file: BinaryIO) -> bytes:
+    file.seek(len(_PNG_SIGNATURE))
+    while len(header := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", header)
+        if kind == b"eXIf":
+            return file.read(length)
+        file.seek(length + 4, io.SEEK_CUR)
+    return b""

@@ -64,7 +64,7 @@ def map_features(categories: Sequence[str], grid_size: int) -> Features:
     )
 
 
-def check_columns(dataset: Any, required: Iterable[str], source: str) -> None:
+def check_columns(dataset: Any, required: Iterable[str], source: str = "the data set") -> None:
     """Raise unless a data set has these columns.
 
     Raises:
@@ -73,9 +73,41 @@ def check_columns(dataset: Any, required: Iterable[str], source: str) -> None:
     present = list(dataset.features or dataset.column_names or [])
     missing = [column for column in required if column not in present]
     if missing:
+        plural = "s" if len(missing) > 1 else ""
         raise InputError(
-            f"{source}: expected the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; it has {', '.join(present)}"
+            f"{source}: lacks the column{plural} {', '.join(missing)}; it has {', '.join(present) or 'none'}"
         )
+
+
+def check_schema(dataset: Any, required_columns: Iterable[str] = READER_COLUMNS, source: str = "the data set") -> None:
+    """Raise unless a data set has these columns, and those of the schema have the schema's types.
+
+    Args:
+        dataset: a `Dataset` or `IterableDataset`.
+        required_columns: names of the columns that must be there.
+        source: names the data set in the error.
+
+    Raises:
+        InputError: columns are missing or of another type; the message names them and what is there.
+    """
+    check_columns(dataset, required_columns, source)
+    present = dataset.features
+    expected: dict[str, Any] = {"image_id": Value("string"), "is_normal": Value("bool"), "category": ClassLabel}
+    for column in present:
+        want, found = expected.get(column), present[column]
+        if want is not None and found != want and not (isinstance(want, type) and isinstance(found, want)):
+            raise InputError(f"{source}: column {column!r} must be {getattr(want, '__name__', want)}, got {found}")
+    objects = present.get("objects")
+    if objects is not None and objects != objects_feature(_defect_names(objects)):
+        raise InputError(
+            f"{source}: column 'objects' must hold bbox (lists of 4 float32, COCO xywh in px), category (ClassLabel) and "
+            f"score (float32), got {objects}"
+        )
+
+
+def _defect_names(objects: Any) -> list[str]:
+    category = objects.get("category") if isinstance(objects, dict) else None
+    return list(getattr(getattr(category, "feature", None), "names", None) or [])
 
 
 def category_names(dataset: Any) -> list[str]:
@@ -85,7 +117,4 @@ def category_names(dataset: Any) -> list[str]:
 
 def defect_names(dataset: Any) -> list[str]:
     """Names of the classes of `objects`, in label order; empty where the data set has no labels."""
-    objects = (dataset.features or {}).get("objects")
-    if objects is None:
-        return []
-    return list(objects["category"].feature.names)
+    return _defect_names((dataset.features or {}).get("objects"))

@@ -33,9 +33,11 @@ def jitter_hsv(image: np.ndarray, gains: Sequence[float], generator: np.random.G
         generator: source of the three amounts.
 
     Returns:
-        uint8 (H, W, 3) RGB; grey pixels stay grey.
+        uint8 (H, W, 3) RGB; grey pixels stay grey. With gains of 0 the image itself.
     """
     turn, saturation_gain, value_gain = generator.uniform(-1, 1, 3) * gains
+    if not any(gains):
+        return image  # there and back through HSV would round
     hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
     # In the FULL form the hue's circle has 256 steps, so that bytes wrap around as hues do.
     hue += np.uint8(round(turn * 256) % 256)

@@ -68,10 +68,12 @@ def save_banks(banks: Mapping[str, ReferenceBank], text: TextFeatures, file: str
         text: category -> normal and anomalous text feature, (D,) each.
         file: where to.
     """
-    metadata = {
-        name: json.dumps({"image_ids": list(bank.image_ids), "mode": bank.mode, "fraction": bank.fraction})
+    facts = {
+        name: {"image_ids": list(bank.image_ids), "mode": bank.mode, "fraction": bank.fraction}
         for name, bank in banks.items()
     }
+    # safetensors writes several metadata entries in any order; one entry keeps the file's bytes the same.
+    metadata = {"banks": json.dumps(facts, sort_keys=True)}
     tensors = {f"references/{name}": bank.tokens.contiguous() for name, bank in banks.items()}
     tensors |= {f"text/{name}": torch.stack(sides) for name, sides in text.items()}
     save_file(tensors, file, metadata=metadata)
@@ -84,12 +86,12 @@ def load_banks(
     banks: dict[str, ReferenceBank] = {}
     text: dict[str, tuple[Tensor, Tensor]] = {}
     with safe_open(file, framework="pt", device=str(device)) as content:
-        metadata = content.metadata() or {}
+        facts = json.loads((content.metadata() or {})["banks"])
         # A safetensors file is a dictionary in name only: it can be iterated by its keys alone.
         for key in content.keys():  # noqa: SIM118
             kind, name = key.split("/", 1)
             if kind == "references":
-                banks[name] = ReferenceBank(tokens=content.get_tensor(key), **json.loads(metadata[name]))
+                banks[name] = ReferenceBank(tokens=content.get_tensor(key), **facts[name])
             else:
                 normal, anomalous = content.get_tensor(key)
                 text[name] = (normal, anomalous)

@@ -21,7 +21,10 @@ class AgsspTrainingArguments(TrainingArguments):
     weight_decay: float | None = field(default=None, metadata={"help": "default: chosen with the optimizer"})  # type: ignore[assignment]
     optimizer: str = field(default="auto", metadata={"help": "sgd (Nesterov, momentum), adamw, or auto"})
     momentum: float = field(default=0.9, metadata={"help": "of SGD"})
-    schedule: str = field(default="cosine", metadata={"help": "cosine, linear, multistep (a tenth after 30, 45 and 90 percent) or constant"})
+    schedule: str = field(
+        default="cosine",
+        metadata={"help": "cosine, linear, multistep (a tenth after 30, 45 and 90 percent) or constant"},
+    )
     final_rate: float = field(default=0.01, metadata={"help": "last learning rate as a share of the first"})
     warmup_epochs: float = field(default=1.0, metadata={"help": "epochs over which the learning rate rises"})
     max_grad_norm: float = field(default=10.0, metadata={"help": "gradients are clipped to this norm"})

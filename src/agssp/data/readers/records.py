@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -9,12 +10,15 @@ from typing import Any
 
 from datasets import Dataset
 
+from agssp.data.images import ImageError, image_size
 from agssp.data.schema import features
 from agssp.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".jp2"}
+SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing")
+PLAIN_FOLDERS = {"images", "jpegimages", "image", "img", "annotations", "unlabelled", "unlabeled", *SPLIT_FOLDERS}
 
 
 @dataclass
@@ -40,51 +44,121 @@ class ImageRecord:
 
 @dataclass
 class ReadReport:
-    """What a reader had to change: counts, and the first few names of each kind."""
+    """What a reader changed or left out, by name: the label line, annotation file or image concerned."""
 
     clipped: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    unlisted: list[str] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """One sentence for each kind of change that happened: how many, and the first few names."""
+        kinds = (
+            ("boxes reached beyond their image and were clipped", self.clipped),
+            ("boxes have no area inside their image and were dropped", self.dropped),
+            ("labelled images cannot be opened; their boxes were left out", self.damaged),
+            ("images are not in metadata.jsonl and were left out", self.unlisted),
+            ("annotation files have no image and were left out", self.orphans),
+        )
+        return [
+            f"{len(names)} {what}: {', '.join(names[:3])}{' ...' if names[3:] else ''}"
+            for what, names in kinds
+            if names
+        ]
 
     def log(self, source: str) -> None:
-        """Warn once, with counts and the first names, if any box was clipped or dropped."""
-        for what, names in (("clipped to the image", self.clipped), ("without area, dropped", self.dropped)):
-            if names:
-                logger.warning(
-                    "%s: %d boxes were %s: %s%s",
-                    source,
-                    len(names),
-                    what,
-                    ", ".join(names[:3]),
-                    " ..." if names[3:] else "",
-                )
+        """Warn of each kind of change once."""
+        for line in self.lines():
+            logger.warning("%s: %s", source, line)
+
+
+def list_files(root: Path) -> list[str]:
+    """Posix paths, relative to the root, of all files below it, sorted; hidden ones are left out, links followed."""
+    found = []
+    seen = {os.path.realpath(root)}
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        # A link to a folder above would be walked for ever.
+        subfolders[:] = [
+            name
+            for name in subfolders
+            if not name.startswith(".") and _first_visit(os.path.join(folder, name), seen)  # noqa: PTH118 - hot loop
+        ]
+        prefix = os.path.relpath(folder, root).replace(os.sep, "/")
+        prefix = "" if prefix == "." else prefix + "/"
+        found += [prefix + name for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def _first_visit(folder: str, seen: set[str]) -> bool:
+    if not os.path.islink(folder):  # noqa: PTH114 - hot loop
+        return True
+    real = os.path.realpath(folder)
+    if real in seen:
+        return False
+    seen.add(real)
+    return True
 
 
 def find_images(root: Path) -> list[Path]:
-    """All image files below a folder, hidden ones left out, sorted by their path."""
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
-    )
+    """All image files below a folder, told by their suffix, hidden ones left out, sorted by their path."""
+    return [root / name for name in list_files(root) if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES]  # noqa: PTH122
+
+
+def read_text(file: Path) -> str:
+    """Text of a UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        InputError: the file is not UTF-8; it is named with the position.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: expected UTF-8 text: {error}") from error
 
 
 def path_inside(root: Path, name: str, where: str) -> Path:
     """The path of a file named in a table, which must lie inside the table's folder.
 
+    Links inside the folder are the user's own and may lead anywhere; only the name is judged.
+
     Raises:
-        InputError: the name is absolute or climbs out of the folder.
+        InputError: the name is empty, absolute or climbs out of the folder.
     """
     relative = PurePosixPath(name.replace("\\", "/"))
-    path = root / relative
-    if relative.is_absolute() or ":" in relative.parts[0] or not path.resolve().is_relative_to(root.resolve()):
+    depth = 0
+    for part in relative.parts:
+        depth += -1 if part == ".." else 1
+        if depth < 0 or part.endswith(":"):
+            depth = -1
+            break
+    if not relative.parts or relative.is_absolute() or depth < 0 or "\0" in name:
         raise InputError(f"{where}: {name!r} points outside of {root}; expected a path relative to that folder")
-    return path
+    return root / os.path.normpath(relative)
+
+
+def folder_category(root: Path) -> str:
+    """The object category that a folder's name tells: its own, or that of the one above `images`, `train` and such."""
+    for folder in (root.absolute(), *root.absolute().parents):
+        if folder.name and folder.name.lower() not in PLAIN_FOLDERS:
+            return folder.name
+    return root.absolute().name or "object"
+
+
+def readable_size(path: Path, report: ReadReport) -> tuple[int, int] | None:
+    """Upright (width, height) of an image from its header; None, and a line in the report, if it is damaged.
+
+    One damaged image must not keep the others from being read: it is skipped, and counted, where it is decoded.
+    """
+    try:
+        return image_size(path, str(path))
+    except ImageError as error:
+        report.damaged.append(str(error))
+        return None
 
 
 def clean_box(
-    box: Box, width: int, height: int, where: str, report: ReadReport, *, tolerance: float = 0.5
+    box: Box, width: float, height: float, where: str, report: ReadReport, *, tolerance: float = 0.5
 ) -> Box | None:
     """Clip a box to its image, or drop it when nothing is left.
 
@@ -97,7 +171,7 @@ def clean_box(
         tolerance: overhang in px that is clipped without a word (rounding in annotation tools).
 
     Returns:
-        The box inside the image, or None if its area there is zero.
+        The box inside the image, or None if its area there is zero or it is not finite.
     """
     x, y, w, h = box.bbox
     left, top = min(max(x, 0.0), width), min(max(y, 0.0), height)
@@ -110,21 +184,24 @@ def clean_box(
     return Box((left, top, right - left, bottom - top), box.defect_type, box.score)
 
 
-def label_index(name: str, names: Sequence[str], where: str) -> int:
-    """Index of a class name.
+def check_names(found: Sequence[str], expected: Sequence[str], where: str, what: str = "class") -> None:
+    """Raise unless all names are among those expected.
 
     Raises:
-        InputError: the name is not in the list; near names are shown.
+        InputError: a name is not in the list; near names are shown.
     """
-    try:
-        return list(names).index(name)
-    except ValueError:
-        near = difflib.get_close_matches(name, names, n=3)
-        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise InputError(f"{where}: unknown class {name!r}, expected one of {', '.join(names)}{hint}") from None
+    for name in found:
+        if name not in expected:
+            near = difflib.get_close_matches(name, expected, n=3)
+            hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise InputError(f"{where}: unknown {what} {name!r}, expected one of {', '.join(expected)}{hint}")
 
 
-def to_dataset(records: Sequence[ImageRecord], source: str, defect_types: Sequence[str] | None = None) -> Dataset:
+def to_dataset(
+    records: Sequence[ImageRecord],
+    source: str,
+    defect_types: Sequence[str] | None = None,
+) -> Dataset:
     """Bring records to the schema.
 
     Args:
@@ -146,28 +223,32 @@ def to_dataset(records: Sequence[ImageRecord], source: str, defect_types: Sequen
         seen: set[str] = set()
         twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise InputError(f"{source}: two images have the id {twice!r}; ids must be unique")
-    labelled = defect_types is not None or any(record.boxes is not None for record in records)
-    masks = any(record.mask is not None for record in records)
+    labelled = any(record.boxes is not None for record in records)
     categories = sorted({record.category for record in records})
-    if labelled and defect_types is None:
-        defect_types = sorted({box.defect_type for record in records for box in record.boxes or []})
+    category_index = {name: index for index, name in enumerate(categories)}
 
     columns: dict[str, list[Any]] = {
         "image": [{"path": str(record.path.absolute()), "bytes": None} for record in records],
         "image_id": ids,
-        "category": [categories.index(record.category) for record in records],
+        "category": [category_index[record.category] for record in records],
         "is_normal": [record.is_normal for record in records],
     }
+    masks = any(record.mask is not None for record in records)
     if masks:
         columns["mask"] = [record.mask and {"path": str(record.mask.absolute()), "bytes": None} for record in records]
+    names = None
     if labelled:
-        names = list(defect_types or [])
+        types = {box.defect_type: record.image_id for record in records for box in record.boxes or []}
+        names = list(defect_types if defect_types is not None else sorted(types))
+        for name, image_id in types.items():
+            check_names([name], names, f"{source}: {image_id}")
+        index = {name: position for position, name in enumerate(names)}
         columns["objects"] = [
             {
                 "bbox": [list(box.bbox) for box in record.boxes or []],
-                "category": [label_index(box.defect_type, names, record.image_id) for box in record.boxes or []],
+                "category": [index[box.defect_type] for box in record.boxes or []],
                 "score": [box.score for box in record.boxes or []],
             }
             for record in records
         ]
-    return Dataset.from_dict(columns, features=features(categories, defect_types if labelled else None, mask=masks))
+    return Dataset.from_dict(columns, features=features(categories, names, mask=masks))

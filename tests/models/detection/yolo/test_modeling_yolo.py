@@ -270,9 +270,10 @@ def test_it_learns_a_fixed_batch():
     for index, box in enumerate(boxes):
         left, top, right, bottom = (box_convert(torch.tensor(box), "cxcywh", "xyxy") * 64).int()
         images[index, index, top:bottom, left:right] = 1.0
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    # At higher rates a box now and then loses every prediction that overlaps it, and ultralytics' assigner gives up on it.
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
     losses = []
-    for _ in range(60):
+    for _ in range(100):
         optimizer.zero_grad()
         loss = model(images, labels).loss
         loss.backward()
@@ -281,7 +282,7 @@ def test_it_learns_a_fixed_batch():
     # The first losses are small: they are divided by how well boxes are found, but by 1 at least.
     assert losses[-1] < min(losses[0], max(losses) / 3)
     with torch.no_grad():
-        found = model(images)  # in training mode: 60 steps are too few for the norms' running statistics
+        found = model(images)  # in training mode: 100 steps are too few for the norms' running statistics
     results = model.post_process_object_detection(found, threshold=0.25)
     assert len(results[3]["scores"]) == 0
     for index, box in enumerate(boxes):

@@ -1,0 +1,272 @@
+"""Data sets that are tables already (Parquet, `save_to_disk`, the Hub), brought to the schema."""
+
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from datasets import (
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    Image,
+    IterableDataset,
+    IterableDatasetDict,
+    Value,
+    load_dataset,
+    load_from_disk,
+)
+
+from agssp.data.readers.records import (
+    SPLIT_FOLDERS,
+    Box,
+    ReadReport,
+    check_names,
+    clean_box,
+    folder_category,
+    list_files,
+    logger,
+)
+from agssp.data.schema import category_names, check_columns, check_schema, defect_names, objects_feature
+from agssp.errors import InputError
+
+SHARD_NAME = re.compile(r"([A-Za-z]\w*)-\d{5}-of-\d{5}")
+
+
+def load_table(source: str, kind: str, split: str | None, streaming: bool) -> Any:
+    """Open one split of a Parquet file or folder, a `save_to_disk` folder, or a Hub data set, as it is.
+
+    Raises:
+        InputError: it cannot be opened, has no such split, or has several and none is `train`.
+    """
+    try:
+        if kind == "saved":
+            loaded: Any = load_from_disk(source)
+        elif kind == "parquet":
+            loaded = load_dataset("parquet", data_files=_parquet_splits(Path(source)), streaming=streaming)
+        else:
+            loaded = load_dataset(source, streaming=streaming)
+    except Exception as error:  # the Hub, the network, Parquet and `datasets` each have their own
+        what = {"saved": "a save_to_disk folder", "parquet": "Parquet", "hub": "a data set of the Hub"}[kind]
+        here = f"; no local file or folder {source} exists either" if kind == "hub" else ""
+        raise InputError(f"{source}: could not be read as {what}{here}: {type(error).__name__}: {error}") from error
+    if isinstance(loaded, (DatasetDict, IterableDatasetDict)):
+        available = list(loaded)
+        chosen = split or ("train" if "train" in loaded else available[0])
+        if chosen not in loaded or (split is None and chosen != "train" and len(available) > 1):
+            raise InputError(f"{source}: has no split {chosen if split else 'train'!r}; it has {', '.join(available)}")
+        if split is None and len(available) > 1:
+            logger.warning("%s: reads its split %s of %s", source, chosen, ", ".join(available))
+        loaded = loaded[chosen]
+    elif split is not None:
+        raise InputError(f"{source}: is a single table without splits, but split {split!r} was asked for")
+    if streaming and isinstance(loaded, Dataset):
+        return loaded.to_iterable_dataset(num_shards=min(8, len(loaded)))
+    return loaded
+
+
+def _parquet_splits(source: Path) -> dict[str, list[str]]:
+    if source.is_file():
+        return {"train": [str(source)]}
+    splits: dict[str, list[str]] = {}
+    for name in list_files(source):
+        if name.endswith(".parquet"):
+            # `test-00000-of-00004.parquet`, `test.parquet` and `test/any.parquet` belong to `test`, all else to `train`.
+            stem = name.rsplit("/", 1)[-1].removesuffix(".parquet")
+            shard = SHARD_NAME.fullmatch(stem)
+            told = [part for part in (*name.split("/")[:-1], shard[1] if shard else stem) if part in SPLIT_FOLDERS]
+            splits.setdefault(told[-1] if told else "train", []).append(str(source / name))
+    return splits
+
+
+def to_schema(
+    dataset: Any,
+    source: str,
+    category: str | None,
+    report: ReadReport,
+    defect_types: Sequence[str] | None = None,
+) -> Any:
+    """Bring a table to the schema, without copying its images.
+
+    Missing columns are made: `image_id` from the image's content (the same when streamed), `category` from the argument or
+    the source's name, `is_normal` null, box scores 1. Text categories become class labels, but not when streamed, where
+    their names would have to be known before the rows. Boxes are clipped at 0, and at `width` and `height` where the
+    table has them; those without area are dropped; when streamed without a line in the report.
+
+    Raises:
+        InputError: there is no `image`, or a column that cannot be brought to the schema.
+    """
+    if dataset.features is None:
+        dataset = dataset._resolve_features()
+    check_columns(dataset, ["image"], source)
+    for column in ("image", "mask"):
+        if column in dataset.features and dataset.features[column] != Image(decode=False):
+            dataset = dataset.cast_column(column, Image(decode=False))
+    if isinstance(dataset, IterableDataset):
+        dataset = dataset.map(_fetched, features=dataset.features)
+    if "image_id" not in dataset.features:
+        dataset = with_column(dataset, "image_id", Value("string"), ["image"], _content_id)
+    elif dataset.features["image_id"] != Value("string"):
+        dataset = dataset.cast_column("image_id", Value("string"))
+    if "is_normal" not in dataset.features:
+        dataset = with_column(dataset, "is_normal", Value("bool"), ["image_id"], lambda row: None)
+    dataset = _with_category(dataset, source, category)
+    if "objects" in dataset.features:
+        dataset = _with_objects(dataset, source, report, defect_types)
+    check_schema(dataset, source=source)
+    if isinstance(dataset, Dataset):
+        ids = dataset["image_id"][:]
+        if None in ids or len(set(ids)) != len(ids):
+            twice = [name for name, count in Counter(ids).items() if count > 1 or name is None]
+            raise InputError(f"{source}: `image_id` must be there and unique; not so {', '.join(map(repr, twice[:3]))}")
+    return dataset
+
+
+def with_column(dataset: Any, name: str, feature: Any, inputs: list[str], make: Callable[[dict[str, Any]], Any]) -> Any:
+    """Add or replace a column made from others, leaving all other columns where they are."""
+    if isinstance(dataset, IterableDataset):
+        features = Features({**dataset.features, name: feature})
+        return dataset.map(lambda row: {name: make(row)}, features=features)
+    values = [make(row) for row in dataset.select_columns(inputs)]
+    if name == "image_id":
+        seen: Counter[str] = Counter()
+        for index, value in enumerate(values):
+            seen[value] += 1
+            values[index] = value if seen[value] == 1 else f"{value}-{seen[value]}"
+    if name in dataset.features:
+        dataset = dataset.remove_columns(name)
+    return dataset.add_column(name, values, feature=feature)
+
+
+def _fetched(row: dict[str, Any]) -> dict[str, Any]:
+    """Put the bytes of images that are only named by a remote address into the row."""
+    columns = {}
+    for column in ("image", "mask"):
+        value = row.get(column)
+        if value is not None and value.get("bytes") is None and "://" in (value.get("path") or ""):
+            with fsspec.open(value["path"], "rb") as file:
+                columns[column] = {"bytes": file.read(), "path": value["path"].rsplit("/", 1)[-1]}
+    return columns
+
+
+def _content_id(row: dict[str, Any]) -> str:
+    image = row["image"] or {}
+    path = image.get("path") or ""
+    content = image.get("bytes")
+    if content is None:
+        content = Path(path).read_bytes() if Path(path).is_file() else path.encode()
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return f"{digest}-{Path(path).name}" if path else digest
+
+
+def _with_category(dataset: Any, source: str, category: str | None) -> Any:
+    current = dataset.features.get("category")
+    if category is not None or current is None:
+        name = category or folder_category(Path(source))
+        return with_column(dataset, "category", ClassLabel(names=[name]), ["image_id"], lambda row: 0)
+    if isinstance(current, ClassLabel):
+        return dataset
+    if isinstance(dataset, IterableDataset):
+        raise InputError(
+            f"{source}: `category` is {current}; a streamed data set needs a ClassLabel column, or give the category's name"
+        )
+    names = sorted({str(name) for name in dataset["category"]})
+    index = {name: position for position, name in enumerate(names)}
+    return with_column(
+        dataset, "category", ClassLabel(names=names), ["category"], lambda row: index[str(row["category"])]
+    )
+
+
+def _with_objects(dataset: Any, source: str, report: ReadReport, defect_types: Sequence[str] | None) -> Any:
+    feature = dataset.features["objects"]
+    fields = getattr(feature, "feature", feature)
+    if not isinstance(fields, dict) or "bbox" not in fields or "category" not in fields:
+        raise InputError(f"{source}: `objects` must hold bbox (COCO xywh in px) and category, got {feature}")
+    label = fields["category"] if feature is not fields else getattr(fields["category"], "feature", fields["category"])
+    names = list(label.names) if isinstance(label, ClassLabel) else list(defect_types or [])
+    streamed = isinstance(dataset, IterableDataset)
+    if not names and label == Value("string") and not streamed:
+        names = sorted({str(name) for row in dataset["objects"] for name in _parts(row)[1]})
+    if not names:
+        raise InputError(
+            f"{source}: objects.category must be a ClassLabel with the names of the defects, got {fields['category']}"
+        )
+    sizes = [column for column in ("width", "height") if column in dataset.features]
+
+    def make(row: dict[str, Any]) -> dict[str, Any]:
+        where = f"{source}: {row['image_id']}"
+        return _clean_objects(row, names, where, ReadReport() if streamed else report)
+
+    if not streamed and feature == objects_feature(names):
+        # The common case, a table of our own: look first, and leave the column alone if there is nothing to change.
+        columns = dataset.select_columns(["objects", *sizes])
+        if all(_clean_objects(row, names, source, ReadReport()) == row["objects"] for row in columns):
+            return dataset
+    return with_column(dataset, "objects", objects_feature(names), ["image_id", "objects", *sizes], make)
+
+
+def relabel(
+    dataset: Any, source: str, categories: Sequence[str] | None = None, defect_types: Sequence[str] | None = None
+) -> Any:
+    """Bring the class labels of a data set in the schema to the asked lists of names.
+
+    Raises:
+        InputError: the data set has a category or class that is not in the list; near names are shown.
+    """
+    found = category_names(dataset)
+    if categories is not None and list(categories) != found:
+        check_names(found, categories, source, "category")
+        index = [list(categories).index(name) for name in found]
+        feature = ClassLabel(names=list(categories))
+        dataset = with_column(dataset, "category", feature, ["category"], lambda row: index[row["category"]])
+    found = defect_names(dataset)
+    if defect_types is not None and found and list(defect_types) != found:
+        check_names(found, defect_types, source)
+        order = [list(defect_types).index(name) for name in found]
+
+        def renumber(row: dict[str, Any]) -> dict[str, Any]:
+            return {**row["objects"], "category": [order[label] for label in row["objects"]["category"]]}
+
+        dataset = with_column(dataset, "objects", objects_feature(defect_types), ["objects"], renumber)
+    return dataset
+
+
+def _parts(objects: Any) -> tuple[list[Any], list[Any], list[Any]]:
+    """Boxes, classes and scores of a row whose objects are a table of lists or a list of tables."""
+    if objects is None:
+        return [], [], []
+    if isinstance(objects, list):
+        objects = {key: [row.get(key) for row in objects] for key in ("bbox", "category", "score")}
+    scores = objects.get("score") or []
+    return objects["bbox"], objects["category"], [1.0 if score is None else score for score in scores]
+
+
+def _clean_objects(row: dict[str, Any], names: Sequence[str], where: str, report: ReadReport) -> dict[str, Any]:
+    bboxes, classes, scores = _parts(row["objects"])
+    scores = scores or [1.0] * len(bboxes)
+    if not len(bboxes) == len(classes) == len(scores) or any(len(bbox) != 4 for bbox in bboxes):
+        raise InputError(f"{where}: expected as many classes and scores as boxes, and four numbers a box")
+    boxes = []
+    for index, (bbox, label, score) in enumerate(zip(bboxes, classes, scores, strict=True)):
+        here = f"{where} box {index}"
+        if isinstance(label, str):
+            check_names([label], names, here)
+        elif not 0 <= label < len(names):
+            raise InputError(
+                f"{here}: class id {label} is beyond the list of {len(names)} classes ({', '.join(names)})"
+            )
+        name = label if isinstance(label, str) else names[label]
+        size = (row.get("width") or math.inf, row.get("height") or math.inf)
+        box = clean_box(Box(tuple(bbox), name, score), *size, here, report)  # type: ignore[arg-type]
+        if box is not None:
+            boxes.append(box)
+    return {
+        "bbox": [list(box.bbox) for box in boxes],
+        "category": [list(names).index(box.defect_type) for box in boxes],
+        "score": [box.score for box in boxes],
+    }
