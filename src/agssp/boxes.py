@@ -70,8 +70,8 @@ def category_threshold(statistics: CategoryStatistics, rule: str, delta: float) 
     Args:
         statistics: of the category.
         rule: `paper`: mu_c - delta (Eq. 9), delta in the units of the map; `relative`: mu_c - delta * (mu_c - the
-            category's median), free of the teacher's scale; `robust`: median + delta MAD of the image maxima, which stays
-            above sound images where most of a category is sound; `fixed`: delta itself.
+            category's median), free of the teacher's scale; `robust`: median + delta MAD of the image maxima, which
+            stays above sound images where most of a category is sound; `fixed`: delta itself.
         delta: see `rule`.
 
     Returns:

@@ -49,7 +49,8 @@ def test_killed_and_finished_equals_undisturbed(launcher, world_size):
     draw = random.Random(world_size)
     killed = attempt = 0
     while killed < KILLS:
-        # Two kills to a store, as a user who restarts an unlucky run twice; a run that ended before its moment is no kill.
+        # Two kills to a store, as a user who restarts an unlucky run twice; a run that ended before its moment is no
+        # kill.
         output = f"killed-{world_size}-{attempt // 2}"
         result = run(output, world_size, draw.uniform(0, seconds))
         killed += bool(result["killed"])

@@ -3,8 +3,9 @@
 agssp finetune detector --dataset few/train --test few/test --val-fraction 0 --output my-detector
 agssp finetune scratch:yolov8n --dataset labelled --image-size 320 --num-train-epochs 100 --output my-detector
 
-MODEL is a detector or backbone folder (or Hub id), an ultralytics safetensors file, or scratch:VARIANT. OUTPUT is a detector
-for `YoloForObjectDetection.from_pretrained`, with best/ (by the selection split), log.jsonl, transfer.txt and run.json.
+MODEL is a detector or backbone folder (or Hub id), an ultralytics safetensors file, or scratch:VARIANT. OUTPUT is a
+detector for `YoloForObjectDetection.from_pretrained`, with best/ (by the selection split), log.jsonl, transfer.txt and
+run.json.
 """
 
 from dataclasses import asdict, dataclass, field

@@ -1,10 +1,12 @@
-"""Distil anomaly maps into a backbone (AGBP), beside the task of telling the categories apart.
+r"""Distil anomaly maps into a backbone (AGBP), beside the task of telling the categories apart.
 
-agssp pretrain-backbone --dataset images --maps maps --backbone yolov8n --start scratch --num-train-epochs 20 --output backbone
-accelerate launch scripts/pretrain_backbone.py --dataset images --maps maps --backbone resnet50 --start timm --output backbone
+agssp pretrain-backbone --dataset images --maps maps --backbone yolov8n --start scratch \
+    --num-train-epochs 20 --output backbone
+accelerate launch scripts/pretrain_backbone.py --dataset images --maps maps --backbone resnet50 --start timm \
+    --output backbone
 
-OUTPUT is a backbone for `AgsspBackbone.from_pretrained` and timm; OUTPUT/pretraining the model with its head and lambda,
-OUTPUT/log.jsonl the curves, OUTPUT/run.json how it came about. The same command goes on after an interruption.
+OUTPUT is a backbone for `AgsspBackbone.from_pretrained` and timm; OUTPUT/pretraining the model with its head and
+lambda, OUTPUT/log.jsonl the curves, OUTPUT/run.json how it came about. The same command goes on after an interruption.
 """
 
 import math
@@ -208,8 +210,9 @@ def with_maps(dataset: Any, store: Any, arguments: PretrainBackboneArguments) ->
     if not rows:
         first = store.table()["image_id"][0].as_py() if len(store) else "none"
         raise InputError(
-            f"--maps {arguments.maps}: none of its {len(store)} maps belongs to the {len(ids)} images of {arguments.dataset}; "
-            f"ids there look like {first!r}, here like {ids[0]!r}. Give the data set the maps were made of"
+            f"--maps {arguments.maps}: none of its {len(store)} maps belongs to the {len(ids)} images of "
+            f"{arguments.dataset}; ids there look like {first!r}, here like {ids[0]!r}. "
+            "Give the data set the maps were made of"
         )
     if len(rows) < len(ids):
         print(f"{len(ids) - len(rows)} of {len(ids)} images have no map and are left out")

@@ -35,9 +35,9 @@ class PseudoBoxesArguments:
     threshold_rule: str = field(
         default="auto",
         metadata={
-            "help": "paper (mean of the maxima - delta), relative (delta as a share of that mean less the median), robust "
-            "(median of the maxima + delta MADs), fixed (delta itself); auto: paper for teachers that read text, else "
-            "relative"
+            "help": "paper (mean of the maxima - delta), relative (delta as a share of that mean less the median), "
+            "robust (median of the maxima + delta MADs), fixed (delta itself); auto: paper for teachers that read "
+            "text, else relative"
         },
     )
     delta: float | None = field(
@@ -234,7 +234,8 @@ def print_thresholds(
     for name, entry in statistics.items():
         paper = category_threshold(entry, "paper", DEFAULT_DELTA["paper"])
         print(
-            f"{name:<{width}}  {entry.images:6d}  {entry.mean_max:8.4f}  {entry.median:6.4f}  {paper:21.4f}  {thresholds[name]:.4f}"
+            f"{name:<{width}}  {entry.images:6d}  {entry.mean_max:8.4f}  {entry.median:6.4f}  {paper:21.4f}  "
+            f"{thresholds[name]:.4f}"
         )
 
 

@@ -15,8 +15,8 @@ class AnomalyMap(tv_tensors.TVTensor):
 
     Geometric v2 transforms move it like the image: bilinear, antialiased, filled with 0. Photometric ones leave it
     untouched. A geometric transform that has no kernel here raises, so that no map is silently left behind; only
-    `RandAugment` and its kin (`AutoAugment`, `TrivialAugmentWide`, `AugMix`) cannot be stopped: they never look at a type
-    they do not know, so leave them out.
+    `RandAugment` and its kin (`AutoAugment`, `TrivialAugmentWide`, `AugMix`) cannot be stopped: they never look at a
+    type they do not know, so leave them out.
     """
 
     def __new__(cls, data: Any, *, dtype: torch.dtype | None = None) -> "AnomalyMap":

@@ -100,8 +100,8 @@ def check_schema(dataset: Any, required_columns: Iterable[str] = READER_COLUMNS,
     objects = present.get("objects")
     if objects is not None and objects != objects_feature(_defect_names(objects)):
         raise InputError(
-            f"{source}: column 'objects' must hold bbox (lists of 4 float32, COCO xywh in px), category (ClassLabel) and "
-            f"score (float32), got {objects}"
+            f"{source}: column 'objects' must hold bbox (lists of 4 float32, COCO xywh in px), category (ClassLabel) "
+            f"and score (float32), got {objects}"
         )
 
 

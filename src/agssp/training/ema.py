@@ -17,9 +17,9 @@ from agssp.errors import InputError
 class ExponentialMovingAverage:
     """Averages of a model's floating-point weights and buffers.
 
-    After step t the average moves by 1 - decay * (1 - exp(-t / ramp)) towards the weights, so that the first steps, from
-    random or foreign weights, are soon forgotten (as ultralytics does). Scalar buffers are copied: they are counters and
-    constants such as lambda, of which an average means nothing.
+    After step t the average moves by 1 - decay * (1 - exp(-t / ramp)) towards the weights, so that the first steps,
+    from random or foreign weights, are soon forgotten (as ultralytics does). Scalar buffers are copied: they are
+    counters and constants such as lambda, of which an average means nothing.
 
     Args:
         model: to follow.

@@ -16,8 +16,8 @@ def detection_evaluator(
     """A function that measures a detector on held-out images, split over all processes.
 
     Args:
-        images: data set whose items have `pixel_values`, `image_index` and `orig_size`, and which gives `targets(index)`:
-            boxes (n, 4) xyxy px on the original image and labels (n,).
+        images: data set whose items have `pixel_values`, `image_index` and `orig_size`, and which gives
+            `targets(index)`: boxes (n, 4) xyxy px on the original image and labels (n,).
         class_names: in label order.
         collate: of its items.
         batch_size: images a forward pass.

@@ -41,12 +41,12 @@ def read_dataset(
     """Read a data set into the schema of `agssp.data.schema`.
 
     Args:
-        source: a folder of images, with `metadata.jsonl` or without; a COCO .json or the folder around it; a YOLO folder
-            or its data.yaml; a Pascal VOC folder; a Parquet file or folder; a `save_to_disk` folder; or a Hub id
-            `owner/name`.
-        split: which split of a data set that has several: a subfolder, a split of data.yaml, a list in `ImageSets/Main`, a
-            COCO file of that name, or a split of a table. Default: all images of a plain folder; of a labelled data set
-            `train`, or the only one there is.
+        source: a folder of images, with `metadata.jsonl` or without; a COCO .json or the folder around it; a YOLO
+            folder or its data.yaml; a Pascal VOC folder; a Parquet file or folder; a `save_to_disk` folder; or a Hub
+            id `owner/name`.
+        split: which split of a data set that has several: a subfolder, a split of data.yaml, a list in
+            `ImageSets/Main`, a COCO file of that name, or a split of a table. Default: all images of a plain folder;
+            of a labelled data set `train`, or the only one there is.
         streaming: give an `IterableDataset`; tables are read as they are needed.
         category: the object category of all images, where the layout does not tell.
         format: one of `FORMATS`; default: found out by looking.

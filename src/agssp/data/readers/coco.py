@@ -36,7 +36,8 @@ def choose_coco(root: Path, split: str | None) -> Path:
     if len(files) != 1:
         found = ", ".join(str(file.relative_to(root)) for file in files or find_coco(root)) or "none"
         raise InputError(
-            f"{root}: expected one COCO .json{f' of split {split!r}' if split else ''}, found {found}; name the file itself"
+            f"{root}: expected one COCO .json{f' of split {split!r}' if split else ''}, found {found}; "
+            "name the file itself"
         )
     return files[0]
 
@@ -45,7 +46,8 @@ def read_coco(file: Path, category: str | None, report: ReadReport) -> tuple[lis
     """Read a COCO detection file.
 
     Images are looked for beside the file and one folder up, there also in `images/` and in the folder that the end of
-    the file's name gives (`instances_train.json`: `train/`, `images/train/`); all of the file's images must be there. Crowd annotations are left out.
+    the file's name gives (`instances_train.json`: `train/`, `images/train/`); all of the file's images must be there.
+    Crowd annotations are left out.
 
     Returns:
         The records, and the class names in the order of their ids.

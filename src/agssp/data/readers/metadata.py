@@ -94,8 +94,8 @@ def _boxes(objects: Any, path: Path, where: str, report: ReadReport) -> list[Box
         ) from error
     if any(len(bbox) != 4 for bbox in bboxes) or not len(bboxes) == len(names) == len(scores):
         raise InputError(
-            f"{where}: objects have {len(bboxes)} boxes, {len(names)} categories and {len(scores)} scores; expected as many "
-            "of each, and four numbers a box"
+            f"{where}: objects have {len(bboxes)} boxes, {len(names)} categories and {len(scores)} scores; expected as "
+            "many of each, and four numbers a box"
         )
     size = readable_size(path, report) if bboxes else None
     if size is None:

@@ -76,7 +76,7 @@ def _parquet_splits(source: Path) -> dict[str, list[str]]:
     splits: dict[str, list[str]] = {}
     for name in list_files(source):
         if name.endswith(".parquet"):
-            # `test-00000-of-00004.parquet`, `test.parquet` and `test/any.parquet` belong to `test`, all else to `train`.
+            # `test-00000-of-00004.parquet`, `test.parquet`, `test/any.parquet` belong to `test`, all else to `train`.
             stem = name.rsplit("/", 1)[-1].removesuffix(".parquet")
             shard = SHARD_NAME.fullmatch(stem)
             told = [part for part in (*name.split("/")[:-1], shard[1] if shard else stem) if part in SPLIT_FOLDERS]
@@ -93,10 +93,10 @@ def to_schema(
 ) -> Any:
     """Bring a table to the schema, without copying its images.
 
-    Missing columns are made: `image_id` from the image's content (the same when streamed), `category` from the argument or
-    the source's name, `is_normal` null, box scores 1. Text categories become class labels, but not when streamed, where
-    their names would have to be known before the rows. Boxes are clipped at 0, and at `width` and `height` where the
-    table has them; those without area are dropped; when streamed without a line in the report.
+    Missing columns are made: `image_id` from the image's content (the same when streamed), `category` from the argument
+    or the source's name, `is_normal` null, box scores 1. Text categories become class labels, but not when streamed,
+    where their names would have to be known before the rows. Boxes are clipped at 0, and at `width` and `height` where
+    the table has them; those without area are dropped; when streamed without a line in the report.
 
     Raises:
         InputError: there is no `image`, or a column that cannot be brought to the schema.
@@ -173,7 +173,8 @@ def _with_category(dataset: Any, source: str, category: str | None) -> Any:
         return dataset
     if isinstance(dataset, IterableDataset):
         raise InputError(
-            f"{source}: `category` is {current}; a streamed data set needs a ClassLabel column, or give the category's name"
+            f"{source}: `category` is {current}; a streamed data set needs a ClassLabel column, "
+            "or give the category's name"
         )
     names = sorted({str(name) for name in dataset["category"]})
     index = {name: position for position, name in enumerate(names)}

@@ -37,7 +37,8 @@ def read_voc(root: Path, category: str | None, report: ReadReport, split: str | 
     """Read a Pascal VOC folder: images, `Annotations/*.xml` and, where there are any, masks of the same name.
 
     Names of the folders may be in any case, and both may have the same subfolders. VOC's corners are taken as pixel
-    edges: a box from 1 to 10 is 9 px wide. An image without XML, or with none of its objects, is an image without boxes.
+    edges: a box from 1 to 10 is 9 px wide. An image without XML, or with none of its objects, is an image without
+    boxes.
 
     Args:
         root: the folder that holds `Annotations`.

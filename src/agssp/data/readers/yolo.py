@@ -24,7 +24,7 @@ ALIASES = {"validation": "val", "valid": "val"}
 
 
 def is_yolo(root: Path) -> bool:
-    """Whether a folder looks like a YOLO data set: a YAML table beside images with `labels`, or `images` and `labels`."""
+    """Whether a folder looks like YOLO data: a YAML table beside images with `labels`, or `images` and `labels`."""
     labels = [folder for folder in (root / "labels", *sorted(root.glob("*/labels"))) if folder.is_dir()]
     return bool(labels) and (_tables(root) != [] or any(any(folder.rglob("*.txt")) for folder in labels))
 
@@ -34,9 +34,9 @@ def read_yolo(
 ) -> tuple[list[ImageRecord], list[str]]:
     """Read a YOLO data set.
 
-    `data.yaml` gives `names`, and for `train`, `val` and `test` a folder, a list of folders or a .txt list of images. The
-    labels of `images/a/b.jpg` are `labels/a/b.txt`, one `class cx cy w h` a line, 0..1; a polygon (more numbers) becomes
-    its bounding box. A missing or empty file is an image without boxes.
+    `data.yaml` gives `names`, and for `train`, `val` and `test` a folder, a list of folders or a .txt list of images.
+    The labels of `images/a/b.jpg` are `labels/a/b.txt`, one `class cx cy w h` a line, 0..1; a polygon (more numbers)
+    becomes its bounding box. A missing or empty file is an image without boxes.
 
     Args:
         source: the folder, or its YAML table.
@@ -48,7 +48,8 @@ def read_yolo(
         The records, and the class names in order.
 
     Raises:
-        InputError: no class names, no such split, a malformed line, or a class id beyond the list; file and line are named.
+        InputError: no class names, no such split, a malformed line, or a class id beyond the list; file and line are
+            named.
     """
     root = source.parent if source.is_file() else source
     table = source if source.is_file() else _table(root)

@@ -270,7 +270,8 @@ def test_it_learns_a_fixed_batch():
     for index, box in enumerate(boxes):
         left, top, right, bottom = (box_convert(torch.tensor(box), "cxcywh", "xyxy") * 64).int()
         images[index, index, top:bottom, left:right] = 1.0
-    # At higher rates a box now and then loses every prediction that overlaps it, and ultralytics' assigner gives up on it.
+    # At higher rates a box now and then loses every prediction that overlaps it, and ultralytics' assigner gives up
+    # on it.
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
     losses = []
     for _ in range(100):
