@@ -44,7 +44,9 @@ def parse_arguments(
         words = [*words[1:], f"--{name}", words[0]]
 
     usage = " ".join(["agssp", command, *(f"{name.upper()}" for name in positional), "[--config FILE.yaml] [flags]"])
-    parser = HfArgumentParser(dataclass_types, prog=f"agssp {command}", usage=usage, description=description)
+    # transformers' DataClassType is a NewType of Any, which no class is to a type checker.
+    types: Any = dataclass_types
+    parser = HfArgumentParser(types, prog=f"agssp {command}", usage=usage, description=description)
     parser.add_argument("--config", help="YAML file with values for these flags; flags given here win over it")
     config = _config_file(words)
     if config is not None:

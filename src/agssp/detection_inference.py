@@ -148,7 +148,7 @@ def detect(
         raise InputError(f"--image-size {size}: expected a multiple of 32")
     processor = model.image_processor(size)
     device = device or model.device
-    model = model.to(device).eval()
+    model = model.to(device).eval()  # type: ignore[arg-type]  # transformers' wrapper of `to` hides self
     options = {
         "threshold": threshold,
         "iou_threshold": iou_threshold,
@@ -157,12 +157,12 @@ def detect(
     }
     prepared = _prepare_ahead(rows, processor, 2 * batch_size)
     while batch := list(islice(prepared, batch_size)):
-        good = [item for item in batch if item.error is None]
-        results = iter(())
+        good = [(item.pixel_values, item.size) for item in batch if item.pixel_values is not None]
+        results: Iterator[dict[str, Tensor]] = iter(())
         if good:
-            pixel_values = torch.from_numpy(np.stack([item.pixel_values for item in good]))
+            pixel_values = torch.from_numpy(np.stack([pixels for pixels, _ in good]))
             filled = nn.functional.pad(pixel_values, (0,) * 7 + (batch_size - len(good),))
-            results = iter(_forward(model, filled.to(device), [item.size for item in good], options))
+            results = iter(_forward(model, filled.to(device), [shape for _, shape in good], options))
         for item in batch:
             if item.error is not None:
                 none = np.zeros((0, 4), np.float32)

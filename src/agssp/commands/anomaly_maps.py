@@ -308,7 +308,7 @@ def draw_shards(
 
     size, count = arguments.shard_size, -(-len(dataset) // arguments.shard_size)
     paths = [store.shard_path(index, count) for index in range(count)]
-    images = RowImages(dataset, kead.preprocess, arguments.max_pixels)
+    images: Any = RowImages(dataset, kead.preprocess, arguments.max_pixels)
     with tqdm(total=len(dataset), desc="anomaly maps", unit="image", disable=rank != 0) as progress:
 
         def rows_of(index: int) -> range:
@@ -324,7 +324,7 @@ def draw_shards(
                 if store.is_done(paths[index]):
                     progress.update(len(rows_of(index)))
                     continue
-                loader = DataLoader(
+                loader: DataLoader[Any] = DataLoader(
                     images,
                     batch_sampler=chunks(rows_of(index), arguments.batch_size),
                     num_workers=arguments.workers,

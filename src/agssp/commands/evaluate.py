@@ -71,7 +71,8 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
     if not classes:
         raise InputError(f"{arguments.dataset}: no labelled boxes (`objects`); evaluation needs labelled images")
     model = load_detector(arguments.model, classes)
-    to_class = match_classes(model.config.id2label, classes, arguments)
+    id2label = {int(index): name for index, name in (model.config.id2label or {}).items()}
+    to_class = match_classes(id2label, classes, arguments)
     if arguments.class_agnostic:
         classes = [CLASS_AGNOSTIC]
     if arguments.output is not None and state.is_main_process:
@@ -93,7 +94,7 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
         "image_size": arguments.image_size or model.config.image_size,
         "threshold": arguments.threshold,
         "class_agnostic": arguments.class_agnostic,
-        "classes_without_labels": [name for index, name in model.config.id2label.items() if to_class[index] < 0],
+        "classes_without_labels": [name for index, name in id2label.items() if to_class[index] < 0],
         "seconds": round(seconds, 2),
         "agssp": __version__,
     }

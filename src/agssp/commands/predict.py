@@ -67,7 +67,7 @@ def main(arguments: PredictArguments) -> None:
     device = choose_device(arguments.device)
     rows, total = _rows(arguments)
     model = load_detector(arguments.model)
-    names = {int(index): name for index, name in model.config.id2label.items()}
+    names = {int(index): name for index, name in (model.config.id2label or {}).items()}
     output = Path(arguments.output)
     settings = {
         "model": arguments.model,

@@ -1,10 +1,11 @@
-"""Pretrain a whole detector on pseudo boxes (AGDP): neck and head learn what a defect is before any label is seen.
+r"""Pretrain a whole detector on pseudo boxes (AGDP): neck and head learn what a defect is before any label is seen.
 
 agssp pretrain-detector --dataset images --boxes boxes --backbone backbone --detector yolov8n --output detector
-accelerate launch scripts/pretrain_detector.py --dataset images --boxes boxes --backbone backbone --detector yolov8s --output detector
+accelerate launch scripts/pretrain_detector.py --dataset images --boxes boxes --backbone backbone \
+    --detector yolov8s --output detector
 
-The backbone is frozen unless --no_freeze_backbone. OUTPUT is a detector with one class, defect; the same command goes on
-after an interruption.
+The backbone is frozen unless --no_freeze_backbone. OUTPUT is a detector with one class, defect; the same command goes
+on after an interruption.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -90,8 +91,9 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     known = [row for row, image_id in enumerate(dataset["image_id"]) if image_id in boxes]
     if not known:
         raise InputError(
-            f"--boxes {arguments.boxes}: none of its {len(boxes)} images is among the {len(dataset)} of {arguments.dataset}; "
-            f"ids there look like {next(iter(boxes), 'none')!r}, here like {dataset[0]['image_id']!r}"
+            f"--boxes {arguments.boxes}: none of its {len(boxes)} images is among the {len(dataset)} of "
+            f"{arguments.dataset}; ids there look like {next(iter(boxes), 'none')!r}, "
+            f"here like {dataset[0]['image_id']!r}"
         )
     if len(known) < len(dataset):
         print(f"{len(dataset) - len(known)} of {len(dataset)} images have no entry among the boxes and are left out")
@@ -118,7 +120,8 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
         flip=arguments.flip,
         vertical_flip=arguments.vertical_flip,
     )
-    rows, kept = list(range(len(dataset))), []
+    rows = list(range(len(dataset)))
+    kept: list[int] = []
     if arguments.val_fraction > 0 and len(dataset) > 1:
         ids = dataset["image_id"]
         classes = [[0] if len(boxes[image_id][0]) else [] for image_id in ids]

@@ -71,7 +71,7 @@ def read_boxes(path: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def write_coco(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write the boxes as one COCO file, `file_name` being the image id."""
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for number, row in enumerate(rows, 1):
         objects = row["objects"]
         for bbox, score in zip(objects["bbox"], objects["score"], strict=True):

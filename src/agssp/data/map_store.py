@@ -104,7 +104,8 @@ class MapStore:
             return store
         if present:
             raise InputError(
-                f"--output {path}: holds {', '.join(sorted(present)[:4])} but no {MANIFEST}, so it is no map store; give a new folder"
+                f"--output {path}: holds {', '.join(sorted(present)[:4])} but no {MANIFEST}, so it is no map store; "
+                "give a new folder"
             )
         write_atomically(path / MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
         return cls(path, manifest)
@@ -139,7 +140,7 @@ class MapStore:
         if texts[0] != texts[1]:
             difference = [
                 line
-                for line in difflib.unified_diff(*texts, "the store", "this command", lineterm="", n=0)
+                for line in difflib.unified_diff(texts[0], texts[1], "the store", "this command", lineterm="", n=0)
                 if line[:2] != "@@"
             ]
             raise InputError(

@@ -124,7 +124,7 @@ def add_defects(
     return np.clip(np.rint(surface), 0, 255).astype(np.uint8), defects
 
 
-def _scratch(size: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _scratch(size: int, generator: np.random.Generator) -> tuple[np.ndarray, np.float32]:
     """A thin, slightly bent line: bright where metal shows, or dark."""
     length, angle = generator.uniform(0.18, 0.6) * size, generator.uniform(0, np.pi)
     middle = generator.uniform(0.2, 0.8, 2) * size

@@ -44,7 +44,7 @@ class OpenClipTeacher(nn.Module):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         tokenizer: Any,
         *,
         name: str,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -96,7 +97,7 @@ class TimmTeacher(nn.Module):
         return torch.stack([F.pad(layer, (0, width - layer.shape[-1])) for layer in tokens]), None
 
 
-def _create(name: str, pretrained: str | None, weights: str | Path | None, image_size: int | None) -> nn.Module:
+def _create(name: str, pretrained: str | None, weights: str | Path | None, image_size: int | None) -> Any:
     import difflib
 
     import timm
@@ -113,8 +114,8 @@ def _create(name: str, pretrained: str | None, weights: str | Path | None, image
     online = weights is None and pretrained not in ("pypi", "random")
     try:
         # Only networks with position tables or windows must be told their input's size when they are built.
-        fixed = timm.get_pretrained_cfg(full_name).fixed_input_size
-        sized = {"img_size": image_size} if fixed and image_size else {}
+        config = timm.get_pretrained_cfg(full_name)
+        sized: dict[str, Any] = {"img_size": image_size} if config and config.fixed_input_size and image_size else {}
         model = timm.create_model(full_name, pretrained=online, num_classes=0, **sized)
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"teacher timm:{full_name}: could not be loaded: {error}") from error

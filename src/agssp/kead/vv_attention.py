@@ -6,6 +6,7 @@ output projection, without the MLP (CLIP Surgery, Li et al., 2023). The second s
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,9 +37,7 @@ def check_tower(visual: nn.Module, name: str) -> None:
         raise InputError(f"teacher {name}: has blocks of type {odd[0]}; expected plain ResidualAttentionBlock")
 
 
-def dense_tokens(
-    visual: nn.Module, pixel_values: Tensor, layers: Sequence[int], surgery_from: int
-) -> tuple[Tensor, Tensor]:
+def dense_tokens(visual: Any, pixel_values: Tensor, layers: Sequence[int], surgery_from: int) -> tuple[Tensor, Tensor]:
     """Patch tokens of some layers and the image embedding, in one pass with fused attention.
 
     Args:
@@ -69,7 +68,7 @@ def dense_tokens(
 
 
 def dense_tokens_by_hooks(
-    visual: nn.Module, pixel_values: Tensor, layers: Sequence[int], surgery_from: int
+    visual: Any, pixel_values: Tensor, layers: Sequence[int], surgery_from: int
 ) -> tuple[Tensor, Tensor]:
     """The same as `dense_tokens` by hooks around the tower's own forward, which stays bit-equal to `encode_image`.
 
@@ -122,5 +121,5 @@ def _heads(x: Tensor, count: int) -> Tensor:
     return x.unflatten(-1, (count, -1)).transpose(1, 2)
 
 
-def _project(visual: nn.Module, tokens: Tensor) -> Tensor:
+def _project(visual: Any, tokens: Tensor) -> Tensor:
     return visual.ln_post(tokens[:, :, 1:]) @ visual.proj

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import as_tensor
+from torch import as_tensor, float64
 from torchvision.ops import box_iou
 
 from . import figures
@@ -67,7 +67,7 @@ def match_boxes(
     correct, found = np.zeros(len(boxes), bool), np.zeros(len(target_boxes), bool)
     if not len(boxes) or not len(target_boxes):
         return correct, found
-    overlap = box_iou(as_tensor(boxes, dtype=float), as_tensor(target_boxes, dtype=float)).numpy()
+    overlap = box_iou(as_tensor(boxes, dtype=float64), as_tensor(target_boxes, dtype=float64)).numpy()
     overlap[labels[:, None] != target_labels[None]] = 0
     for index in np.argsort(-scores, kind="stable"):
         free = np.where(found, 0, overlap[index])

@@ -19,7 +19,7 @@ from .pictures import COLOURS
 
 # The page swaps these three for the reader's light or dark colours, so nothing else may use them.
 INK, MUTED, GRID = "#1b2431", "#5b6a7e", "#d9dfe7"
-STYLE = {
+STYLE: Any = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "white",
@@ -160,7 +160,7 @@ def histogram(
             # Groups lie over each other, each visible through the others.
             style = {"rwidth": 0.9} if labels is None else {"alpha": 0.55, "edgecolor": COLOURS[index % len(COLOURS)]}
             label = labels[index] if labels is not None else None
-            axes.hist(group, bins=edges, label=label, color=COLOURS[index % len(COLOURS)], **style)
+            axes.hist(group, bins=edges.tolist(), label=label, color=COLOURS[index % len(COLOURS)], **style)
         if log_x:
             axes.set_xscale("log")
         if isinstance(bins, str) and high - low < 24:

@@ -202,6 +202,6 @@ def _inline(text: str) -> str:
 
 def _png_to_jpeg(match: re.Match[str]) -> str:
     picture = Image.open(io.BytesIO(base64.b64decode(match.group(1))))
-    if picture.mode == "RGBA" and picture.getchannel("A").getextrema()[0] < 255:
+    if picture.mode == "RGBA" and np.asarray(picture.getchannel("A")).min() < 255:
         return match.group(0)
     return jpeg_uri(picture)

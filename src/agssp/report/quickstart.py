@@ -200,7 +200,7 @@ def _detector(output: Path) -> Section:
 
 
 def _finetuning(metrics: dict[str, dict[str, Any]], output: Path) -> Section:
-    loss = {}
+    loss: dict[str, tuple[list[float], list[float]]] = {}
     for name, title in STARTS.items():
         loss |= figures.logged(_log(output / name), {title: "loss"})
     classes = list(metrics["agssp"]["per_class"])

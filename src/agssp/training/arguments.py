@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import TrainingArguments
 
@@ -38,9 +39,7 @@ class AgsspTrainingArguments(TrainingArguments):
         default=-1, metadata={"help": "processes that load images; default: cores, 8 at most"}
     )
     logging_strategy: str = field(default="epoch", metadata={"help": "how often losses are logged: epoch, steps"})
-    remove_unused_columns: bool | None = field(
-        default=False, metadata={"help": "must stay off: items are tensors already"}
-    )
+    remove_unused_columns: bool = field(default=False, metadata={"help": "must stay off: items are tensors already"})
     report_to: str | None = field(default="none", metadata={"help": "trackers, for instance tensorboard"})
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "not needed: unused weights are frozen"}
@@ -58,4 +57,5 @@ class AgsspTrainingArguments(TrainingArguments):
             self.dataloader_num_workers = min(8, os.cpu_count() or 1)
         super().__post_init__()
         # Streams are split over ranks by our own data set, and items of other lengths could not be dispatched.
-        self.accelerator_config.dispatch_batches = False
+        accelerator: Any = self.accelerator_config
+        accelerator.dispatch_batches = False

@@ -82,6 +82,7 @@ def train(trainer: AgsspTrainer) -> dict[str, Any]:
     Returns:
         `final` ("best" or "last"), `best` (its record) and `last` (its metrics).
     """
+    assert trainer.args.output_dir is not None
     output = Path(trainer.args.output_dir)
     checkpoint = last_checkpoint(output)
     for folder in output.glob("checkpoint-*"):

@@ -26,12 +26,13 @@ class AgsspTrainer(Trainer):
     Args:
         evaluator: measures a model in eval mode, called on every process; returns numbers without prefix.
         best_metric: the number whose highest value selects `best/`; None: nothing is selected.
-        loss_scale: factor on the loss for the optimizer alone, so that a learning rate that was chosen for a loss summed
-            over a nominal batch (ultralytics) can be used with our mean.
+        loss_scale: factor on the loss for the optimizer alone, so that a learning rate that was chosen for a loss
+            summed over a nominal batch (ultralytics) can be used with our mean.
         kwargs: of transformers' Trainer.
     """
 
     args: AgsspTrainingArguments
+    model: nn.Module
 
     def __init__(
         self,
@@ -104,7 +105,7 @@ class AgsspTrainer(Trainer):
                     return 0.1 ** sum(step / max(num_training_steps, 1) >= mark for mark in (0.3, 0.45, 0.9))
                 return 1.0
 
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, rate)
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.create_optimizer(), rate)
         return self.lr_scheduler
 
     def evaluate(
@@ -129,6 +130,7 @@ class AgsspTrainer(Trainer):
         if self.best_metric is None or not self.is_world_process_zero() or self.state.global_step == 0:
             return
         value = measured.get(self.best_metric)
+        assert self.args.output_dir is not None
         folder = Path(self.args.output_dir) / BEST
         record = folder / COMPLETE
         before = json.loads(record.read_text())["value"] if record.is_file() else -math.inf
