@@ -7,6 +7,7 @@ OUTPUT/data/boxes-*.parquet (`objects` with one class, defect), OUTPUT/threshold
 report.html.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from agssp.boxes import RULES, CategoryStatistics, category_statistics, category_threshold, pseudo_boxes
 from agssp.data.box_store import THRESHOLDS, write_boxes, write_coco, write_yolo
@@ -67,6 +69,7 @@ ARGUMENTS = (PseudoBoxesArguments,)
 
 def main(arguments: PseudoBoxesArguments) -> None:
     """Write the boxes of every map in the store."""
+    from accelerate import PartialState
     from tqdm import tqdm
 
     store = MapStore.open(arguments.maps)
@@ -84,40 +87,42 @@ def main(arguments: PseudoBoxesArguments) -> None:
     if not store.shards():
         raise InputError(f"{arguments.maps}: has no finished shard; run `agssp anomaly-maps` again to finish it")
 
+    # Every process looks at the whole store, so that all have the same thresholds; the boxes are divided.
     statistics = store_statistics(store)
     scores = score_limits(arguments, store)
     thresholds = {name: category_threshold(entry, rule, delta) for name, entry in statistics.items()}
-    print_thresholds(statistics, thresholds, rule, delta)
-
-    # Boxes of another run must not be mixed with these: the old thresholds go first, the new ones come last.
-    (output / THRESHOLDS).unlink(missing_ok=True)
-    for old in (output / "data").glob("boxes-*.parquet"):
-        old.unlink()
-    shards = store.shards()
+    state = PartialState()
+    if state.is_main_process:
+        print_thresholds(statistics, thresholds, rule, delta)
+        # Boxes of another run must not be mixed with these: the old thresholds go first, the new ones come last.
+        (output / THRESHOLDS).unlink(missing_ok=True)
+        for old in (output / "data").glob("boxes-*.parquet"):
+            old.unlink()
+    state.wait_for_everyone()
     options = {
         "top_k": arguments.top_k,
         "min_area": arguments.min_area,
         "iou_threshold": arguments.iou_threshold,
         "merge_distance": arguments.merge_distance,
     }
-    workers = min(arguments.workers or os.cpu_count() or 1, len(shards))
-    jobs = [(str(store.path), index, thresholds, scores, options) for index in range(len(shards))]
-    rows: list[dict[str, Any]] = []
-    with tqdm(total=len(store), desc="pseudo boxes", unit="image") as progress:
+    count = len(store.shards())
+    files = [output / "data" / f"boxes-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
+    share = range(state.process_index, count, state.num_processes)
+    jobs = [(str(store.path), index, thresholds, scores, options) for index in share]
+    workers = min(arguments.workers or (os.cpu_count() or 1) // state.num_processes or 1, max(len(jobs), 1))
+    with (
+        tqdm(total=len(store), desc="pseudo boxes", unit="image", disable=not state.is_main_process) as progress,
+        ProcessPoolExecutor(workers) if workers > 1 else contextlib.nullcontext() as pool,
+    ):
+        results = pool.map(shard_boxes, *zip(*jobs, strict=True)) if pool else (shard_boxes(*job) for job in jobs)
+        for index, found in zip(share, results, strict=True):
+            write_boxes(files[index], store.categories, found)
+            progress.update(len(found) * min(state.num_processes, count))
+    state.wait_for_everyone()
+    if not state.is_main_process:
+        return
 
-        def keep(index: int, found: list[dict[str, Any]]) -> None:
-            write_boxes(output / "data" / f"boxes-{index:05d}-of-{len(shards):05d}.parquet", store.categories, found)
-            rows.extend(found)
-            progress.update(len(found))
-
-        if workers == 1:
-            for index, job in enumerate(jobs):
-                keep(index, shard_boxes(*job))
-        else:
-            with ProcessPoolExecutor(workers) as pool:
-                for index, found in enumerate(pool.map(shard_boxes, *zip(*jobs, strict=True))):
-                    keep(index, found)
-
+    rows = [row for file in files for row in pq.read_table(file).to_pylist()]
     facts = {
         "maps": str(arguments.maps),
         "teacher": store.manifest.get("teacher"),
@@ -156,7 +161,6 @@ def threshold_rule(arguments: PseudoBoxesArguments, store: MapStore) -> tuple[st
     rule = arguments.threshold_rule
     if rule == "auto":
         rule = "relative" if str(store.manifest.get("teacher", "")).startswith("timm:") else "paper"
-        print(f"threshold rule: {rule} ({store.manifest.get('teacher')})")
     if rule not in RULES:
         raise InputError(f"--threshold-rule {rule!r}: expected auto, {', '.join(RULES)}")
     if rule == "fixed" and arguments.delta is None:
@@ -229,6 +233,7 @@ def print_thresholds(
     statistics: dict[str, CategoryStatistics], thresholds: dict[str, float], rule: str, delta: float
 ) -> None:
     """Print each category's threshold beside the paper's."""
+    print(f"threshold rule: {rule}")
     width = max(len("category"), *map(len, statistics))
     print(f"{'category':<{width}}  images  mean max  median  paper's T (delta 0.1)  {rule} T (delta {delta:g})")
     for name, entry in statistics.items():
