@@ -309,13 +309,14 @@ def draw_shards(
     size, count = arguments.shard_size, -(-len(dataset) // arguments.shard_size)
     paths = [store.shard_path(index, count) for index in range(count)]
     images: Any = RowImages(dataset, kead.preprocess, arguments.max_pixels)
-    with tqdm(total=len(dataset), desc="anomaly maps", unit="image", disable=rank != 0) as progress:
 
-        def rows_of(index: int) -> range:
-            return range(index * size, min((index + 1) * size, len(dataset)))
+    def rows_of(index: int) -> range:
+        return range(index * size, min((index + 1) * size, len(dataset)))
 
-        pending = [index for index in range(count) if not store.is_done(paths[index])]
-        progress.update(sum(len(rows_of(index)) for index in range(count) if index not in set(pending)))
+    pending = [index for index in range(count) if not store.is_done(paths[index])]
+    # Kept maps are no part of the rate, or the time left would be far too short.
+    kept = len(dataset) - sum(len(rows_of(index)) for index in pending)
+    with tqdm(total=len(dataset), initial=kept, desc="anomaly maps", unit="image", disable=rank != 0) as progress:
         mine = [index for index in pending if index % world_size == rank]
         others = [index for index in pending if index % world_size != rank]
         # The others' shards are taken from the end, so that two helpers seldom do the same work.

@@ -87,7 +87,8 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     dataset = read_dataset(arguments.dataset, split=arguments.split, category=arguments.category)
     boxes = read_boxes(arguments.boxes)
     if arguments.min_score is not None:
-        boxes = {key: (box[score >= arguments.min_score], score) for key, (box, score) in boxes.items()}
+        kept_boxes = {key: score >= arguments.min_score for key, (_, score) in boxes.items()}
+        boxes = {key: (box[kept_boxes[key]], score[kept_boxes[key]]) for key, (box, score) in boxes.items()}
     known = [row for row, image_id in enumerate(dataset["image_id"]) if image_id in boxes]
     if not known:
         raise InputError(
