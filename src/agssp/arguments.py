@@ -1,6 +1,7 @@
 """Turn a command line, and an optional YAML file, into the dataclasses that describe a command."""
 
 import dataclasses
+import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,32 +33,38 @@ def parse_arguments(
         One instance for each dataclass, in order.
 
     Raises:
-        InputError: a `--config` file that is missing, is not a table, or has a key that is no flag.
-        SystemExit: wrong flags (status 2) or `--help` (status 0), from argparse.
+        InputError: an unknown flag or a word too many; a `--config` file that is missing, is not a table, or has a key
+            that is no flag.
+        SystemExit: wrong values (status 2) or `--help` (status 0), from argparse.
     """
     from transformers import HfArgumentParser
 
-    words = list(argv)
+    words, named = list(argv), []
     for name in positional:
         if not words or words[0].startswith("-"):
             break
-        words = [*words[1:], f"--{name}", words[0]]
+        named += [f"--{name}", words.pop(0)]
+    words = [*named, *words]
 
     usage = " ".join(["agssp", command, *(f"{name.upper()}" for name in positional), "[--config FILE.yaml] [flags]"])
     # transformers' DataClassType is a NewType of Any, which no class is to a type checker.
     types: Any = dataclass_types
-    parser = HfArgumentParser(types, prog=f"agssp {command}", usage=usage, description=description)
+    # A shortened flag would escape `--config`, which is looked for by its whole name.
+    parser = HfArgumentParser(types, prog=f"agssp {command}", usage=usage, description=description, allow_abbrev=False)
     parser.add_argument("--config", help="YAML file with values for these flags; flags given here win over it")
     config = _config_file(words)
     if config is not None:
         known = {field.name for cls in dataclass_types for field in dataclasses.fields(cls) if field.init}
         values = read_config(config, known)
-        # A required flag that the file supplies is no longer required on the command line.
-        for action in parser._actions:
-            if action.dest in values:
-                action.required = False
-        parser.set_defaults(**values)
-    *parsed, _ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
+        # As words they are checked like flags; `--config` once more ends a list of values.
+        words = [*_as_words(values), f"--config={config}", *words]
+        parser.set_defaults(**{name: value for name, value in values.items() if not _has_words(value)})
+    *parsed, _, left = parser.parse_args_into_dataclasses(
+        words, look_for_args_file=False, return_remaining_strings=True
+    )
+    if left:
+        near = difflib.get_close_matches(left[0].split("=")[0], parser._option_string_actions, n=1)
+        raise InputError(f"{command}: unknown: {' '.join(left)}" + (f"; did you mean {near[0]}?" if near else ""))
     return tuple(parsed)
 
 
@@ -89,6 +96,18 @@ def read_config(path: str | Path, known: set[str]) -> dict[str, Any]:
     if unknown:
         raise InputError(f"--config {path}: no such flag: {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     return values
+
+
+def _has_words(value: Any) -> bool:
+    return value is not None and value != [] and not isinstance(value, dict)
+
+
+def _as_words(values: dict[str, Any]) -> list[str]:
+    words: list[str] = []
+    for name, value in values.items():
+        if _has_words(value):
+            words += [f"--{name}", *map(str, value)] if isinstance(value, list) else [f"--{name}={value}"]
+    return words
 
 
 def _config_file(words: list[str]) -> str | None:
