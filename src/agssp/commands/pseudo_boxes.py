@@ -74,17 +74,11 @@ def main(arguments: PseudoBoxesArguments) -> None:
 
     store = MapStore.open(arguments.maps)
     rule, delta = threshold_rule(arguments, store)
+    check_flags(arguments)
     output = Path(arguments.output)
-    foreign = (
-        {item.name for item in output.iterdir()} - {"data", THRESHOLDS, "coco.json", "yolo", "report.html"}
-        if (output.exists())
-        else set()
-    )
-    if foreign:
-        raise InputError(
-            f"--output {output}: holds {', '.join(sorted(foreign)[:4])}, which are no boxes; give a new folder"
-        )
-    if not store.shards():
+    check_output(output)
+    shards = store.shards()
+    if not shards:
         raise InputError(f"{arguments.maps}: has no finished shard; run `agssp anomaly-maps` again to finish it")
 
     # Every process looks at the whole store, so that all have the same thresholds; the boxes are divided.
@@ -94,10 +88,18 @@ def main(arguments: PseudoBoxesArguments) -> None:
     state = PartialState()
     if state.is_main_process:
         print_thresholds(statistics, thresholds, rule, delta)
+        print_warnings(store, statistics, thresholds)
         # Boxes of another run must not be mixed with these: the old thresholds go first, the new ones come last.
-        (output / THRESHOLDS).unlink(missing_ok=True)
-        for old in (output / "data").glob("boxes-*.parquet"):
-            old.unlink()
+        for name in (
+            THRESHOLDS,
+            "data/boxes-*.parquet",
+            "coco.json",
+            "yolo/data.yaml",
+            "yolo/labels/**/*.txt",
+            "report.html",
+        ):
+            for old in output.glob(name):
+                old.unlink()
     state.wait_for_everyone()
     options = {
         "top_k": arguments.top_k,
@@ -105,14 +107,14 @@ def main(arguments: PseudoBoxesArguments) -> None:
         "iou_threshold": arguments.iou_threshold,
         "merge_distance": arguments.merge_distance,
     }
-    count = len(store.shards())
+    count = len(shards)
     files = [output / "data" / f"boxes-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
     share = range(state.process_index, count, state.num_processes)
-    jobs = [(str(store.path), index, thresholds, scores, options) for index in share]
+    jobs = [(str(store.path), shards[index], thresholds, scores, options) for index in share]
     workers = min(arguments.workers or (os.cpu_count() or 1) // state.num_processes or 1, max(len(jobs), 1))
     with (
         tqdm(total=len(store), desc="pseudo boxes", unit="image", disable=not state.is_main_process) as progress,
-        ProcessPoolExecutor(workers) if workers > 1 else contextlib.nullcontext() as pool,
+        ProcessPoolExecutor(workers, initializer=one_thread) if workers > 1 else contextlib.nullcontext() as pool,
     ):
         results = pool.map(shard_boxes, *zip(*jobs, strict=True)) if pool else (shard_boxes(*job) for job in jobs)
         for index, found in zip(share, results, strict=True):
@@ -156,6 +158,30 @@ def main(arguments: PseudoBoxesArguments) -> None:
     )
 
 
+def check_flags(arguments: PseudoBoxesArguments) -> None:
+    """Raise for a number that makes no sense."""
+    if arguments.score_threshold is not None and arguments.score_quantile is not None:
+        raise InputError("give --score-threshold or --score-quantile, not both")
+    if arguments.score_quantile is not None and not 0 <= arguments.score_quantile <= 1:
+        raise InputError(f"--score-quantile {arguments.score_quantile}: expected 0 to 1")
+    if not 0 <= arguments.iou_threshold <= 1:
+        raise InputError(f"--iou-threshold {arguments.iou_threshold}: expected 0 to 1")
+    if arguments.top_k < 1:
+        raise InputError(f"--top-k {arguments.top_k}: expected 1 or more")
+    if arguments.workers < 0:
+        raise InputError(f"--workers {arguments.workers}: expected 0, for one a core, or more")
+
+
+def check_output(output: Path) -> None:
+    """Raise unless the folder is new or holds boxes."""
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output {output}: expected a folder, there is a file of that name")
+    present = {item.name for item in output.iterdir()} if output.exists() else set()
+    foreign = sorted(present - {"data", THRESHOLDS, "coco.json", "yolo", "report.html"})
+    if foreign:
+        raise InputError(f"--output {output}: holds {', '.join(foreign[:4])}, which are no boxes; give a new folder")
+
+
 def threshold_rule(arguments: PseudoBoxesArguments, store: MapStore) -> tuple[str, float]:
     """The rule and its delta: as asked for, or by the kind of teacher."""
     rule = arguments.threshold_rule
@@ -174,11 +200,15 @@ def store_statistics(store: MapStore) -> dict[str, CategoryStatistics]:
     medians: dict[int, list[np.ndarray]] = {}
     for table, maps in store.iter_shards():
         categories = table["category"].to_numpy()
-        flat = maps.reshape(len(maps), -1)
+        flat = maps.reshape(len(maps), store.grid_size**2)
         for category in np.unique(categories):
             part = flat[categories == category]
             maxima.setdefault(int(category), []).append(part.max(1))
             medians.setdefault(int(category), []).append(np.median(part, axis=1))
+    if not maxima:
+        skipped = store.skipped()
+        first = f", the first: {skipped[0]['image_id']}: {skipped[0]['reason']}" if skipped else ""
+        raise InputError(f"{store.path}: holds no map; {len(skipped)} images were skipped{first}")
     return {
         store.categories[category]: category_statistics(
             np.concatenate(maxima[category]), np.concatenate(medians[category])
@@ -189,14 +219,10 @@ def store_statistics(store: MapStore) -> dict[str, CategoryStatistics]:
 
 def score_limits(arguments: PseudoBoxesArguments, store: MapStore) -> dict[str, float]:
     """The image score each category's images must exceed to get boxes; empty for no limit."""
-    if arguments.score_threshold is not None and arguments.score_quantile is not None:
-        raise InputError("give --score-threshold or --score-quantile, not both")
     if arguments.score_threshold is not None:
         return dict.fromkeys(store.categories, arguments.score_threshold)
     if arguments.score_quantile is None:
         return {}
-    if not 0 <= arguments.score_quantile <= 1:
-        raise InputError(f"--score-quantile {arguments.score_quantile}: expected 0 to 1")
     table = store.table()
     categories, scores = table["category"].to_numpy(), table["anomaly_score"].to_numpy()
     return {
@@ -205,16 +231,20 @@ def score_limits(arguments: PseudoBoxesArguments, store: MapStore) -> dict[str, 
     }
 
 
-def shard_boxes(
-    store_path: str, index: int, thresholds: dict[str, float], scores: dict[str, float], options: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """Rows of `box_features` for one shard."""
+def one_thread() -> None:
+    """Keep a worker to its one core; the threads of torch and OpenCV would fight over it."""
+    import cv2
     import torch
 
-    # Each worker is one core; torch's own threads would fight over it.
     torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+
+
+def shard_boxes(
+    store_path: str, path: Path, thresholds: dict[str, float], scores: dict[str, float], options: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Rows of `box_features` for one shard."""
     store = MapStore.open(store_path)
-    path = store.shards()[index]
     table, maps = store.read_shard(path)
     rows = []
     for row, anomaly_map in zip(table.to_pylist(), maps, strict=True):
@@ -241,6 +271,23 @@ def print_thresholds(
         print(
             f"{name:<{width}}  {entry.images:6d}  {entry.mean_max:8.4f}  {entry.median:6.4f}  {paper:21.4f}  "
             f"{thresholds[name]:.4f}"
+        )
+
+
+def print_warnings(store: MapStore, statistics: dict[str, CategoryStatistics], thresholds: dict[str, float]) -> None:
+    """Say what makes boxes worthless without being an error."""
+    low = [name for name, entry in statistics.items() if thresholds[name] < entry.median]
+    if low:
+        print(
+            f"warning: {', '.join(low)}: the threshold is below ordinary surface, so boxes will cover most of an "
+            "image; try --threshold-rule relative or a smaller --delta"
+        )
+    done = store.shards()
+    wanted = int(done[0].stem.partition("-of-")[2] or len(done))
+    if len(done) < wanted:
+        print(
+            f"warning: {len(done)} of {wanted} shards are finished, and thresholds and boxes are of these alone; "
+            "`agssp anomaly-maps` with the store's flags finishes it"
         )
 
 

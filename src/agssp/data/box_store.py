@@ -100,11 +100,18 @@ def write_coco(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 def write_yolo(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write one YOLO text file an image (`labels/ID.txt`, empty where there is no box) and `data.yaml`."""
     root = (folder / "labels").resolve()
+    owners: dict[Path, str] = {}
     for row in rows:
-        path = (root / row["image_id"]).with_suffix(".txt")
+        path = (root / row["image_id"]).resolve().with_suffix(".txt")
         if not path.is_relative_to(root):
             raise InputError(
                 f"image id {row['image_id']!r} points outside of {folder}; YOLO files cannot be written for it"
+            )
+        other = owners.setdefault(path, row["image_id"])
+        if other != row["image_id"]:
+            raise InputError(
+                f"images {other!r} and {row['image_id']!r} would share the YOLO file {path.name}; "
+                "take the Parquet files or COCO"
             )
         lines = []
         for x, y, w, h in row["objects"]["bbox"]:

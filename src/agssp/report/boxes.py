@@ -90,10 +90,11 @@ def example_tiles(
 ) -> list[list[Any]]:
     """Rows of tiles for random images of every category; empty if the images are not at hand."""
     source = store.manifest.get("source", {})
+    place = dataset or source.get("dataset")
+    if not place:
+        return []
     try:
-        images = read_dataset(
-            dataset or source.get("dataset", ""), split=source.get("split"), category=source.get("category")
-        )
+        images = read_dataset(place, split=source.get("split"), category=source.get("category"))
     except InputError:
         return []
     index = {image_id: position for position, image_id in enumerate(images["image_id"])}
