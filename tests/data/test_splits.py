@@ -1,11 +1,6 @@
-import json
-
 import numpy as np
 import pytest
-from PIL import Image
 
-from agssp.cli import main
-from agssp.data.readers import read_dataset
 from agssp.data.splits import few_per_class, split_rows
 from agssp.errors import InputError
 
@@ -49,21 +44,3 @@ def test_neither_part_is_empty():
     assert [len(part) for part in split_rows(["a", "b"], [[0], [1]], 0.01, 0)] == [1, 1]
     with pytest.raises(InputError, match="between 0 and 1"):
         split_rows(IDS, CLASSES, 1.0, 0)
-
-
-def test_split_command(tmp_path, capsys):
-    rows = []
-    for index in range(8):
-        Image.new("L", (20, 20), index).save(tmp_path / f"{index}.png")
-        objects = {"bbox": [[1, 1, 4, 4]], "category": ["pit" if index % 2 else "scratch"]}
-        rows.append(json.dumps({"file_name": f"{index}.png", "objects": objects}))
-    (tmp_path / "metadata.jsonl").write_text("\n".join(rows))
-    main(["split", "--dataset", str(tmp_path), "--per-class", "2", "--output", str(tmp_path / "few")])
-    train, test = (read_dataset(tmp_path / "few" / part) for part in ("train", "test"))
-    assert (len(train), len(test)) == (4, 4)
-    assert not set(train["image_id"]) & set(test["image_id"])
-    assert train[0]["image"]["bytes"]
-    assert "4 training and 4 test images" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as stop:
-        main(["split", "--dataset", str(tmp_path), "--output", str(tmp_path / "few")])
-    assert stop.value.code == 2

@@ -7,10 +7,13 @@ agssp split --dataset labelled --count 50 --seed 1 --output mini50
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from agssp.errors import InputError
+from agssp.output_folder import write_json
 
 POSITIONAL = ()
+RECORD = "split.json"
 
 
 @dataclass
@@ -46,7 +49,11 @@ def main(arguments: SplitArguments) -> None:
     ids = list(dataset["image_id"])
     classes = [row["category"] for row in dataset["objects"]]
     if arguments.per_class is not None:
+        if arguments.per_class < 1:
+            raise InputError(f"--per-class {arguments.per_class}: expected 1 or more")
         train = few_per_class(ids, classes, arguments.per_class, arguments.seed, len(names))
+        if len(train) == len(ids):
+            raise InputError(f"--per-class {arguments.per_class} takes all {len(ids)} images; none is left to test on")
     elif arguments.count is not None:
         if not 0 < arguments.count < len(ids):
             raise InputError(
@@ -58,15 +65,6 @@ def main(arguments: SplitArguments) -> None:
     chosen = set(train)
     test = [row for row in range(len(ids)) if row not in chosen]
 
-    output = Path(arguments.output)
-    if output.exists() and any(output.iterdir()) and not (output / "split.json").is_file():
-        raise InputError(f"--output {output}: holds files that are no split; give an empty or new folder")
-    for name, rows in (("train", train), ("test", test)):
-        (output / name).mkdir(parents=True, exist_ok=True)
-        file = output / name / f"{name}-00000-of-00001.parquet"
-        part = file.with_name(f".{file.name}.tmp")
-        _embedded(dataset.select(rows)).to_parquet(part)
-        part.replace(file)
     facts = {
         "dataset": arguments.dataset,
         "seed": arguments.seed,
@@ -74,9 +72,39 @@ def main(arguments: SplitArguments) -> None:
         "train": [ids[row] for row in train],
         "test": [ids[row] for row in test],
     }
-    (output / "split.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    output = Path(arguments.output)
+    claim(output, facts)
+    for name, rows in (("train", train), ("test", test)):
+        (output / name).mkdir(exist_ok=True)
+        file = output / name / f"{name}-00000-of-00001.parquet"
+        part = file.with_name(f".{file.name}.tmp")
+        _embedded(dataset.select(rows)).to_parquet(part)
+        part.replace(file)
     print(f"{len(train)} training and {len(test)} test images in {output}")
     print(f"next: agssp finetune MODEL --dataset {output / 'train'} --output DIR")
+
+
+def claim(output: Path, facts: dict[str, Any]) -> None:
+    """Write split.json before any image, so that a run cut short is finished by the same split alone.
+
+    Raises:
+        InputError: the folder holds something else, or another split, whose training images may be this one's for
+            testing.
+    """
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output {output}: expected a folder, there is a file of that name")
+    record = output / RECORD
+    if record.is_file():
+        before = json.loads(record.read_text(encoding="utf-8"))
+        if before != facts:
+            raise InputError(
+                f"--output {output}: holds another split (seed {before.get('seed')}, {len(before.get('train', []))} "
+                "training images); give a new folder"
+            )
+    elif output.exists() and any(output.iterdir()):
+        raise InputError(f"--output {output}: holds files that are no split; give an empty or new folder")
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(record, facts)
 
 
 def _embedded(dataset):

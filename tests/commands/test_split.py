@@ -1,0 +1,164 @@
+"""`agssp split`: a seeded few-label training set and a test set that are the source's rows, each once."""
+
+import json
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+from map_cases import contents
+from PIL import Image
+
+from agssp.commands.split import SplitArguments, main
+from agssp.data.readers import read_dataset
+from agssp.errors import InputError
+
+CLASSES = ["pit", "scratch", "stain"]
+
+
+def write_labelled(root, count=30):
+    """Images of two categories with up to three boxes each; every tenth has none, and some are normal."""
+    generator = np.random.default_rng(0)
+    lines = []
+    for index in range(count):
+        category = ("plate", "strip")[index % 2]
+        path = root / category / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 255, (40, 50 + index, 3), dtype=np.uint8)).save(path)
+        number = 0 if index % 10 == 0 else index % 3 + 1
+        boxes = generator.uniform((0, 0, 4, 4), (20, 20, 15, 15), (number, 4)).astype(np.float32)
+        names = [CLASSES[(index + box) % 3] for box in range(number)]
+        lines.append(
+            {
+                "file_name": f"{category}/{index:02d}.png",
+                "category": category,
+                "is_normal": number == 0,
+                "objects": {"bbox": boxes.tolist(), "category": names},
+            }
+        )
+    (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_labelled(tmp_path / "labelled")
+    return tmp_path
+
+
+def run(root, output="few", **changes):
+    main(SplitArguments(dataset=str(root / "labelled"), output=str(root / output), **changes))
+    return read_dataset(root / output / "train"), read_dataset(root / output / "test")
+
+
+def classes_of(dataset):
+    """How many images show each class."""
+    return Counter(index for row in dataset for index in set(row["objects"]["category"]))
+
+
+def test_no_images(tmp_path):
+    (tmp_path / "labelled").mkdir()
+    with pytest.raises(InputError, match="no images"):
+        run(tmp_path, count=1)
+    assert not (tmp_path / "few").exists()
+
+
+def test_images_without_labels(tmp_path):
+    write_labelled(tmp_path / "labelled")
+    (tmp_path / "labelled/metadata.jsonl").unlink()
+    with pytest.raises(InputError, match="has no labels"):
+        run(tmp_path, count=1)
+
+
+@pytest.mark.parametrize("how", [{"per_class": 4}, {"count": 7}, {"fraction": 0.3}])
+def test_parts_are_disjoint_and_complete_and_depend_on_the_seed_alone(root, how):
+    train, test = run(root, **how)
+    source = read_dataset(root / "labelled")["image_id"]
+    assert sorted([*train["image_id"], *test["image_id"]]) == sorted(source)
+    again, _ = run(root, "again", **how)
+    assert again["image_id"] == train["image_id"]
+    other, _ = run(root, "other", seed=1, **how)
+    assert other["image_id"] != train["image_id"]
+    facts = json.loads((root / "few/split.json").read_text())
+    assert (facts["train"], facts["test"]) == (list(train["image_id"]), list(test["image_id"]))
+
+
+def test_each_class_has_its_images(root):
+    train, _ = run(root, per_class=4)
+    assert min(classes_of(train).values()) >= 4
+    assert len(train) <= 4 * len(CLASSES)
+
+
+def test_count_and_fraction(root, capsys):
+    assert [len(part) for part in run(root, "a", count=7)] == [7, 23]
+    assert "7 training and 23 test images" in capsys.readouterr().out
+    assert [len(part) for part in run(root, "b", fraction=0.3)] == [9, 21]
+
+
+def test_rows_are_the_sources_and_stand_alone(root):
+    source = {row["image_id"]: row for row in read_dataset(root / "labelled")}
+    bytes_of = {name: (root / "labelled" / name).read_bytes() for name in source}
+    features = read_dataset(root / "labelled").features
+    run(root, per_class=4)
+    shutil.rmtree(root / "labelled")
+    for part in ("train", "test"):
+        dataset = read_dataset(root / "few" / part)
+        assert dataset.features["category"] == features["category"]
+        assert dataset.features["objects"] == features["objects"]
+        for row in dataset:
+            before = source[row["image_id"]]
+            for column in ("objects", "category", "is_normal"):
+                assert row[column] == before[column]
+            assert row["image"]["bytes"] == bytes_of[row["image_id"]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "give exactly one of --per-class, --count and --fraction"),
+        ({"count": 3, "fraction": 0.1}, "give exactly one"),
+        ({"per_class": 0}, "--per-class 0: expected 1 or more"),
+        ({"per_class": 100}, "100 a class were asked for"),
+        ({"count": 30}, "--count 30: expected between 1 and 29"),
+        ({"count": 0}, "--count 0: expected between 1 and 29"),
+        ({"fraction": 1.0}, "between 0 and 1, got 1.0"),
+        ({"fraction": 0.0}, "between 0 and 1, got 0.0"),
+    ],
+)
+def test_bad_flags_write_nothing(root, changes, message):
+    with pytest.raises(InputError, match=message):
+        run(root, **changes)
+    assert not (root / "few").exists()
+
+
+def test_nothing_left_to_test_on(tmp_path):
+    write_labelled(tmp_path / "labelled", 2)
+    line = {"bbox": [[1, 1, 5, 5]] * 3, "category": CLASSES}
+    names = [f"{category}/0{index}.png" for index, category in enumerate(("plate", "strip"))]
+    text = "\n".join(json.dumps({"file_name": name, "objects": line}) for name in names)
+    (tmp_path / "labelled/metadata.jsonl").write_text(text)
+    with pytest.raises(InputError, match="--per-class 2 takes all 2 images; none is left to test on"):
+        run(tmp_path, per_class=2)
+
+
+def test_foreign_output(root):
+    (root / "few").mkdir()
+    (root / "few/thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="few: holds files that are no split"):
+        run(root, count=3)
+    assert contents(root / "few") == {"thesis.txt": b"mine"}
+    (root / "note").write_text("mine")
+    with pytest.raises(InputError, match="note: expected a folder, there is a file of that name"):
+        run(root, "note", count=3)
+
+
+def test_another_split_is_not_overwritten(root):
+    """Or a run that is cut short would leave training images of the new split among the test images of the old."""
+    run(root, count=3)
+    before = contents(root / "few")
+    with pytest.raises(InputError, match=r"few: holds another split \(seed 0, 3 training images\)"):
+        run(root, count=3, seed=1)
+    assert contents(root / "few") == before
+    # What was cut short is finished by the same command.
+    (root / "few/test/test-00000-of-00001.parquet").unlink()
+    run(root, count=3)
+    assert contents(root / "few") == before
