@@ -65,6 +65,20 @@ def test_backbone_output_opens_in_agssp_and_timm(root, capsys):
     assert "finished already" in capsys.readouterr().out
 
 
+def test_frozen_stages_keep_their_values_and_are_free_in_the_saved_backbone(root):
+    start = AgsspBackbone.from_architecture("test_resnet")
+    start.save_pretrained(root / "start")
+    changes = {"start": str(root / "start"), "num_train_epochs": 1}
+    pretrain_backbone.main(*backbone_arguments(root, "backbone", **changes))
+    saved = AgsspBackbone.from_pretrained(root / "backbone").train()
+    before, after = start.network.state_dict(), saved.network.state_dict()
+    kept = {name.split(".")[0] for name in before if torch.equal(before[name], after[name])}
+    assert {"conv1", "layer1", "layer2"} <= kept
+    assert run_facts(root / "backbone")["frozen_stages"] == 2
+    assert saved.config.frozen_stages == 0
+    assert all(parameter.requires_grad for parameter in saved.parameters())
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_interrupted_backbone_training_equals_uninterrupted(root, monkeypatch, workers):
     changes = {"dataloader_num_workers": workers}

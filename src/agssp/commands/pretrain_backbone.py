@@ -164,6 +164,8 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
         output = Path(arguments.output)
         final = trainer.accelerator.unwrap_model(trainer.model)
         final.save_pretrained(output / "pretraining")
+        # Frozen was how it was trained, not what it is: whoever goes on with it decides anew.
+        final.backbone.config.frozen_stages = 0
         final.backbone.save_pretrained(output)
         weight = float(final.distillation_weight)
         finish(
@@ -176,6 +178,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
                 | {"images": count, "categories": categories},
                 "teacher": teacher_facts(store),
                 "start": str(backbone.start_report),
+                "frozen_stages": frozen,
                 "objective": objective,
                 "lambda": None if math.isnan(weight) else weight,
                 "results": {"starting_weights": before, **result},
