@@ -203,6 +203,15 @@ def test_named_errors(root, command, arguments, changes, message):
         command.main(*arguments(root, "out", **changes))
 
 
+def test_mistyped_folder_that_looks_like_a_hub_id_is_named(root, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    with pytest.raises(InputError, match="runs/gone: no such folder"):
+        finetune.main(*finetune_arguments(root, "a", model="runs/gone"))
+    with pytest.raises(InputError, match="runs/gone: no such folder"):
+        pretrain_detector.main(*detector_arguments(root, "b", start="runs/gone"))
+
+
 def test_test_set_with_other_classes_is_refused(root):
     text = (root / "labelled/metadata.jsonl").read_text()
     other = root / "other"

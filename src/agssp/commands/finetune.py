@@ -227,7 +227,13 @@ def start_detector(source: str, variant: str, names: list[str], image_size: int,
             raise InputError(f"{source}: no such folder or file; expected a detector, a backbone or scratch:yolov8n")
         if path.is_dir() and not (path / "config.json").is_file():
             raise InputError(f"{source}: holds no config.json; is its training finished?")
-        kind = AutoConfig.from_pretrained(source).model_type
+        try:
+            kind = AutoConfig.from_pretrained(source).model_type
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                f"{source}: no such folder, and not a model on the Hub whose configuration can be read; expected a "
+                f"detector, a backbone or scratch:yolov8n: {error}"
+            ) from error
         if kind == AgsspBackbone.config_class.model_type:
             backbone = AgsspBackbone.from_pretrained(source)
             model = fresh(variant, type(backbone.config)(**backbone.config.to_dict()))
