@@ -7,12 +7,14 @@ from typing import Any
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from agssp.data.images import configured_bit_depth
+
 
 def dataset_fingerprint(dataset: Dataset | Any, source: str = "") -> str:
     """Hash the ids, categories, normal flags and file sizes of a data set's rows, in order.
 
     Pixels are not read, and paths do not count, so moving a folder, or putting its files into Parquet, leaves the
-    fingerprint as it is.
+    fingerprint as it is. A bit depth set in the environment counts: with it the same files are other images.
 
     Args:
         dataset: a data set with the reader's columns; a streamed one is told apart by `source` and its features alone.
@@ -22,19 +24,22 @@ def dataset_fingerprint(dataset: Dataset | Any, source: str = "") -> str:
         16 hexadecimal digits.
     """
     digest = hashlib.sha256()
+    if bit_depth := configured_bit_depth():
+        digest.update(f"bit depth {bit_depth}\n".encode())
     if not isinstance(dataset, Dataset):
         digest.update(f"{source}\t{dataset.features}".encode())
         return digest.hexdigest()[:16]
     names = dataset.features["category"].names
     columns = dataset.select_columns(["image_id", "category", "is_normal", "image"]).with_format("arrow")
     for batch in columns.iter(batch_size=1000):
-        image = batch["image"].combine_chunks()
+        # Not combined first: the embedded images of a batch may be more bytes than one array can hold.
+        images = batch["image"].chunks
         rows = zip(
             batch["image_id"].to_pylist(),
             batch["category"].to_pylist(),
             batch["is_normal"].to_pylist(),
-            pc.binary_length(pc.struct_field(image, "bytes")).to_pylist(),
-            pc.struct_field(image, "path").to_pylist(),
+            (size for chunk in images for size in pc.binary_length(pc.struct_field(chunk, "bytes")).to_pylist()),
+            (path for chunk in images for path in pc.struct_field(chunk, "path").to_pylist()),
             strict=True,
         )
         for image_id, category, is_normal, size, path in rows:
