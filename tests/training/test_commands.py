@@ -212,12 +212,35 @@ def test_mistyped_folder_that_looks_like_a_hub_id_is_named(root, monkeypatch, tm
         pretrain_detector.main(*detector_arguments(root, "b", start="runs/gone"))
 
 
-def test_test_set_with_other_classes_is_refused(root):
-    text = (root / "labelled/metadata.jsonl").read_text()
-    other = root / "other"
+def with_labels(root, folder, change):
+    """The images once more, with changed lines of metadata.jsonl."""
+    other = root / folder
     other.mkdir()
     for name in ("plate", "strip"):
         (other / name).symlink_to(root / "images" / name)
-    (other / "metadata.jsonl").write_text(text.replace("scratch", "crack"))
-    with pytest.raises(InputError, match=r"crack"):
-        finetune.main(*finetune_arguments(root, "out", test=str(other)))
+    lines = [json.loads(line) for line in (root / "labelled/metadata.jsonl").read_text().splitlines()]
+    (other / "metadata.jsonl").write_text("\n".join(json.dumps(change(line)) for line in lines))
+    return str(other)
+
+
+def test_validation_and_test_images_may_lack_a_class(root):
+    def scratches_alone(line):
+        return line if line["objects"]["category"] == ["scratch"] else {**line, "objects": {"bbox": [], "category": []}}
+
+    other = with_labels(root, "scratches", scratches_alone)
+    dataset = finetune.labelled(other, ["pit", "scratch"], "test")
+    assert {label for row in dataset["objects"] for label in row["category"]} == {1}
+    finetune.main(*finetune_arguments(root, "out", validation=other, test=other, num_train_epochs=1))
+    assert set(run_facts(root / "out")["results"]["test"]) == {"map_50", "map_50_95"}
+
+
+@pytest.mark.parametrize("flag", ["validation", "test"])
+def test_unknown_class_of_validation_and_test_images_is_named(root, flag):
+    def with_crack(line):
+        return {**line, "objects": {**line["objects"], "category": ["crack"]}}
+
+    other = with_labels(root, "cracks", with_crack)
+    with pytest.raises(InputError, match=rf"--{flag} .*cracks.*'crack'"):
+        finetune.main(*finetune_arguments(root, "out", **{flag: other}))
+    with pytest.raises(InputError, match=rf"--{flag} .*images: has no labelled boxes"):
+        finetune.main(*finetune_arguments(root, "out", **{flag: str(root / "images")}))

@@ -156,22 +156,22 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
 
 
 def labelled(source: str | None, names: list[str], flag: str) -> Any:
-    """A labelled data set whose classes are those of the training images; None for None.
+    """A labelled data set with the classes of the training images, of which it may lack some; None for None.
 
     Raises:
-        InputError: it has other classes.
+        InputError: it has a class that the training images do not have, or no boxes at all.
     """
     from agssp.data.readers import read_dataset
     from agssp.data.schema import defect_names
 
     if source is None:
         return None
-    dataset = read_dataset(source)
-    found = defect_names(dataset)
-    if found != names:
-        raise InputError(
-            f"--{flag} {source}: has the classes {found}, the training images have {names}; they must be equal"
-        )
+    try:
+        dataset = read_dataset(source, defect_types=names)
+    except InputError as error:
+        raise InputError(f"--{flag} {error}") from error
+    if not defect_names(dataset):
+        raise InputError(f"--{flag} {source}: has no labelled boxes (`objects`); measuring needs them")
     return dataset
 
 
