@@ -56,7 +56,7 @@ def load_detector(model: str | os.PathLike, class_names: list[str] | None = None
             otherwise (COCO's names for 80).
 
     Returns:
-        The model in evaluation mode on the CPU.
+        The model in evaluation mode and float32 on the CPU.
 
     Raises:
         InputError: there is no such folder, or what is in it is no detector.
@@ -88,9 +88,33 @@ def load_detector(model: str | os.PathLike, class_names: list[str] | None = None
             "`agssp pretrain-detector` or `agssp finetune`"
         )
     try:
-        return AutoModelForObjectDetection.from_pretrained(model, config=config, use_safetensors=True).eval()
+        # NumPy has no bfloat16, and numbers should not depend on the precision that the weights were saved in.
+        detector = AutoModelForObjectDetection.from_pretrained(
+            model, config=config, use_safetensors=True, dtype=torch.float32
+        )
+        return detector.eval()
     except (OSError, RuntimeError) as error:
         raise InputError(f"{model}: cannot load its weights: {error}") from error
+
+
+def check_detection_flags(arguments: Any) -> None:
+    """Refuse values that no detection can be run with.
+
+    Args:
+        arguments: of a command; its `threshold`, `shown_threshold`, `iou_threshold`, `batch_size` and
+            `max_detections` are looked at, where it has them.
+
+    Raises:
+        InputError: one is out of range; the message names its flag.
+    """
+    for name in ("threshold", "shown_threshold", "iou_threshold"):
+        value = getattr(arguments, name, 0)
+        if not 0 <= value <= 1:
+            raise InputError(f"--{name.replace('_', '-')} {value}: expected a number from 0 to 1")
+    for name in ("batch_size", "max_detections"):
+        value = getattr(arguments, name, 1)
+        if value < 1:
+            raise InputError(f"--{name.replace('_', '-')} {value}: expected 1 or more")
 
 
 def choose_device(name: str = "auto") -> torch.device:

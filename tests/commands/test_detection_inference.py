@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from agssp.detection_inference import choose_device, detect, load_detector
 from agssp.errors import InputError
+from agssp.models.detection import YoloConfig, YoloForObjectDetection
 
 
 def rows(count=5):
@@ -83,6 +84,16 @@ def test_detectors_open_from_folders_and_ultralytics_files(tmp_path):
     assert other.config.id2label == {0: "bright", 1: "black"}
     pixel_values = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(model(pixel_values).logits, other(pixel_values).logits)
+
+
+def test_detectors_saved_in_half_precision_are_loaded_in_float32(tmp_path):
+    torch.manual_seed(0)
+    half = YoloForObjectDetection(YoloConfig(image_size=64)).to(torch.bfloat16)
+    half.save_pretrained(tmp_path / "model")
+    model = load_detector(tmp_path / "model")
+    assert {value.dtype for value in model.state_dict().values() if value.is_floating_point()} == {torch.float32}
+    assert torch.equal(model.head.cv2[0][-1].weight, half.head.cv2[0][-1].weight.float())
+    assert len(list(detect(model, rows(2), threshold=0.1))) == 2
 
 
 def test_what_is_no_detector_is_said(tmp_path):

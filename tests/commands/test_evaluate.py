@@ -130,6 +130,22 @@ def test_classes_that_differ_are_both_named(model, tmp_path, capsys):
     assert "defect" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--batch-size", "0"], "--batch-size 0: expected 1 or more"),
+        (["--max-detections", "0"], "--max-detections 0: expected 1 or more"),
+        (["--iou-threshold", "2"], "--iou-threshold 2.0: expected a number from 0 to 1"),
+        (["--threshold", "-1"], "--threshold -1.0: expected a number from 0 to 1"),
+        (["--shown-threshold", "7"], "--shown-threshold 7.0: expected a number from 0 to 1"),
+    ],
+)
+def test_flags_out_of_range(tmp_path, capsys, flags, words):
+    with pytest.raises(SystemExit, match="2"):
+        run("evaluate", [str(tmp_path / "model"), "--dataset", str(tmp_path), *flags])
+    assert words in capsys.readouterr().err
+
+
 def test_images_without_labels_are_refused(model, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         evaluate(model, make_images(tmp_path / "images", labelled=False))

@@ -18,6 +18,7 @@ import numpy as np
 from agssp import __version__
 from agssp.errors import InputError
 from agssp.output_folder import claim_output, write_json
+from agssp.processes import on_main_process
 
 POSITIONAL = ("model",)
 CLASS_AGNOSTIC = "defect"
@@ -62,8 +63,9 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
 
     from agssp.data.readers import read_dataset
     from agssp.data.schema import defect_names
-    from agssp.detection_inference import choose_device, load_detector
+    from agssp.detection_inference import check_detection_flags, choose_device, load_detector
 
+    check_detection_flags(arguments)
     device = choose_device(arguments.device)
     state = PartialState(cpu=device.type == "cpu")
     dataset = read_dataset(arguments.dataset, split=arguments.split)
@@ -75,9 +77,10 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
     to_class = match_classes(id2label, classes, arguments)
     if arguments.class_agnostic:
         classes = [CLASS_AGNOSTIC]
-    if arguments.output is not None and state.is_main_process:
+    if arguments.output is not None:
+        output = Path(arguments.output)
         settings = {name: value for name, value in asdict(arguments).items() if name not in ("output", "device")}
-        claim_output(arguments.output, "evaluate", settings)
+        on_main_process(lambda: claim_output(output, "evaluate", settings))
 
     started = time.perf_counter()
     entries = _detect_share(model, dataset, to_class, arguments, device, state)

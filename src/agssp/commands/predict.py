@@ -59,11 +59,11 @@ def main(arguments: PredictArguments) -> None:
     """Run the command."""
     from tqdm import tqdm
 
-    from agssp.detection_inference import choose_device, detect, load_detector
+    from agssp.detection_inference import check_detection_flags, choose_device, detect, load_detector
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("predict runs in one process; give each process a part of the images and its own --output")
-    _check_shares(arguments)
+    check_detection_flags(arguments)
     device = choose_device(arguments.device)
     rows, total = _rows(arguments)
     model = load_detector(arguments.model)
@@ -205,15 +205,6 @@ def _rows(arguments: PredictArguments) -> tuple[Iterable[dict[str, Any]], int | 
     dataset = read_dataset(arguments.images, split=arguments.split, streaming=arguments.streaming)
     dataset = dataset.select_columns(["image", "image_id"])
     return dataset, None if arguments.streaming else len(dataset)
-
-
-def _check_shares(arguments: PredictArguments) -> None:
-    for name in ("threshold", "iou_threshold"):
-        if not 0 <= getattr(arguments, name) <= 1:
-            raise InputError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: expected a number from 0 to 1")
-    for name in ("batch_size", "max_detections"):
-        if getattr(arguments, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: expected 1 or more")
 
 
 def _weights_of(model: Any) -> str:

@@ -12,8 +12,8 @@ import torch
 from accelerate import PartialState
 
 from agssp import __version__
-from agssp.errors import InputError
 from agssp.output_folder import claim_output, write_json
+from agssp.processes import on_main_process
 from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.trainer import BEST, COMPLETE, EMA_FILE, AgsspTrainer, last_checkpoint
 
@@ -39,19 +39,7 @@ def begin(output: str, command: str, arguments: dict[str, Any], training: AgsspT
     training.output_dir = str(output)
     settings = {name: value for name, value in arguments.items() if name != "output"}
     settings |= {name: getattr(training, name) for name in _KEPT_SETTINGS}
-    state = PartialState()
-    error: str | None = None
-    if state.is_main_process:
-        try:
-            claim_output(output, command, json.loads(json.dumps(settings)))
-        except InputError as problem:
-            error = str(problem)
-    if state.num_processes > 1:
-        errors = [error]
-        torch.distributed.broadcast_object_list(errors, src=0)
-        error = errors[0]
-    if error is not None:
-        raise InputError(error)
+    on_main_process(lambda: claim_output(output, command, json.loads(json.dumps(settings))))
     return (Path(output) / RUN_FILE).is_file()
 
 
