@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
         rows = [images[index] for index in range(args.images)]
         shots = rows[: args.shots]
         references = {CATEGORY: [row["pixel_values"] for row in shots]}
-        kead.set_references(references, {CATEGORY: [row["image_id"] for row in shots]})
+        kead.set_references(references, {CATEGORY: [row["sha256"] for row in shots]})
         kead.text_features(CATEGORY)
         inputs = torch.stack([row["pixel_values"] for row in rows]).to(kead.device, kead.dtype).split(args.batch)
         manifest = {**kead.describe(), "categories": [CATEGORY]}

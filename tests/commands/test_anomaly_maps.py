@@ -9,6 +9,7 @@ from map_cases import TEACHER, arguments, contents, write_images, write_teacher
 from safetensors.torch import save_file
 
 from agssp.commands.anomaly_maps import main
+from agssp.data.content import content_hash
 from agssp.data.images import decode_image
 from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
@@ -51,7 +52,7 @@ def test_maps_are_those_of_kead_on_each_image_alone(files, capsys):
             assert row["image_id"] not in store
             continue
         image = decode_image(row["image"])
-        alone = kead(kead.preprocess(image)[None], [names[row["category"]]], [row["image_id"]])
+        alone = kead(kead.preprocess(image)[None], [names[row["category"]]], [content_hash(row["image"])])
         np.testing.assert_allclose(store[row["image_id"]], alone.anomaly_maps[0].numpy(), atol=1e-3)
     table = store.table()
     assert set(table["width"].to_pylist()) == {48}
@@ -93,6 +94,7 @@ def test_second_run_changes_nothing_and_a_lost_shard_comes_back_the_same(files):
         ({"image_size": 96}, '"image_size": 96'),
         ({"seed": 1}, '"seed": 1'),
         ({"reference_fraction": 0.5}, '"fraction": 0.5'),
+        ({"max_pixels": 5000}, '"max_pixels": 5000'),
     ],
 )
 def test_store_made_in_another_way_is_refused_with_the_difference(files, changes, shown):

@@ -119,6 +119,8 @@ def test_wrong_use_is_an_error():
         kead(pixels(kead, [1]), ["plates"])
     with pytest.raises(InputError, match="expected one of normal, mutual"):
         kead.set_references({"plate": [picture(1)]}, mode="other")
+    with pytest.raises(InputError, match="shots: expected at least 1, got 0"):
+        kead.set_references({"plate": [picture(1)]}, shots=0)
     with pytest.raises(InputError, match="1 references but 2 ids"):
         kead.set_references({"plate": [picture(1)]}, {"plate": ["a", "b"]})
     with pytest.raises(InputError, match="needs knowledge"):

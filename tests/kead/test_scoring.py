@@ -68,5 +68,17 @@ def test_an_image_is_not_compared_with_itself():
         bank.score(tokens[:, 1], "b"), few_shot_map(tokens[:, 1], tokens[:, [0, 2]].flatten(1, 2))
     )
     torch.testing.assert_close(bank.score(tokens[:, 1], "elsewhere"), bank.score(tokens[:, 1]))
+    assert ReferenceBank(tokens[:, :1], ["a"]).others("a") == []
     with pytest.raises(InputError, match="only reference of its category"):
         ReferenceBank(tokens[:, :1], ["a"]).score(tokens[:, 0], "a")
+
+
+@pytest.mark.parametrize(
+    ("image_id", "others"), [(None, [0, 1]), ("elsewhere", [0, 1]), ("a", [1, 2]), ("b", [0, 2]), ("c", [0, 1])]
+)
+def test_the_spare_stands_in_for_the_image_itself(image_id, others):
+    tokens = unit(2, 3, 5, 8)
+    bank = ReferenceBank(tokens, ["a", "b", "c"], shots=2)
+    assert bank.others(image_id) == others
+    image = unit(2, 5, 8, seed=1)
+    torch.testing.assert_close(bank.score(image, image_id), few_shot_map(image, tokens[:, others].flatten(1, 2)))

@@ -14,11 +14,25 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agssp.errors import InputError
 
+if TYPE_CHECKING:
+    from agssp.kead.reference_choice import ReferencePool
+
 POSITIONAL = ()
+# References that come from the data set itself; any other word is a folder.
+OWN_REFERENCES = ("normal", "mutual", "auto")
+# References of a stream are chosen from its first rows, which are held in memory for that.
+STREAM_HEAD = 2000
+STREAM_HINT = (
+    f" in the first {STREAM_HEAD} rows of the stream, where alone references are looked for (shuffle the rows, "
+    "leave out --streaming, or give --references FOLDER)"
+)
+ONLY_REFERENCE = (
+    "is the only reference of its category, and the teacher reads no text; add a normal image or more shots"
+)
 
 
 @dataclass
@@ -39,7 +53,7 @@ class AnomalyMapsArguments:
         default="normal",
         metadata={
             "help": "`normal` images of each category, `mutual` (other unlabelled images), `auto` (normal where there "
-            "are enough, else mutual), or a folder of normal images"
+            "are enough, else mutual), or a folder of normal images, a subfolder a category"
         },
     )
     shots: int = field(default=4, metadata={"help": "normal reference images a category; 0 is zero-shot (text only)"})
@@ -74,10 +88,11 @@ def main(arguments: AnomalyMapsArguments) -> None:
 
     from agssp import __version__
     from agssp.data.fingerprint import dataset_fingerprint
-    from agssp.data.map_store import MANIFEST, MapStore
+    from agssp.data.map_store import MANIFEST, REFERENCES, MapStore
     from agssp.data.readers import read_dataset
     from agssp.kead.knowledge_base import KnowledgeBase
     from agssp.kead.modeling_kead import KeAD
+    from agssp.kead.reference_choice import ReferencePool, choose_references
 
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     for name in ("batch_size", "shard_size", "reference_count"):
@@ -105,16 +120,40 @@ def main(arguments: AnomalyMapsArguments) -> None:
         subtract_empty_prompt=arguments.subtract_empty_prompt,
     )
     categories = list(dataset.features["category"].names)
-    if kead.knowledge is not None:
-        for name in categories:
-            kead.knowledge.for_category(name)
 
     # A store that exists has chosen its references already; all processes and later runs must use the same.
     existing = MapStore.open(arguments.output) if (Path(arguments.output) / MANIFEST).is_file() else None
     chosen = existing.manifest.get("references", {}).get("chosen") if existing else None
-    pool = dataset.take(2000) if isinstance(dataset, IterableDataset) else dataset
+    rows: Any = dataset
+    if isinstance(dataset, IterableDataset):
+        # Once the references are kept, a stream need not be read twice.
+        kept = chosen is not None and (Path(arguments.output) / REFERENCES).is_file()
+        rows = [] if kept else list(dataset.take(STREAM_HEAD))
+    occurring = occurring_categories(rows, categories)
+    if kead.knowledge is not None:
+        for name in occurring:
+            kead.knowledge.for_category(name)
+    pool: ReferencePool | None = None
     if chosen is None:
-        chosen = choose_references(pool, categories, arguments)
+        pool = reference_pool(rows, categories, occurring, arguments)
+        needed = set(occurring)
+        if isinstance(dataset, IterableDataset) and arguments.references not in OWN_REFERENCES:
+            # The folder may hold references of categories that the stream comes to later.
+            needed |= {name for name in categories if pool.count_normal(name) >= arguments.shots}
+        chosen = choose_references(
+            pool,
+            [name for name in categories if name in needed],
+            asked=arguments.references,
+            shots=arguments.shots,
+            count=arguments.reference_count,
+            seed=arguments.seed,
+            max_pixels=arguments.max_pixels,
+        )
+    if not kead.teacher.has_text and not chosen and occurring:
+        raise InputError(
+            f"--shots 0: the teacher {arguments.teacher} reads no text and has nothing to compare an image with; use "
+            "--shots 1 or more, or --references mutual"
+        )
     manifest = {
         **kead.describe(),
         "categories": categories,
@@ -130,12 +169,21 @@ def main(arguments: AnomalyMapsArguments) -> None:
         "source": {"dataset": arguments.dataset, "split": arguments.split, "category": arguments.category},
         "shard_size": arguments.shard_size,
         "batch_size": arguments.batch_size,
+        "max_pixels": arguments.max_pixels,
         "version": __version__,
     }
     store = MapStore.create(arguments.output, manifest)
-    load_references(kead, store, pool, arguments)
+    if not (store.path / REFERENCES).is_file():
+        pool = pool or reference_pool(rows, categories, occurring, arguments)
+        keep_references(kead, store, pool, occurring, arguments)
+    load_references(kead, store)
     if rank == 0:
-        modes = {name: f"{entry['mode']} ({len(entry['image_ids'])})" for name, entry in chosen.items()}
+        counts = {name: len(entry["image_ids"]) for name, entry in chosen.items()}
+        # The spare of normal references does not count: no image is compared with more than the asked number.
+        counts |= {
+            name: min(counts[name], arguments.shots) for name, entry in chosen.items() if entry["mode"] == "normal"
+        }
+        modes = {name: f"{entry['mode']} ({counts[name]})" for name, entry in chosen.items()}
         print(f"references: {', '.join(f'{name} {mode}' for name, mode in modes.items()) or 'none (zero-shot)'}")
         print(f"licence of the teacher's weights: {manifest['licence']}")
     if isinstance(dataset, IterableDataset):
@@ -152,119 +200,63 @@ def main(arguments: AnomalyMapsArguments) -> None:
         print(f"next: agssp pseudo-boxes --maps {store.path} --output boxes --report")
 
 
-def choose_references(
-    dataset: Any, categories: list[str], arguments: AnomalyMapsArguments
-) -> dict[str, dict[str, Any]]:
-    """Choose the reference images of each category, by seed, among those that can be read.
+def occurring_categories(rows: Any, names: list[str]) -> list[str]:
+    """Names of the categories that some row has, in label order; `rows` is a data set or a list of rows."""
+    labels = set(rows.unique("category")) if hasattr(rows, "unique") else {row["category"] for row in rows}
+    return [name for label, name in enumerate(names) if label in labels]
 
-    Returns:
-        Category -> {`mode`, `image_ids`}; a category without references (zero-shot) is absent.
+
+def reference_pool(
+    rows: Any, names: list[str], occurring: list[str], arguments: AnomalyMapsArguments
+) -> "ReferencePool":
+    """The images that references are chosen from: the rows themselves, or those of the folder that was asked for.
 
     Raises:
-        InputError: fewer normal images than shots; all such categories are named with what there is.
+        InputError: the folder lacks a category.
     """
-    from agssp.data.images import ImageError, decode_image
     from agssp.data.readers import read_dataset
-    from agssp.data.splits import shuffled_order
+    from agssp.kead.reference_choice import ReferencePool
 
     asked = arguments.references
-    if asked not in ("normal", "mutual", "auto"):
-        normals = read_dataset(asked)
-        known = set(normals.features["category"].names)
-        missing = [name for name in categories if name not in known] if len(known) > 1 or len(categories) > 1 else []
-        if missing:
-            raise InputError(f"--references {asked}: has no folder for {', '.join(missing)}; expected one a category")
-        rows = columns_of(normals)
-        if len(categories) == 1:
-            rows = [(index, image_id, categories[0], True) for index, image_id, _, _ in rows]
-        else:
-            rows = [(index, image_id, name, True) for index, image_id, name, _ in rows]
-    else:
-        normals, rows = dataset, columns_of(dataset)
-    images = normals.select_columns(["image"]) if hasattr(normals, "select") else list(normals)
-
-    def first_good(candidates: list[tuple[int, str]], count: int) -> list[str]:
-        good: list[str] = []
-        for position in shuffled_order([image_id for _, image_id in candidates], arguments.seed):
-            if len(good) == count:
-                break
-            index, image_id = candidates[position]
-            try:
-                decode_image(images[index]["image"], image_id, max_pixels=arguments.max_pixels)
-            except ImageError:
-                continue
-            good.append(image_id)
-        return good
-
-    chosen: dict[str, dict[str, Any]] = {}
-    short: list[str] = []
-    for name in categories:
-        everything = [(index, image_id) for index, image_id, category, _ in rows if category == name]
-        normal = [(index, image_id) for index, image_id, category, sound in rows if category == name and sound]
-        if asked != "mutual" and arguments.shots == 0:
-            continue
-        mode = "mutual" if asked == "mutual" else "normal"
-        ids = first_good(normal, arguments.shots) if mode == "normal" else []
-        if mode == "normal" and len(ids) < arguments.shots:
-            if asked == "auto":
-                mode = "mutual"
-            else:
-                short.append(f"{name} has {len(ids)}")
-        if mode == "mutual":
-            ids = first_good(everything, arguments.reference_count)
-            if len(ids) < 2:
-                short.append(f"{name} has {len(ids)} readable images in all, mutual scoring needs 2")
-        chosen[name] = {"mode": mode, "image_ids": ids}
-    if short:
-        raise InputError(
-            f"--references {asked} --shots {arguments.shots}: too few images to compare with: {'; '.join(short)}. "
-            "Use fewer --shots, --references mutual (needs no normal images), --references auto, or --references FOLDER"
-            " with normal images"
-        )
-    return chosen
+    if asked in OWN_REFERENCES:
+        streamed = isinstance(rows, list)
+        return ReferencePool.from_rows(rows, names, STREAM_HINT if streamed else "")
+    folder = read_dataset(asked)
+    return ReferencePool.from_rows(
+        folder, folder.features["category"].names, f" in the folder {asked}"
+    ).of_normal_images(occurring)
 
 
-def columns_of(dataset: Any) -> list[tuple[int, str, str, bool | None]]:
-    """(row, image_id, category name, is_normal) of every row."""
-    names = dataset.features["category"].names
-    rows = dataset.select_columns(["image_id", "category", "is_normal"])
-    return [(index, row["image_id"], names[row["category"]], row["is_normal"]) for index, row in enumerate(rows)]
-
-
-def load_references(kead: Any, store: Any, dataset: Any, arguments: AnomalyMapsArguments) -> None:
-    """Give KeAD the store's reference tokens and text features; compute and keep them if no process has yet."""
-    from agssp.data.images import decode_image
+def keep_references(kead: Any, store: Any, pool: Any, occurring: list[str], arguments: AnomalyMapsArguments) -> None:
+    """Compute the store's reference tokens and text features and write them, unless another process was first."""
     from agssp.data.map_store import REFERENCES
-    from agssp.data.readers import read_dataset
 
     references = store.manifest["references"]
-    if not references["chosen"] and kead.knowledge is None:
-        return
+    for name, entry in references["chosen"].items():
+        kead.set_references(
+            {name: pool.pictures(entry, arguments.max_pixels)},
+            {name: entry["sha256"]},
+            mode=entry["mode"],
+            fraction=references["fraction"],
+            shots=references["shots"] if entry["mode"] == "normal" else None,
+        )
+    if kead.knowledge is not None:
+        for name in occurring:
+            kead.text_features(name)
     file = store.path / REFERENCES
-    if not file.is_file():
-        source = dataset if references["asked"] in ("normal", "mutual", "auto") else read_dataset(references["asked"])
-        wanted = {image_id for entry in references["chosen"].values() for image_id in entry["image_ids"]}
-        if hasattr(source, "select"):
-            position = {image_id: index for index, image_id in enumerate(source["image_id"]) if image_id in wanted}
-            found = {image_id: source[index]["image"] for image_id, index in position.items()}
-        else:
-            found = {row["image_id"]: row["image"] for row in source if row["image_id"] in wanted}
-        for name, entry in references["chosen"].items():
-            pictures = [
-                decode_image(found[image_id], image_id, max_pixels=arguments.max_pixels)
-                for image_id in entry["image_ids"]
-            ]
-            kead.set_references(
-                {name: pictures}, {name: entry["image_ids"]}, mode=entry["mode"], fraction=references["fraction"]
-            )
-        if kead.knowledge is not None:
-            for name in store.categories:
-                kead.text_features(name)
-        part = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-        kead.save_references(part)
-        part.replace(file)
-    # Also the process that computed them reads them back, so that all use the same bytes.
-    kead.load_references(file)
+    part = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    kead.save_references(part)
+    part.replace(file)
+
+
+def load_references(kead: Any, store: Any) -> None:
+    """Give KeAD the store's reference tokens and text features, also where this process computed them itself.
+
+    So all processes use the same bytes.
+    """
+    from agssp.data.map_store import REFERENCES
+
+    kead.load_references(store.path / REFERENCES)
 
 
 class RowImages:
@@ -283,14 +275,18 @@ class RowImages:
 
 def prepare(row: dict[str, Any], preprocess: Any, max_pixels: int) -> dict[str, Any]:
     """Decode a row's image for the teacher; a bad one gets a `reason` instead of `pixel_values`."""
+    from agssp.data.content import content_hash
     from agssp.data.images import ImageError, decode_image
 
     facts = {key: row[key] for key in ("image_id", "category", "is_normal")}
+    if row["category"] is None:
+        return {**facts, "pixel_values": None, "reason": "has no object category; --category gives one to all images"}
     try:
         image = decode_image(row["image"], row["image_id"], max_pixels=max_pixels)
     except ImageError as error:
         return {**facts, "pixel_values": None, "reason": str(error)}
-    return {**facts, "width": image.width, "height": image.height, "pixel_values": preprocess(image)}
+    facts |= {"width": image.width, "height": image.height, "sha256": content_hash(row["image"])}
+    return {**facts, "pixel_values": preprocess(image)}
 
 
 def draw_shards(
@@ -353,7 +349,23 @@ def draw_stream(
                 progress.update(sum(1 for _ in rows))
                 continue
             prepared = (prepare(row, kead.preprocess, arguments.max_pixels) for _, row in rows)
+            prepared = (with_references(item, categories, store.manifest["references"]["chosen"]) for item in prepared)
             finish_shard(kead, store, path, batched(prepared, arguments.batch_size), categories, progress)
+
+
+def with_references(item: dict[str, Any], categories: list[str], chosen: dict[str, Any]) -> dict[str, Any]:
+    """Pass a row of a stream on.
+
+    Raises:
+        InputError: the store has references, but none of the row's category.
+    """
+    name = None if item["category"] is None else categories[item["category"]]
+    if chosen and name is not None and name not in chosen:
+        raise InputError(
+            f"{item['image_id']}: is of the category {name!r}, which has no references: there is no image of it"
+            f"{STREAM_HINT}; begin a new --output"
+        )
+    return item
 
 
 def finish_shard(
@@ -367,6 +379,11 @@ def finish_shard(
     skipped: list[dict[str, str]] = []
     maps: list[Any] = [np.zeros((0, kead.grid_size, kead.grid_size), np.float16)]
     for batch in batches:
+        for item in batch:
+            if item["pixel_values"] is None or kead.teacher.has_text:
+                continue
+            if kead.is_only_reference(categories[item["category"]], item["sha256"]):
+                item |= {"pixel_values": None, "reason": ONLY_REFERENCE}
         good = [item for item in batch if item["pixel_values"] is not None]
         skipped += [
             {"image_id": item["image_id"], "reason": item["reason"]} for item in batch if item["pixel_values"] is None
@@ -375,7 +392,7 @@ def finish_shard(
             output = kead(
                 torch.stack([item["pixel_values"] for item in good]),
                 [categories[item["category"]] for item in good],
-                [item["image_id"] for item in good],
+                [item["sha256"] for item in good],
             )
             drawn = output.anomaly_maps.cpu().numpy().astype(np.float16)
             for item, anomaly_map, score in zip(good, drawn, output.scores.tolist(), strict=True):

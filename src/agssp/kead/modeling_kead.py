@@ -179,6 +179,7 @@ class KeAD(nn.Module):
         *,
         mode: str = "normal",
         fraction: float = 0.3,
+        shots: int | None = None,
         batch_size: int = 8,
     ) -> None:
         """Compute and keep the reference tokens of some categories.
@@ -188,13 +189,16 @@ class KeAD(nn.Module):
             image_ids: category -> id of each picture, so that no image is compared with itself.
             mode: `normal` (sound images, Eq. 5) or `mutual` (any other images of the category, MuSc).
             fraction: share of the nearest images that counts in mutual mode.
+            shots: with how many of them an image is compared, the first that are not itself; default: all.
             batch_size: images a forward pass.
 
         Raises:
-            InputError: an unknown mode, or ids that do not fit the pictures.
+            InputError: an unknown mode, no shots, or ids that do not fit the pictures.
         """
         if mode not in MODES:
             raise InputError(f"references {mode!r}: expected one of {', '.join(MODES)}")
+        if shots is not None and shots < 1:
+            raise InputError(f"shots: expected at least 1, got {shots}; for zero-shot give no references")
         for category, pictures in references.items():
             ids = list(image_ids[category]) if image_ids else [f"reference {i}" for i in range(len(pictures))]
             if len(ids) != len(pictures):
@@ -205,7 +209,12 @@ class KeAD(nn.Module):
             inputs = [item if isinstance(item, Tensor) else self.preprocess(item) for item in pictures]
             parts = [torch.stack(inputs[start : start + batch_size]) for start in range(0, len(inputs), batch_size)]
             tokens = torch.cat([self.teacher(part.to(self.device, self.dtype))[0] for part in parts], dim=1)
-            self.banks[category] = ReferenceBank(tokens, ids, mode, fraction)
+            self.banks[category] = ReferenceBank(tokens, ids, mode, fraction, shots)
+
+    def is_only_reference(self, category: str, image_id: str) -> bool:
+        """Whether the one reference of a category is this image, so that there is none to compare it with."""
+        bank = self.banks.get(category)
+        return bank is not None and not bank.others(image_id)
 
     def save_references(self, file: str | Path) -> None:
         """Write the reference tokens and the text features computed so far to a safetensors file."""
@@ -233,13 +242,15 @@ class KeAD(nn.Module):
         Args:
             pixel_values: (B, 3, S, S) from `preprocess`.
             categories: object category of each image.
-            image_ids: id of each image; a reference of the same id is left out.
+            image_ids: id of each image; a reference of the same id is left out, and an image that is its category's
+                only reference gets its zero-shot map and score.
 
         Returns:
             Raw maps on the grid and image scores (METHOD 1.4).
 
         Raises:
-            InputError: a category without references for a vision-only teacher, or not described in the knowledge.
+            InputError: for a vision-only teacher, a category without references or an image that is the only one;
+                else a category that is not described in the knowledge.
         """
         tokens, embedding = self.teacher(pixel_values.to(self.device, self.dtype))
         batch, grid = len(categories), self.grid_size
@@ -248,10 +259,10 @@ class KeAD(nn.Module):
         with_references = torch.zeros(batch, dtype=torch.bool, device=self.device)
         for index, category in enumerate(categories):
             bank = self.banks.get(category)
-            if bank is not None:
+            if bank is not None and (bank.others(ids[index]) or not self.teacher.has_text):
                 few_shot[index] = bank.score(tokens[:, index], ids[index])
                 with_references[index] = True
-            elif not self.teacher.has_text:
+            elif bank is None and not self.teacher.has_text:
                 raise InputError(
                     f"category {category!r}: has no references, and {self.teacher.name} reads no text; give references"
                 )

@@ -23,15 +23,24 @@ class ReferenceBank:
 
     Attributes:
         tokens: (L, M, N, D) unit-length patch tokens of M reference images.
-        image_ids: id of each reference image, so that no image is compared with itself.
+        image_ids: id of each reference image, so that no image is compared with itself; `agssp anomaly-maps` takes the
+            hash of an image's content, which tells images apart whatever they are called.
         mode: `normal` (the references are sound: Eq. 5) or `mutual` (they are just other images: MuSc).
         fraction: share of the nearest images that counts in mutual mode.
+        shots: an image is compared with the first so many references that are not itself; default: with all. One
+            reference beyond them is the spare that gives a reference image as many as any other.
     """
 
     tokens: Tensor
     image_ids: Sequence[str]
     mode: str = "normal"
     fraction: float = 0.3
+    shots: int | None = None
+
+    def others(self, image_id: str | None = None) -> list[int]:
+        """Positions of the references that an image of this id is compared with."""
+        others = [index for index, other in enumerate(self.image_ids) if image_id is None or other != image_id]
+        return others[: self.shots]
 
     def score(self, tokens: Tensor, image_id: str | None = None) -> Tensor:
         """Map of one image.
@@ -46,15 +55,15 @@ class ReferenceBank:
         Raises:
             InputError: the image itself is the only reference.
         """
-        bank = self.tokens
-        if image_id is not None and image_id in self.image_ids:
-            keep = [index for index, other in enumerate(self.image_ids) if other != image_id]
-            if not keep:
-                raise InputError(
-                    f"{image_id}: is the only reference of its category and cannot be compared with itself; "
-                    "use two references or more"
-                )
-            bank = bank[:, keep]
+        keep = self.others(image_id)
+        if not keep:
+            raise InputError(
+                f"{image_id}: is the only reference of its category and cannot be compared with itself; "
+                "use two references or more"
+            )
+        # A slice copies nothing, and all but the few images that are references themselves get one.
+        leading = keep[-1] + 1 == len(keep)
+        bank = self.tokens[:, : len(keep)] if leading else self.tokens[:, keep]
         if self.mode == "mutual":
             return mutual_map(tokens, bank, self.fraction)
         return few_shot_map(tokens, bank.flatten(1, 2))
@@ -69,7 +78,12 @@ def save_banks(banks: Mapping[str, ReferenceBank], text: TextFeatures, file: str
         file: where to.
     """
     facts = {
-        name: {"image_ids": list(bank.image_ids), "mode": bank.mode, "fraction": bank.fraction}
+        name: {
+            "image_ids": list(bank.image_ids),
+            "mode": bank.mode,
+            "fraction": bank.fraction,
+            "shots": bank.shots,
+        }
         for name, bank in banks.items()
     }
     # safetensors writes several metadata entries in any order; one entry keeps the file's bytes the same.
