@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,11 @@ class ReadReport:
     damaged: list[str] = field(default_factory=list)
     unlisted: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
+    shared: list[str] = field(default_factory=list)
+
+    def share(self, owners: dict[Path, list[str]]) -> None:
+        """Note the annotation files that more than one image got its boxes from."""
+        self.shared += [f"{file} ({', '.join(ids)})" for file, ids in sorted(owners.items()) if len(ids) > 1]
 
     def lines(self) -> list[str]:
         """One sentence for each kind of change that happened: how many, and the first few names."""
@@ -60,6 +66,7 @@ class ReadReport:
             ("labelled images cannot be opened; their boxes were left out", self.damaged),
             ("images are not in metadata.jsonl and were left out", self.unlisted),
             ("annotation files have no image and were left out", self.orphans),
+            ("annotation files belong to more than one image, which all got their boxes", self.shared),
         )
         return [
             f"{len(names)} {what}: {', '.join(names[:3])}{' ...' if names[3:] else ''}"
@@ -76,13 +83,10 @@ class ReadReport:
 def list_files(root: Path) -> list[str]:
     """Posix paths, relative to the root, of all files below it, sorted; hidden ones are left out, links followed."""
     found = []
-    seen = {os.path.realpath(root)}
+    seen: set[str] = set()
     for folder, subfolders, names in os.walk(root, followlinks=True):
-        # A link to a folder above would be walked for ever.
         subfolders[:] = [
-            name
-            for name in subfolders
-            if not name.startswith(".") and _first_visit(os.path.join(folder, name), seen)  # noqa: PTH118 - hot loop
+            name for name in subfolders if not name.startswith(".") and _first_visit(root, Path(folder) / name, seen)
         ]
         prefix = os.path.relpath(folder, root).replace(os.sep, "/")
         prefix = "" if prefix == "." else prefix + "/"
@@ -90,11 +94,17 @@ def list_files(root: Path) -> list[str]:
     return sorted(found)
 
 
-def _first_visit(folder: str, seen: set[str]) -> bool:
-    if not os.path.islink(folder):  # noqa: PTH114 - hot loop
+def _first_visit(root: Path, folder: Path, seen: set[str]) -> bool:
+    """Whether a folder is none of two links to one place, nor a link back to a folder that it lies in."""
+    if not folder.is_symlink():
         return True
     real = os.path.realpath(folder)
-    if real in seen:
+    above = [folder.parent, *folder.parent.parents]
+    # Such a link would be walked for ever, or give the files on the way once more under other names.
+    leads_back = any(
+        Path(os.path.realpath(place)).is_relative_to(real) for place in above if place.is_relative_to(root)
+    )
+    if real in seen or leads_back:
         return False
     seen.add(real)
     return True
@@ -145,13 +155,18 @@ def folder_category(root: Path) -> str:
     return root.absolute().name or "object"
 
 
-def readable_size(path: Path, report: ReadReport) -> tuple[int, int] | None:
+def readable_size(image: Any, report: ReadReport, name: str | None = None) -> tuple[int, int] | None:
     """Upright (width, height) of an image from its header; None, and a line in the report, if it is damaged.
 
     One damaged image must not keep the others from being read: it is skipped, and counted, where it is decoded.
+
+    Args:
+        image: a path, or any other image that `image_size` takes.
+        report: gets a line if the image is damaged.
+        name: how to name the image there; default: its path.
     """
     try:
-        return image_size(path, str(path))
+        return image_size(image, name or str(image))
     except ImageError as error:
         report.damaged.append(str(error))
         return None
@@ -174,6 +189,9 @@ def clean_box(
         The box inside the image, or None if its area there is zero or it is not finite.
     """
     x, y, w, h = box.bbox
+    if not all(map(math.isfinite, box.bbox)):
+        report.dropped.append(where)
+        return None
     left, top = min(max(x, 0.0), width), min(max(y, 0.0), height)
     right, bottom = min(max(x + w, 0.0), width), min(max(y + h, 0.0), height)
     if not (right - left > 0 and bottom - top > 0):

@@ -1,14 +1,14 @@
 """Data sets that are tables already (Parquet, `save_to_disk`, the Hub), brought to the schema."""
 
 import hashlib
-import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 from datasets import (
     ClassLabel,
     Dataset,
@@ -31,6 +31,7 @@ from agssp.data.readers.records import (
     folder_category,
     list_files,
     logger,
+    readable_size,
 )
 from agssp.data.schema import category_names, check_columns, check_schema, defect_names, objects_feature
 from agssp.errors import InputError
@@ -95,8 +96,9 @@ def to_schema(
 
     Missing columns are made: `image_id` from the image's content (the same when streamed), `category` from the argument
     or the source's name, `is_normal` null, box scores 1. Text categories become class labels, but not when streamed,
-    where their names would have to be known before the rows. Boxes are clipped at 0, and at `width` and `height` where
-    the table has them; those without area are dropped; when streamed without a line in the report.
+    where their names would have to be known before the rows. Boxes are clipped to their image, whose size its header
+    tells, and those without area are dropped, as are those of damaged images; when streamed without a line in the
+    report.
 
     Raises:
         InputError: there is no `image`, or a column that cannot be brought to the schema.
@@ -138,6 +140,10 @@ def with_column(dataset: Any, name: str, feature: Any, inputs: list[str], make: 
         for index, value in enumerate(values):
             seen[value] += 1
             values[index] = value if seen[value] == 1 else f"{value}-{seen[value]}"
+    return _with_values(dataset, name, feature, values)
+
+
+def _with_values(dataset: Dataset, name: str, feature: Any, values: list[Any]) -> Dataset:
     if name in dataset.features:
         dataset = dataset.remove_columns(name)
     return dataset.add_column(name, values, feature=feature)
@@ -197,18 +203,41 @@ def _with_objects(dataset: Any, source: str, report: ReadReport, defect_types: S
         raise InputError(
             f"{source}: objects.category must be a ClassLabel with the names of the defects, got {fields['category']}"
         )
-    sizes = [column for column in ("width", "height") if column in dataset.features]
+    wanted = objects_feature(names)
+    if streamed:
 
-    def make(row: dict[str, Any]) -> dict[str, Any]:
-        where = f"{source}: {row['image_id']}"
-        return _clean_objects(row, names, where, ReadReport() if streamed else report)
+        def make(row: dict[str, Any]) -> dict[str, Any]:
+            where = f"{source}: {row['image_id']}"
+            return _clean_objects(row["objects"], row["image"], names, where, ReadReport())
 
-    if not streamed and feature == objects_feature(names):
-        # The common case, a table of our own: look first, and leave the column alone if there is nothing to change.
-        columns = dataset.select_columns(["objects", *sizes])
-        if all(_clean_objects(row, names, source, ReadReport()) == row["objects"] for row in columns):
-            return dataset
-    return with_column(dataset, "objects", objects_feature(names), ["image_id", "objects", *sizes], make)
+        return with_column(dataset, "objects", wanted, ["image_id", "objects", "image"], make)
+    changed = {}
+    for index, (image_id, objects, image) in enumerate(_rows_with_images(dataset)):
+        cleaned = _clean_objects(objects, image, names, f"{source}: {image_id}", report)
+        if cleaned != objects:
+            changed[index] = cleaned
+    if not changed and feature == wanted:
+        # The common case, a table of our own: the column stays as it is.
+        return dataset
+    return _with_values(
+        dataset, "objects", wanted, [changed.get(index, row) for index, row in enumerate(dataset["objects"])]
+    )
+
+
+def _rows_with_images(dataset: Dataset) -> Iterator[tuple[str, Any, Any]]:
+    """Id, objects and image of each row, the image as a path or as a file in the table's own memory.
+
+    Only what is read of that file is brought in from the disk: a header, not the whole data set.
+    """
+    columns = dataset.select_columns(["image_id", "objects", "image"]).with_format("arrow")
+    for batch in columns.iter(batch_size=1000):
+        ids, objects = batch["image_id"].to_pylist(), batch["objects"].to_pylist()
+        for image_id, row, image in zip(ids, objects, batch["image"], strict=True):
+            content = image["bytes"].as_buffer() if image.is_valid else None
+            if content is not None:
+                yield image_id, row, pa.BufferReader(content) if content.size else b""
+            else:
+                yield image_id, row, image["path"].as_py() if image.is_valid else None
 
 
 def relabel(
@@ -244,28 +273,32 @@ def _parts(objects: Any) -> tuple[list[Any], list[Any], list[Any]]:
     if isinstance(objects, list):
         objects = {key: [row.get(key) for row in objects] for key in ("bbox", "category", "score")}
     scores = objects.get("score") or []
-    return objects["bbox"], objects["category"], [1.0 if score is None else score for score in scores]
+    return objects["bbox"] or [], objects["category"] or [], [1.0 if score is None else score for score in scores]
 
 
-def _clean_objects(row: dict[str, Any], names: Sequence[str], where: str, report: ReadReport) -> dict[str, Any]:
-    bboxes, classes, scores = _parts(row["objects"])
+def _clean_objects(
+    objects: Any, image: Any, names: Sequence[str], where: str, report: ReadReport
+) -> dict[str, list[Any]]:
+    bboxes, classes, scores = _parts(objects)
     scores = scores or [1.0] * len(bboxes)
-    if not len(bboxes) == len(classes) == len(scores) or any(len(bbox) != 4 for bbox in bboxes):
+    numbers = all(bbox is not None and len(bbox) == 4 and None not in bbox for bbox in bboxes)
+    if not numbers or not len(bboxes) == len(classes) == len(scores):
         raise InputError(f"{where}: expected as many classes and scores as boxes, and four numbers a box")
+    size = readable_size(image, report, where) if bboxes else None
     boxes = []
     for index, (bbox, label, score) in enumerate(zip(bboxes, classes, scores, strict=True)):
         here = f"{where} box {index}"
         if isinstance(label, str):
             check_names([label], names, here)
-        elif not 0 <= label < len(names):
+        elif label not in range(len(names)):
             raise InputError(
                 f"{here}: class id {label} is beyond the list of {len(names)} classes ({', '.join(names)})"
             )
-        name = label if isinstance(label, str) else names[label]
-        size = (row.get("width") or math.inf, row.get("height") or math.inf)
-        box = clean_box(Box(tuple(bbox), name, score), *size, here, report)  # type: ignore[arg-type]
-        if box is not None:
-            boxes.append(box)
+        if size is not None:
+            name = label if isinstance(label, str) else names[int(label)]
+            box = clean_box(Box(tuple(bbox), name, score), *size, here, report)
+            if box is not None:
+                boxes.append(box)
     return {
         "bbox": [list(box.bbox) for box in boxes],
         "category": [list(names).index(box.defect_type) for box in boxes],
