@@ -92,12 +92,12 @@ def _boxes(
         if not isinstance(row, dict):
             raise InputError(f"{file} annotation {index}: expected an object, got {row!r}")
         where = f"{file} annotation {row.get('id', index)}"
-        key = row.get("image_id")
-        if key not in paths:
+        key, label = row.get("image_id"), row.get("category_id")
+        if isinstance(key, (list, dict)) or key not in paths:
             raise InputError(f"{where}: image_id {key!r} is not among the file's images")
-        if row.get("category_id") not in names:
+        if isinstance(label, (list, dict)) or label not in names:
             raise InputError(
-                f"{where}: category_id {row.get('category_id')!r} is not among the {len(names)} categories "
+                f"{where}: category_id {label!r} is not among the {len(names)} categories "
                 f"({', '.join(f'{number} {name}' for number, name in names.items())})"
             )
         if row.get("iscrowd"):
@@ -111,7 +111,7 @@ def _boxes(
             sizes[key] = readable_size(paths[key], report)
         size = sizes[key]
         if size is not None:
-            box = clean_box(Box((x, y, w, h), names[row["category_id"]], score), *size, where, report)
+            box = clean_box(Box((x, y, w, h), names[label], score), *size, where, report)
             if box is not None:
                 boxes[key].append(box)
     return boxes

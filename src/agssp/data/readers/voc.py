@@ -43,7 +43,7 @@ def read_voc(root: Path, category: str | None, report: ReadReport, split: str | 
     Args:
         root: the folder that holds `Annotations`.
         category: the object category; default: the folder's name.
-        report: gets the boxes that were changed, and XML files without an image.
+        report: gets the boxes that were changed, and XML files with no image or with several.
         split: read only what `ImageSets/Main/SPLIT.txt` lists.
 
     Raises:
@@ -62,6 +62,7 @@ def read_voc(root: Path, category: str | None, report: ReadReport, split: str | 
     )
 
     records, used = [], set()
+    owners: dict[Path, list[str]] = defaultdict(list)
     for path in find_images(images):
         if mask_folder and path.is_relative_to(mask_folder):
             continue
@@ -71,19 +72,23 @@ def read_voc(root: Path, category: str | None, report: ReadReport, split: str | 
             used.add(xml)
         if wanted is not None and key not in wanted and path.stem not in wanted:
             continue
+        boxes = _read_boxes(xml, path, report) if xml else []
+        if xml is not None and boxes:
+            owners[xml].append(path.relative_to(root).as_posix())
         records.append(
             ImageRecord(
                 path=path,
                 image_id=path.relative_to(root).as_posix(),
                 category=category or folder_category(root),
                 mask=_match(key, masks),
-                boxes=_read_boxes(xml, path, report) if xml else [],
+                boxes=boxes,
             )
         )
     orphans = sorted({file for files in xml_files.values() for file in files} - used)
     if orphans and not used:
         raise InputError(f"{orphans[0]}: has no image of that name in {images}, nor has any other file beside it")
     report.orphans += map(str, orphans)
+    report.share(owners)
     if wanted is not None and len(records) < len(wanted):
         missing = sorted(wanted - {Path(record.image_id).stem for record in records})
         raise InputError(
@@ -118,6 +123,8 @@ def _read_boxes(file: Path, image: Path, report: ReadReport) -> list[Box]:
         tree = ElementTree.fromstring(file.read_bytes())
     except ElementTree.ParseError as error:
         raise InputError(f"{file}: not valid XML: {error}") from error
+    except (ValueError, LookupError) as error:
+        raise InputError(f"{file}: expected XML in UTF-8, got an encoding that cannot be read: {error}") from error
     objects = tree.findall("object")
     size = readable_size(image, report) if objects else None
     boxes = []

@@ -1,5 +1,6 @@
 """Ultralytics' YOLO layout (`images/`, `labels/`, `data.yaml`) as records."""
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,14 @@ def read_yolo(
 
     `data.yaml` gives `names`, and for `train`, `val` and `test` a folder, a list of folders or a .txt list of images.
     The labels of `images/a/b.jpg` are `labels/a/b.txt`, one `class cx cy w h` a line, 0..1; a polygon (more numbers)
-    becomes its bounding box. A missing or empty file is an image without boxes.
+    becomes its bounding box. A missing or empty file is an image without boxes. Images of one name and different suffix
+    share their labels.
 
     Args:
         source: the folder, or its YAML table.
         split: which of the table's splits; default: `train`, or all images where the table names no splits.
         category: the object category; default: the folder's name.
-        report: gets the boxes that were changed, and label files without an image.
+        report: gets the boxes that were changed, and label files with no image or with several.
 
     Returns:
         The records, and the class names in order.
@@ -57,18 +59,23 @@ def read_yolo(
     names = _class_names(content, table)
     records = []
     folders: dict[Path, Path] = {}
+    owners: dict[Path, list[str]] = defaultdict(list)
     for path in _images(root, content, split, table):
         relative = path.relative_to(root)
         file = _label_file(root, relative)
         folders[file.parent] = path.parent
+        boxes = _read_labels(file, path, names, report)
+        if boxes:
+            owners[file].append(relative.as_posix())
         records.append(
             ImageRecord(
                 path=path,
                 image_id=relative.as_posix(),
                 category=category or folder_category(root),
-                boxes=_read_labels(file, path, names, report),
+                boxes=boxes,
             )
         )
+    report.share(owners)
     for labels, images in sorted(folders.items()):
         stems = {image.stem for image in images.iterdir()} | {"classes"}
         report.orphans += [str(file) for file in sorted(labels.glob("*.txt")) if file.stem not in stems]
@@ -197,7 +204,7 @@ def _parse(words: list[str], names: list[str], where: str) -> tuple[str, tuple[f
         raise InputError(f"{where}: expected `class cx cy w h`, got {' '.join(words)!r}") from error
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         raise InputError(f"{where}: expected `class cx cy w h` (4 numbers) or a polygon, got {len(values)} numbers")
-    if index != int(index) or not 0 <= index < len(names):
+    if index not in range(len(names)):
         raise InputError(
             f"{where}: class id {words[0]} is beyond the list of {len(names)} classes ({', '.join(names)})"
         )
