@@ -124,24 +124,31 @@ def _config_file(words: list[str]) -> str | None:
 def command_line(command: str, *instances: Any, positional: Sequence[str] = ()) -> str:
     """Write the shell command that gives these dataclass instances: what was asked, for logs and cards.
 
-    Only fields that differ from their defaults are written.
+    Only fields that differ from their defaults are written, and of those only what a command line can say. Paths that
+    the command sets itself (`output_dir`) are left out.
     """
     import shlex
 
     words = ["agssp", command]
     flags: list[str] = []
     for instance in instances:
+        required = any(_default(field) is dataclasses.MISSING for field in dataclasses.fields(instance) if field.init)
+        # Fields may be rewritten when an instance is made, so a fresh one tells the defaults better than the class.
+        fresh = None if required else type(instance)()
         for field in dataclasses.fields(instance):
-            if not field.init:
-                continue
             value = getattr(instance, field.name)
-            default = field.default_factory() if callable(field.default_factory) else field.default
+            default = getattr(fresh, field.name) if fresh is not None else _default(field)
             if field.name in positional:
                 words.append(str(value))
-            elif value != default:
-                flag = "--" + field.name.replace("_", "-")
-                flags += [flag, *map(str, value)] if isinstance(value, (list, tuple)) else [flag, str(value)]
-    return shlex.join([*words, *flags]) if flags or len(words) > 2 else " ".join(words)
+            elif field.init and field.name != "output_dir" and value != default:
+                values = list(value) if isinstance(value, (list, tuple)) else [value]
+                if values and all(isinstance(item, (str, int, float)) for item in values):
+                    flags += ["--" + field.name.replace("_", "-"), *map(str, values)]
+    return shlex.join([*words, *flags])
+
+
+def _default(field: Any) -> Any:
+    return field.default_factory() if callable(field.default_factory) else field.default
 
 
 def exit_with(message: str, status: int) -> None:

@@ -11,13 +11,14 @@ from agssp.errors import InputError
 SETTINGS_FILE = "settings.json"
 
 
-def claim_output(folder: str | os.PathLike, command: str, settings: dict[str, Any]) -> bool:
+def claim_output(folder: str | os.PathLike, command: str, settings: dict[str, Any], *, started: bool = True) -> bool:
     """Make a folder this command's own, or find that it already is.
 
     Args:
         folder: the folder; made if missing.
         command: name of the command, for instance `predict`.
         settings: what decides the results, as JSON values.
+        started: whether a folder of this command holds any work; if not, other settings simply replace its own.
 
     Returns:
         Whether an earlier run with the same settings began here, so that its finished work may be kept.
@@ -35,11 +36,16 @@ def claim_output(folder: str | os.PathLike, command: str, settings: dict[str, An
             raise InputError(f"--output {folder}: its {SETTINGS_FILE} is not of `agssp {command}`; name another folder")
         before = found.get("settings", {})
         differing = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
+        if differing and not started:
+            write_json(record, {"command": command, "agssp": __version__, "settings": settings})
+            return False
         if differing:
             lines = "; ".join(f"{name}: there {before.get(name)!r}, now {settings.get(name)!r}" for name in differing)
             raise InputError(f"--output {folder} holds results of other settings ({lines}); name another folder")
         return True
-    foreign = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
+    names = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
+    # Hidden and partial files are what an interrupted run left behind.
+    foreign = [name for name in names if not name.startswith(".") and not name.endswith(".partial")]
     if foreign:
         raise InputError(
             f"--output {folder}: holds what `agssp {command}` did not write ({', '.join(foreign[:5])}"

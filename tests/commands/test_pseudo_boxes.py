@@ -238,6 +238,22 @@ def test_bad_flags_are_named_before_anything_is_written(root, changes, message):
     assert not (root / "boxes").exists()
 
 
+def test_labels_of_the_user_under_the_names_of_ours_are_left_alone(root):
+    own = root / "labelled"
+    (own / "yolo" / "labels").mkdir(parents=True)
+    for name in ("coco.json", "yolo/labels/1.txt", "yolo/data.yaml"):
+        (own / name).write_text("by hand")
+    with pytest.raises(InputError, match=r"holds coco.json, yolo, which are no boxes"):
+        run(root, "labelled")
+    assert {path.read_text() for path in own.rglob("*") if path.is_file()} == {"by hand"}
+
+
+def test_what_an_interruption_left_hidden_is_no_obstacle(root):
+    (root / "boxes").mkdir()
+    (root / "boxes" / ".coco.json.host-12.tmp").write_text("half")
+    run(root, "boxes")
+
+
 def test_foreign_output(root):
     (root / "boxes").mkdir()
     (root / "boxes/thesis.txt").write_text("mine")

@@ -1,3 +1,5 @@
+from itertools import islice
+
 import cv2
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from agssp.data.training_sets import (
     PretrainingStream,
     collate_detection,
     collate_pretraining,
+    is_held_out,
 )
 from agssp.data.transforms import PretrainingTransform
 from agssp.errors import InputError
@@ -136,7 +139,8 @@ def test_two_ranks_of_a_stream_see_each_row_once(images, maps):
 
     def stream(rank, epoch):
         source = Dataset.from_list(list(rows), features=rows.features).to_iterable_dataset(num_shards=4)
-        data = PretrainingStream(source, marked, PretrainingTransform(16, map_size=4, **PLAIN), rank=rank, world_size=2)
+        transform = PretrainingTransform(16, map_size=4, **PLAIN)
+        data = PretrainingStream(source, marked, transform, rank=rank, world_size=2, passes=1)
         data.set_epoch(epoch)
         return [int(item["anomaly_maps"].mean().round()) for item in data]
 
@@ -144,3 +148,25 @@ def test_two_ranks_of_a_stream_see_each_row_once(images, maps):
     assert sorted(ranks[0] + ranks[1]) == list(range(6))
     assert stream(0, 0) == ranks[0]
     assert sorted(stream(0, 1) + stream(1, 1)) == list(range(6))
+
+
+def test_a_stream_goes_on_with_another_pass_and_leaves_out_what_is_held_out(images):
+    rows = read_dataset(images)
+    held = {image_id for image_id in rows["image_id"] if is_held_out(image_id, 0.5)}
+    assert 0 < len(held) < len(rows)
+    names = {image_id: index for index, image_id in enumerate(rows["image_id"])}
+    marked = {image_id: np.full((5, 5), index, np.float16) for image_id, index in names.items()}
+    data = PretrainingStream(
+        rows.to_iterable_dataset(num_shards=2), marked, PretrainingTransform(16, map_size=4, **PLAIN), held_out=0.5
+    )
+    seen = [int(item["anomaly_maps"].mean().round()) for item in islice(data, 3 * (len(rows) - len(held)))]
+    expected = sorted(set(names.values()) - {names[image_id] for image_id in held})
+    passes = [seen[start : start + len(expected)] for start in range(0, len(seen), len(expected))]
+    assert [sorted(part) for part in passes] == [expected] * 3
+    assert not all(part == passes[0] for part in passes)
+
+
+def test_a_stream_without_any_map_says_so_instead_of_looking_for_ever(images):
+    source = read_dataset(images).to_iterable_dataset(num_shards=2)
+    with pytest.raises(InputError, match="no image to train on"):
+        next(iter(PretrainingStream(source, {}, PretrainingTransform(16, map_size=4, **PLAIN))))

@@ -12,7 +12,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from chain_cases import write_all
 
 
-def torchrun(*words, processes=2):
+WORKER = Path(__file__).with_name("training_worker.py")
+
+
+def torchrun(*words, processes=2, program=("-m", "agssp")):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [
         sys.executable,
@@ -23,7 +26,7 @@ def torchrun(*words, processes=2):
         str(processes),
     ]
     result = subprocess.run(
-        [*command, "-m", "agssp", *map(str, words)], capture_output=True, text=True, env=environment, timeout=240
+        [*command, *program, *map(str, words)], capture_output=True, text=True, env=environment, timeout=240
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
@@ -65,3 +68,23 @@ def test_two_ranks_finetune_and_a_second_run_finds_it_finished(root):
     assert facts["results"]["test"]["map_50"] >= 0
     assert (root / "detector/model.safetensors").is_file()
     assert "finished already" in torchrun(*words)
+
+
+def test_two_ranks_share_each_epoch_and_measure_one_model(root):
+    torchrun(root, "epochs", program=(WORKER,))
+    first, second = (json.loads((root / f"epochs-{rank}.json").read_text()) for rank in (0, 1))
+    seen = [tuple(item) for rank in (first, second) for item in rank["seen"]]
+    # The last round of an epoch is filled up with images from its start, so that both ranks take as many steps.
+    rows = len({index for _, index in seen})
+    assert {epoch for epoch, _ in seen} == {0, 1, 2}
+    assert set(seen) == {(epoch, index) for epoch in range(3) for index in range(rows)}
+    assert first["averages"] == second["averages"] != []
+
+
+def test_two_ranks_train_on_a_stream(root):
+    torchrun(root, "stream", "--streaming", program=(WORKER,))
+    facts = json.loads((root / "stream/run.json").read_text())
+    assert facts["lambda"] > 0
+    first, second = (json.loads((root / f"stream-{rank}.json").read_text()) for rank in (0, 1))
+    assert first["averages"] == second["averages"]
+    assert len(first["averages"]) == 2, "at steps 3 and 6"

@@ -67,7 +67,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     from agssp.data.splits import split_rows
     from agssp.data.training_sets import DetectionImages, collate_detection
     from agssp.training.evaluators import detection_evaluator
-    from agssp.training.run import begin, finish, train
+    from agssp.training.run import begin, content_fingerprint, finish, train
     from agssp.training.trainer import AgsspTrainer
 
     transformers.set_seed(training.seed)
@@ -80,7 +80,11 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     model, report = start_detector(
         arguments.model, arguments.detector, names, arguments.image_size, arguments.frozen_stages
     )
-    if begin(arguments.output, "finetune", asdict(arguments), training):
+    inputs = {
+        "dataset": dataset_fingerprint(dataset, arguments.dataset),
+        "model": content_fingerprint(arguments.model),
+    }
+    if begin(arguments.output, "finetune", asdict(arguments), training, inputs):
         print(f"{arguments.output}: this run is finished already")
         return
     print(report)

@@ -5,8 +5,10 @@ agssp pretrain-backbone --dataset images --maps maps --backbone yolov8n --start 
 accelerate launch scripts/pretrain_backbone.py --dataset images --maps maps --backbone resnet50 --start timm \
     --output backbone
 
-OUTPUT is a backbone for `AgsspBackbone.from_pretrained` and timm; OUTPUT/pretraining the model with its head and
-lambda, OUTPUT/log.jsonl the curves, OUTPUT/run.json how it came about. The same command goes on after an interruption.
+OUTPUT is a backbone for `AgsspBackbone.from_pretrained` and timm, the last average of the weights; OUTPUT/best/backbone
+that of the epoch with the highest alignment on held-out images. OUTPUT/pretraining and OUTPUT/best are these models
+with head and lambda, OUTPUT/log.jsonl the curves, OUTPUT/run.json how it came about. The same command goes on after an
+interruption.
 """
 
 import math
@@ -18,6 +20,7 @@ from agssp.errors import InputError
 from agssp.training.arguments import AgsspTrainingArguments
 
 POSITIONAL = ()
+STREAM_HEAD = 2000  # rows at the start of a stream among which the held-out ones are measured
 
 
 @dataclass
@@ -49,7 +52,12 @@ class PretrainBackboneArguments:
     val_fraction: float = field(default=0.05, metadata={"help": "share of images held out for the health signal"})
     split: str | None = field(default=None, metadata={"help": "split of the data set"})
     category: str | None = field(default=None, metadata={"help": "object category of all images, where none is known"})
-    streaming: bool = field(default=False, metadata={"help": "read rows as they come; needs --max-steps"})
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "read rows as they come; needs --max-steps; logs every --logging-steps, saves every --save-steps"
+        },
+    )
 
 
 @dataclass
@@ -68,6 +76,8 @@ ARGUMENTS = (PretrainBackboneArguments, BackboneTrainingArguments)
 def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments) -> None:
     """Pretrain and save the backbone."""
     import transformers
+    from datasets import Dataset
+    from transformers.trainer_utils import IntervalStrategy
 
     from agssp.arguments import command_line
     from agssp.data.fingerprint import dataset_fingerprint
@@ -75,13 +85,13 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     from agssp.data.readers import read_dataset
     from agssp.data.schema import category_names
     from agssp.data.splits import split_rows
-    from agssp.data.training_sets import PretrainingImages, PretrainingStream, collate_pretraining
+    from agssp.data.training_sets import PretrainingImages, PretrainingStream, collate_pretraining, is_held_out
     from agssp.data.transforms import PretrainingTransform
     from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
     from agssp.models.pretraining.modeling_agssp_pretraining import AgsspForPreTraining
     from agssp.training.evaluators import alignment_evaluator
-    from agssp.training.run import begin, choose_optimizer, finish, train
-    from agssp.training.trainer import AgsspTrainer
+    from agssp.training.run import begin, choose_optimizer, content_fingerprint, finish, train
+    from agssp.training.trainer import BEST, AgsspTrainer
 
     transformers.set_seed(training.seed)
     hierarchical = "swin" in arguments.backbone or "vit" in arguments.backbone
@@ -95,13 +105,21 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
         raise InputError(
             "--maps: distillation needs a map store; make one with `agssp anomaly-maps`, or --no_distillation"
         )
-    if arguments.streaming and training.max_steps <= 0:
-        raise InputError("--streaming: the length of a stream is not known; say how long to train with --max-steps")
+    if arguments.streaming:
+        if training.max_steps <= 0:
+            raise InputError("--streaming: the length of a stream is not known; say how long to train with --max-steps")
+        # There are no epochs to count by: losses are logged, and checkpoints written, every so many steps.
+        training.logging_strategy = IntervalStrategy.STEPS
     dataset = read_dataset(
         arguments.dataset, split=arguments.split, category=arguments.category, streaming=arguments.streaming
     )
     store = MapStore.open(arguments.maps) if arguments.maps else None
-    if begin(arguments.output, "pretrain-backbone", asdict(arguments), training):
+    inputs = {
+        "dataset": dataset_fingerprint(dataset, arguments.dataset),
+        "maps": content_fingerprint(arguments.maps),
+        "start": content_fingerprint(arguments.start),
+    }
+    if begin(arguments.output, "pretrain-backbone", asdict(arguments), training, inputs):
         print(f"{arguments.output}: this run is finished already")
         return
     categories = category_names(dataset)
@@ -137,8 +155,22 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
 
         state = PartialState()
         images: Any = PretrainingStream(
-            dataset, store, transform, training.seed, rank=state.process_index, world_size=state.num_processes
+            dataset,
+            store,
+            transform,
+            training.seed,
+            rank=state.process_index,
+            world_size=state.num_processes,
+            held_out=arguments.val_fraction,
         )
+        kept = [
+            row
+            for row in dataset.take(STREAM_HEAD)
+            if is_held_out(row["image_id"], arguments.val_fraction) and (store is None or row["image_id"] in store)
+        ]
+        if kept:
+            rows_kept = Dataset.from_list(kept, features=dataset.features)
+            held_out = PretrainingImages(rows_kept, store, transform, training.seed, evaluation=True)
         count = None
     else:
         dataset = with_maps(dataset, store, arguments)
@@ -153,20 +185,30 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     options = {"batch_size": training.per_device_eval_batch_size, "workers": training.dataloader_num_workers}
     evaluator = alignment_evaluator(held_out, collate_pretraining, **options) if held_out is not None else None
     trainer = AgsspTrainer(
-        model=model, args=training, train_dataset=images, data_collator=collate_pretraining, evaluator=evaluator
+        model=model,
+        args=training,
+        train_dataset=images,
+        data_collator=collate_pretraining,
+        evaluator=evaluator,
+        best_metric="alignment" if arguments.distillation else "accuracy",
     )
     before = evaluator(trainer.model.eval()) if evaluator else {}
     if before:
         print("starting weights: " + ", ".join(f"{name} {value:.4f}" for name, value in before.items()))
-    result = train(trainer)
+    # Alignment says whether the maps are learned, not which epoch is best for a detector: the last average is final.
+    result = train(trainer, final="last")
 
     if trainer.is_world_process_zero():
         output = Path(arguments.output)
         final = trainer.accelerator.unwrap_model(trainer.model)
         final.save_pretrained(output / "pretraining")
+        pretrained_models = [(final, output)]
+        if result["best"] is not None:
+            pretrained_models.append((AgsspForPreTraining.from_pretrained(output / BEST), output / BEST / "backbone"))
         # Frozen was how it was trained, not what it is: whoever goes on with it decides anew.
-        final.backbone.config.frozen_stages = 0
-        final.backbone.save_pretrained(output)
+        for pretrained, folder in pretrained_models:
+            pretrained.backbone.config.frozen_stages = 0
+            pretrained.backbone.save_pretrained(folder)
         weight = float(final.distillation_weight)
         finish(
             arguments.output,

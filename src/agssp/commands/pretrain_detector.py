@@ -76,7 +76,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     from agssp.data.splits import split_rows
     from agssp.data.training_sets import DetectionImages, collate_detection
     from agssp.training.evaluators import detection_evaluator
-    from agssp.training.run import begin, finish, train
+    from agssp.training.run import begin, content_fingerprint, finish, train
     from agssp.training.trainer import AgsspTrainer
 
     transformers.set_seed(training.seed)
@@ -106,7 +106,12 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     frozen = ALL_STAGES if arguments.freeze_backbone else 0
     source = arguments.backbone or str(arguments.start)
     model, report = start_detector(source, arguments.detector, [PSEUDO_CLASS], arguments.image_size, frozen)
-    if begin(arguments.output, "pretrain-detector", asdict(arguments), training):
+    inputs = {
+        "dataset": dataset_fingerprint(dataset, arguments.dataset),
+        "boxes": content_fingerprint(arguments.boxes),
+        "start": content_fingerprint(source),
+    }
+    if begin(arguments.output, "pretrain-detector", asdict(arguments), training, inputs):
         print(f"{arguments.output}: this run is finished already")
         return
     print(report)

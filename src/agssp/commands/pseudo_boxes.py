@@ -173,13 +173,17 @@ def check_flags(arguments: PseudoBoxesArguments) -> None:
 
 
 def check_output(output: Path) -> None:
-    """Raise unless the folder is new or holds boxes."""
+    """Raise unless the folder is new, empty, or holds the boxes of an earlier run, which will be replaced."""
     if output.exists() and not output.is_dir():
         raise InputError(f"--output {output}: expected a folder, there is a file of that name")
-    present = {item.name for item in output.iterdir()} if output.exists() else set()
+    # Hidden files are what an interrupted run left behind.
+    files = [file for file in output.rglob("*") if file.is_file() and not file.name.startswith(".")]
+    present = {file.relative_to(output).parts[0] for file in files}
     foreign = sorted(present - {"data", THRESHOLDS, "coco.json", "yolo", "report.html"})
-    if foreign:
-        raise InputError(f"--output {output}: holds {', '.join(foreign[:4])}, which are no boxes; give a new folder")
+    ours = (output / THRESHOLDS).is_file() or any((output / "data").glob("boxes-*.parquet"))
+    if foreign or (files and not ours):
+        names = foreign or sorted(present)
+        raise InputError(f"--output {output}: holds {', '.join(names[:4])}, which are no boxes; give a new folder")
 
 
 def threshold_rule(arguments: PseudoBoxesArguments, store: MapStore) -> tuple[str, float]:

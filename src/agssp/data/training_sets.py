@@ -6,6 +6,7 @@ So an interrupted run goes on exactly as it would have, with any number of worke
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any, Protocol
 
 import cv2
@@ -151,7 +152,10 @@ class PretrainingImages(_Images):
 
 
 class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
-    """The same from a streamed data set: nothing is downloaded first, and memory stays flat.
+    """The same from a streamed data set, over and over: no image is downloaded first, and none is kept.
+
+    A stream has no length, and the parts of several processes need not be equally long. So it never ends: pass follows
+    pass, each in another order, and whoever trains on it counts steps.
 
     Args:
         dataset: streamed rows of the schema.
@@ -161,6 +165,8 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
         buffer_size: rows among which the order is shuffled.
         rank: of this process.
         world_size: number of processes; each sees other rows.
+        held_out: share of the rows that are left out, see `is_held_out`.
+        passes: stop after so many; default: never.
     """
 
     def __init__(
@@ -173,22 +179,35 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
         buffer_size: int = 1000,
         rank: int = 0,
         world_size: int = 1,
+        held_out: float = 0.0,
+        passes: int | None = None,
     ) -> None:
         super().__init__()
         shuffled = dataset.shuffle(seed=seed, buffer_size=buffer_size)
         self.dataset = split_dataset_by_node(shuffled, rank=rank, world_size=world_size) if world_size > 1 else shuffled
         self.maps, self.transform, self.seed = maps, transform, seed
+        self.held_out, self.passes = held_out, passes
         self.skipped: dict[str, str] = {}
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch: its order and its augmentation."""
-        super().set_epoch(epoch)
-        self.dataset.set_epoch(self.epoch)
-
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        first = self.epoch
+        for number in count(first) if self.passes is None else range(first, first + self.passes):
+            self.dataset.set_epoch(number)
+            found = False
+            for item in self._one_pass(number):
+                found = True
+                yield item
+            if not found:
+                worker = torch.utils.data.get_worker_info()
+                if worker is None or worker.id == 0:
+                    raise InputError("the stream has no image to train on: none can be read and has a map")
+                return  # more workers than shards
+
+    def _one_pass(self, number: int) -> Iterator[dict[str, Tensor]]:
         # datasets' own iterator divides its shards among the workers of a DataLoader.
         for row in self.dataset:
-            if self.maps is not None and row["image_id"] not in self.maps:
+            lacks_map = self.maps is not None and row["image_id"] not in self.maps
+            if lacks_map or is_held_out(row["image_id"], self.held_out):
                 continue
             try:
                 image = decode_image(row["image"], row["image_id"])
@@ -196,10 +215,18 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
                 self.skipped[row["image_id"]] = str(error)
                 logger.warning("skipped: %s", error)
                 continue
-            key = int.from_bytes(hashlib.sha256(row["image_id"].encode()).digest()[:6], "big")
             anomaly_map = None if self.maps is None else self.maps[row["image_id"]]
-            item = self.transform(image, anomaly_map, item_generator(self.seed, self.epoch, key))
+            item = self.transform(image, anomaly_map, item_generator(self.seed, number, _hash(row["image_id"])))
             yield {**item, "labels": torch.tensor(row["category"])}
+
+
+def is_held_out(image_id: str, share: float) -> bool:
+    """Whether an image belongs to the held-out share (0..1) of a stream: by its id, so the same on every process."""
+    return _hash(image_id) < share * 2**48
+
+
+def _hash(image_id: str) -> int:
+    return int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:6], "big")
 
 
 class DetectionImages(_Images):
@@ -213,7 +240,7 @@ class DetectionImages(_Images):
         epochs: length of the run, so that the last `closing_epochs` see single images instead of mosaics.
         closing_epochs: how many epochs at the end.
         evaluation: letterboxed images without randomness, with `image_index` and `orig_size`.
-        cache_bytes: keep decoded images in memory up to this size, in each worker process.
+        cache_bytes: keep decoded images in memory up to this size, divided among the workers of a DataLoader.
     """
 
     def __init__(
@@ -234,7 +261,7 @@ class DetectionImages(_Images):
         self.boxes, self.transform, self.evaluation = boxes, transform, evaluation
         self.first_closing_epoch = max(0, int(epochs) - closing_epochs) if epochs else None
         self._cache: dict[int, dict[str, Any]] = {}
-        self._room = cache_bytes
+        self._cache_bytes, self._room = cache_bytes, -1
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """`pixel_values` and `labels`; in evaluation also `image_index` and `orig_size` (H, W).
@@ -267,6 +294,9 @@ class DetectionImages(_Images):
             boxes *= np.array([width / original[1], height / original[0]] * 2, np.float32)
         sample: dict[str, Any] = {"image": pixels, "boxes": boxes, "class_labels": class_labels}
         sample |= {"image_index": position, "orig_size": original}
+        if self._room < 0:
+            worker = torch.utils.data.get_worker_info()
+            self._room = self._cache_bytes // (worker.num_workers if worker else 1)
         if pixels.nbytes <= self._room:
             self._room -= pixels.nbytes
             self._cache[index] = sample

@@ -2,8 +2,8 @@
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
 from agssp.errors import InputError
@@ -55,7 +55,30 @@ class AgsspTrainingArguments(TrainingArguments):
                 raise InputError(f"--{name.replace('_', '-')}: expected at least 1, got {getattr(self, name)}")
         if self.dataloader_num_workers < 0:
             self.dataloader_num_workers = min(8, os.cpu_count() or 1)
+        if self.save_total_limit is not None:
+            # The newest may be incomplete, so one alone could leave none to go on from.
+            self.save_total_limit = max(self.save_total_limit, 2)
+        self._check_trackers()
         super().__post_init__()
+        # Without a GPU there is nothing to pin for, and torch would warn of it at every epoch.
+        self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
+        # Workers keep the images they have decoded from epoch to epoch.
+        self.dataloader_persistent_workers = self.dataloader_num_workers > 0
+        if self.n_gpu > 1:
+            # transformers would split batches over the GPUs of one process, which detectors' labels do not survive.
+            print(f"using one of {self.n_gpu} GPUs; for all of them: accelerate launch -m agssp COMMAND ...")
+            self._n_gpu = 1
         # Streams are split over ranks by our own data set, and items of other lengths could not be dispatched.
-        accelerator: Any = self.accelerator_config
-        accelerator.dispatch_batches = False
+        self.accelerator_config.dispatch_batches = False
+
+    def _check_trackers(self) -> None:
+        from transformers.integrations import get_available_reporting_integrations
+
+        asked = [self.report_to] if isinstance(self.report_to, str) else list(self.report_to or [])
+        available = get_available_reporting_integrations()
+        missing = [name for name in asked if name not in ("none", "all") and name not in available]
+        if missing:
+            raise InputError(
+                f"--report-to {' '.join(missing)}: not installed (pip install {' '.join(missing)}) or no tracker that "
+                f"transformers knows; installed are {', '.join(available) or 'none'}"
+            )

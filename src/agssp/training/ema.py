@@ -50,6 +50,12 @@ class ExponentialMovingAverage:
                 average.copy_(value)
         torch._foreach_lerp_(averages, values, weight)
 
+    def synchronise(self) -> None:
+        """Give all processes the averages of the first: running statistics of norms differ between them."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            for value in self.average.values():
+                torch.distributed.broadcast(value, src=0)
+
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
         """Put the averages into the model for the length of a `with` block."""

@@ -1,6 +1,7 @@
 """One training run from claim to final model: the part that all training commands share."""
 
 import contextlib
+import hashlib
 import json
 import platform
 import shutil
@@ -12,6 +13,8 @@ import torch
 from accelerate import PartialState
 
 from agssp import __version__
+from agssp.data.box_store import THRESHOLDS
+from agssp.data.map_store import MANIFEST
 from agssp.output_folder import claim_output, write_json
 from agssp.processes import on_main_process
 from agssp.training.arguments import AgsspTrainingArguments
@@ -27,20 +30,60 @@ _KEPT_SETTINGS = (
 _LIBRARIES = ("torch", "torchvision", "transformers", "timm", "datasets", "accelerate", "numpy", "ultralytics")
 
 
-def begin(output: str, command: str, arguments: dict[str, Any], training: AgsspTrainingArguments) -> bool:
-    """Claim the output folder for these settings.
+def begin(
+    output: str,
+    command: str,
+    arguments: dict[str, Any],
+    training: AgsspTrainingArguments,
+    inputs: dict[str, str | None] | None = None,
+) -> bool:
+    """Claim the output folder for these settings and inputs.
+
+    Args:
+        output: the folder.
+        command: name of the command.
+        arguments: its own flags.
+        training: `output_dir` is set to the folder.
+        inputs: fingerprints of what the flags only name (data set, maps, boxes, starting weights), so that work on
+            others under the same names is not taken for this run's.
 
     Returns:
         Whether the run is finished already.
 
     Raises:
-        InputError: the folder holds something else, or a run with other settings.
+        InputError: the folder holds something else, or a run with other settings or inputs that got as far as a
+            checkpoint.
     """
     training.output_dir = str(output)
     settings = {name: value for name, value in arguments.items() if name != "output"}
     settings |= {name: getattr(training, name) for name in _KEPT_SETTINGS}
-    on_main_process(lambda: claim_output(output, command, json.loads(json.dumps(settings))))
+    settings |= {f"fingerprint of {name}": value for name, value in (inputs or {}).items()}
+    settings["processes"] = PartialState().num_processes
+    folder = Path(output)
+    started = last_checkpoint(folder) is not None or (folder / BEST).is_dir() or (folder / RUN_FILE).is_file()
+    on_main_process(lambda: claim_output(output, command, json.loads(json.dumps(settings)), started=started))
     return (Path(output) / RUN_FILE).is_file()
+
+
+def content_fingerprint(path: str | None) -> str | None:
+    """Hash of what a flag names: a file of weights, or a folder with weights, a map store or pseudo boxes.
+
+    Args:
+        path: as the flag gives it.
+
+    Returns:
+        16 hexadecimal digits; None for what is not on this machine (a Hub id, `scratch`).
+    """
+    place = Path(path) if path else None
+    if place is None or not place.exists():
+        return None
+    names = ("*.safetensors", MANIFEST, THRESHOLDS)
+    files = [place] if place.is_file() else sorted(file for name in names for file in place.glob(name))
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def choose_optimizer(
@@ -62,10 +105,12 @@ def choose_optimizer(
         training.weight_decay = decays[training.optimizer]
 
 
-def train(trainer: AgsspTrainer) -> dict[str, Any]:
+def train(trainer: AgsspTrainer, *, final: str = "best") -> dict[str, Any]:
     """Train, or go on from the last whole checkpoint, and leave the final weights in the trainer's model.
 
-    Final are the weights of `best/` if there was a selection, else the last averages.
+    Args:
+        trainer: with model, data and evaluation.
+        final: `best` makes the weights of `best/` final if there was a selection; `last` the last averages always.
 
     Returns:
         `final` ("best" or "last"), `best` (its record) and `last` (its metrics).
@@ -86,9 +131,12 @@ def train(trainer: AgsspTrainer) -> dict[str, Any]:
     evaluations = [entry for entry in trainer.state.log_history if any(key.startswith("eval_") for key in entry)]
     result: dict[str, Any] = {"final": "last", "best": None, "last": evaluations[-1] if evaluations else None}
     if record.is_file():
-        result |= {"final": "best", "best": json.loads(record.read_text())}
+        result["best"] = json.loads(record.read_text())
+    if final == "best" and result["best"] is not None:
+        result["final"] = "best"
         model.load_state_dict(type(model).from_pretrained(output / BEST).state_dict())
     else:
+        trainer.ema.synchronise()
         trainer.ema.copy_to(model)
     model.eval()
     if trainer.is_world_process_zero():

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 
 from agssp.output_folder import write_json
@@ -32,6 +33,7 @@ class AgsspTrainer(Trainer):
     """
 
     args: AgsspTrainingArguments
+    train_dataset: Any
     model: nn.Module
 
     def __init__(
@@ -45,9 +47,24 @@ class AgsspTrainer(Trainer):
         super().__init__(**kwargs)
         self.evaluator, self.best_metric, self.loss_scale = evaluator, best_metric, loss_scale
         self.ema = ExponentialMovingAverage(self.model, self.args.ema_decay, self.args.ema_ramp)
+        self.streaming = isinstance(self.train_dataset, torch.utils.data.IterableDataset)
         self._components: dict[str, torch.Tensor] = {}
         self._component_steps = 0
         self.add_callback(_Rhythm(self))
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Transformers' own, but for a stream, which divides itself among the processes."""
+        if not self.streaming:
+            return super().get_train_dataloader()
+        # Prepared by accelerate it would be divided twice.
+        return DataLoader(
+            self.train_dataset,
+            batch_size=self.args.per_device_train_batch_size,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            drop_last=True,
+        )
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -63,8 +80,9 @@ class AgsspTrainer(Trainer):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the mean of each loss component over steps and processes, and undo the scale of the loss."""
+        for name in {"loss", "train_loss"} & set(logs):
+            logs[name] = logs[name] / self.loss_scale
         if "loss" in logs:
-            logs["loss"] = logs["loss"] / self.loss_scale
             for name, total in self._components.items():
                 mean = self.accelerator.gather(total.reshape(1).to(self.args.device)).mean() / self._component_steps
                 logs[f"loss_{name}"] = float(mean)
@@ -89,8 +107,10 @@ class AgsspTrainer(Trainer):
     ) -> torch.optim.lr_scheduler.LRScheduler:
         """Linear warm-up, then the schedule of the arguments."""
         if self.lr_scheduler is None:
-            epochs = max(float(self.args.num_train_epochs), 1e-9)
-            warmup = min(self.args.warmup_epochs / epochs, 0.5) * num_training_steps
+            steps_per_epoch = num_training_steps / max(float(self.args.num_train_epochs), 1e-9)
+            if self.args.max_steps > 0 and not self.streaming:
+                steps_per_epoch = len(self.get_train_dataloader()) / self.args.gradient_accumulation_steps
+            warmup = min(self.args.warmup_epochs * steps_per_epoch, 0.5 * num_training_steps)
             schedule, final = self.args.schedule, self.args.final_rate
 
             def rate(step: int) -> float:
@@ -116,6 +136,7 @@ class AgsspTrainer(Trainer):
             return {}
         model = self.accelerator.unwrap_model(self.model)
         training = model.training
+        self.ema.synchronise()
         with self.ema.applied(model):
             model.eval()
             measured = self.evaluator(model)
@@ -143,15 +164,28 @@ class AgsspTrainer(Trainer):
 
 
 class _Rhythm(TrainerCallback):
-    """When to average, evaluate and save; counted in epochs."""
+    """When to average, evaluate and save: counted in epochs, or in `save_steps` where a stream has none."""
 
     def __init__(self, trainer: AgsspTrainer) -> None:
         self.trainer = trainer
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # accelerate tells the data set its epoch on one process only, and not after a resume within an epoch.
+        if not self.trainer.streaming:
+            self.trainer.train_dataset.set_epoch(int((state.epoch or 0) + 1e-6))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         self.trainer.ema.update(self.trainer.accelerator.unwrap_model(self.trainer.model))
+        if self.trainer.streaming and (
+            state.global_step % args.save_steps == 0 or state.global_step >= state.max_steps
+        ):
+            control.should_evaluate = self.trainer.evaluator is not None
+            control.should_save = True
+        return control
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        if self.trainer.streaming:
+            return control
         epoch = round(state.epoch)
         last = state.global_step >= state.max_steps
         control.should_evaluate = self.trainer.evaluator is not None and (last or epoch % args.eval_every == 0)
@@ -159,6 +193,8 @@ class _Rhythm(TrainerCallback):
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # The other processes' parts of the checkpoint must be there before it is called complete.
+        self.trainer.accelerator.wait_for_everyone()
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero:
             self.trainer.ema.save(folder / EMA_FILE)
