@@ -11,7 +11,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from chain_cases import write_all
 
-
 WORKER = Path(__file__).with_name("training_worker.py")
 
 

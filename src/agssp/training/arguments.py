@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -69,7 +70,8 @@ class AgsspTrainingArguments(TrainingArguments):
             print(f"using one of {self.n_gpu} GPUs; for all of them: accelerate launch -m agssp COMMAND ...")
             self._n_gpu = 1
         # Streams are split over ranks by our own data set, and items of other lengths could not be dispatched.
-        self.accelerator_config.dispatch_batches = False
+        accelerator: Any = self.accelerator_config
+        accelerator.dispatch_batches = False
 
     def _check_trackers(self) -> None:
         from transformers.integrations import get_available_reporting_integrations
