@@ -65,6 +65,27 @@ def test_backbone_output_opens_in_agssp_and_timm(root, capsys):
     assert "finished already" in capsys.readouterr().out
 
 
+def test_best_by_alignment_is_kept_beside_the_last_average_which_is_final(root, monkeypatch):
+    aligned = iter([0.1, 0.3, 0.2, 0.0])
+    original = AgsspTrainer._keep_best
+    monkeypatch.setattr(
+        AgsspTrainer, "_keep_best", lambda self, model, _: original(self, model, {"alignment": next(aligned)})
+    )
+    pretrain_backbone.main(*backbone_arguments(root, "backbone", save_total_limit=4))
+    results = run_facts(root / "backbone")["results"]
+    assert results["final"] == "last"
+    assert results["best"] == {"metric": "alignment", "value": 0.3, "epoch": 2.0}
+    assert results["last"]["epoch"] == 4.0
+    second, last = (load_file(root / "backbone" / f"checkpoint-{step}/ema.safetensors") for step in (6, 12))
+    for folder, expected in (("backbone", last), ("backbone/best/backbone", second)):
+        saved = AgsspBackbone.from_pretrained(root / folder)
+        assert saved.config.frozen_stages == 0
+        state = saved.state_dict()
+        assert all(torch.equal(value, expected[f"backbone.{name}"]) for name, value in state.items())
+    best = AgsspForPreTraining.from_pretrained(root / "backbone/best")
+    assert torch.equal(best.classifier.weight, second["classifier.weight"])
+
+
 def test_frozen_stages_keep_their_values_and_are_free_in_the_saved_backbone(root):
     start = AgsspBackbone.from_architecture("test_resnet")
     start.save_pretrained(root / "start")
@@ -153,6 +174,9 @@ def test_without_selection_the_last_average_is_final(root):
     finetune.main(*finetune_arguments(root, "final", val_fraction=0.0, num_train_epochs=1))
     assert run_facts(root / "final")["results"]["final"] == "last"
     assert not (root / "final/best").exists()
+    pretrain_backbone.main(*backbone_arguments(root, "backbone", val_fraction=0.0, num_train_epochs=1))
+    assert run_facts(root / "backbone")["results"]["best"] is None
+    assert not (root / "backbone/best").exists()
 
 
 def test_output_with_foreign_content_is_refused(root):
