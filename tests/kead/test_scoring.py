@@ -47,6 +47,14 @@ def test_nearest_distance_is_the_brute_force_one(monkeypatch, chunk):
     torch.testing.assert_close(nearest_distance(tokens, references.flatten(0, 1)), expected.min(0).values)
 
 
+def test_unit_length_is_divided_in_float32():
+    assert scoring.unit(torch.zeros(0, 8, dtype=torch.bfloat16)).shape == (0, 8)
+    vectors = torch.randn(50, 640, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    expected = (vectors.double() / vectors.double().norm(dim=-1, keepdim=True)).to(torch.bfloat16)
+    assert torch.equal(scoring.unit(vectors), expected)
+    assert not torch.equal(F.normalize(vectors, dim=-1), expected)
+
+
 @pytest.mark.parametrize(("fraction", "count"), [(0.01, 1), (0.3, 1), (0.5, 3), (1.0, 6)])
 def test_mutual_scoring_is_the_brute_force_one(fraction, count):
     tokens, references = unit(2, 5, 8), unit(2, 6, 7, 8, seed=1)

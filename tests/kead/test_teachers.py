@@ -1,7 +1,9 @@
 """Loading teachers: every wrong name, tag and file is an error that says what to do; timm networks of each kind."""
 
+import copy
 import json
 
+import open_clip
 import pytest
 import torch
 from kead_cases import picture, small_clip
@@ -10,7 +12,7 @@ from safetensors.torch import save_file
 from agssp.errors import InputError
 from agssp.kead.modeling_kead import KeAD
 from agssp.kead.open_clip_teacher import evenly_spaced, load_open_clip
-from agssp.kead.teacher_weights import best_dtype, licence_of
+from agssp.kead.teacher_weights import RESEARCH_ONLY, best_dtype, cuda_dtype, licence_of
 from agssp.kead.timm_teacher import TimmTeacher
 
 CONFIG = {
@@ -68,11 +70,87 @@ def test_a_folder_with_weights(tmp_path):
         load_open_clip(f"local-dir:{tmp_path}", weights=tmp_path / "other.safetensors")
 
 
-def test_licences():
-    assert licence_of("dfn5b").startswith("research")
-    assert licence_of("laion2b_s32b_b79k") == "MIT"
-    assert licence_of(None) == "unknown"
-    assert best_dtype(torch.device("cuda")) == torch.bfloat16
+@pytest.mark.parametrize("failure", [OSError("no network"), None])
+def test_weights_of_the_hub_that_do_not_come_are_an_error(monkeypatch, failure):
+    def download(*arguments, **options):
+        if failure is not None:
+            raise failure
+
+    monkeypatch.setattr("open_clip.factory._get_hf_config", lambda *arguments, **options: copy.deepcopy(CONFIG))
+    monkeypatch.setattr("open_clip.factory.download_pretrained_from_hf", download)
+    monkeypatch.setattr("open_clip.factory.download_pretrained", download)
+    with pytest.raises(InputError, match=r"teacher hf-hub:someone/clip .*could not be loaded"):
+        load_open_clip("hf-hub:someone/clip")
+    with pytest.raises(InputError, match=r"teacher ViT-B-32 .laion2b_e16.: could not be loaded"):
+        load_open_clip("ViT-B-32", "laion2b_e16")
+
+
+@pytest.mark.parametrize("name", ["hf-hub:someone/clip", "local-dir:/nowhere"])
+def test_a_tag_that_would_be_ignored_is_an_error(name):
+    with pytest.raises(InputError, match="leave out --pretrained openai"):
+        load_open_clip(name, "openai", "weights.safetensors")
+
+
+def test_a_file_of_a_known_tag_gets_that_tags_normalisation(tmp_path):
+    name, tag = "ViT-S-32-alt", "openai"
+    model = open_clip.create_model(name)
+    save_file({key: value.clone() for key, value in model.state_dict().items()}, tmp_path / "weights.safetensors")
+    plain = load_open_clip(name, weights=tmp_path / "weights.safetensors")
+    assert plain.image_mean == open_clip.OPENAI_DATASET_MEAN
+    known = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(open_clip.pretrained._PRETRAINED, name, {tag: known})
+        teacher = load_open_clip(name, tag, tmp_path / "weights.safetensors")
+        assert (teacher.image_mean, teacher.image_std) == ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+        own = load_open_clip(name, "our_run_7", tmp_path / "weights.safetensors")
+        assert own.image_mean == open_clip.OPENAI_DATASET_MEAN
+    with pytest.raises(InputError, match="use ViT-L-14-336-quickgelu"):
+        load_open_clip("ViT-L-14-336", "openai", tmp_path / "weights.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("tag", "name", "licence"),
+    [
+        (None, "", "unknown"),
+        ("", "", "unknown"),
+        ("our_run_7", "ViT-B-32", "unknown"),
+        ("dfn5b", "", RESEARCH_ONLY),
+        ("dfndr2b", "", RESEARCH_ONLY),
+        ("datacompdr_lt", "", RESEARCH_ONLY),
+        ("datacomp_xl_s13b_b90k", "", "MIT"),
+        ("laion2b_s32b_b79k", "", "MIT"),
+        (None, "hf-hub:apple/DFN5B-CLIP-ViT-H-14-378", RESEARCH_ONLY),
+        (None, "hf-hub:apple/MobileCLIP-S1-OpenCLIP", RESEARCH_ONLY),
+        (None, "hf-hub:laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "MIT"),
+        (None, "hf-hub:facebook/metaclip-h14-fullcc2.5b", "CC-BY-NC-4.0"),
+        (None, "hf-hub:someone/laion-finetuned", "unknown"),
+        ("random", "hf-hub:laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "none"),
+        (None, "local-dir:laion/clip", "unknown"),
+    ],
+)
+def test_licences(tag, name, licence):
+    assert licence_of(tag, name) == licence
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [
+        ((6, 1), torch.float32),
+        ((7, 5), torch.float32),
+        ((8, 0), torch.bfloat16),
+        ((8, 6), torch.bfloat16),
+        ((9, 0), torch.bfloat16),
+        ((12, 0), torch.bfloat16),
+    ],
+)
+def test_bfloat16_only_on_gpus_that_compute_it(capability, dtype):
+    assert cuda_dtype(capability) == dtype
+
+
+def test_the_best_dtype_asks_the_gpu_itself(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5) if device.index else (9, 0))
+    assert best_dtype(torch.device("cuda:0")) == torch.bfloat16
+    assert best_dtype(torch.device("cuda:1")) == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -92,6 +170,25 @@ def test_timm_networks(name, options, layers, grid):
     assert tokens.shape[:3] == (len(layers), 2, grid * grid)
     assert embedding is None
     torch.testing.assert_close(tokens.norm(dim=-1), torch.ones(tokens.shape[:3]))
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+def test_tokens_in_bfloat16_are_rounded_once_after_the_features(name):
+    torch.manual_seed(0)
+    teacher = TimmTeacher(name, "random", image_size=96, dtype=torch.bfloat16)
+    pixel_values = torch.randn(2, 3, 96, 96, dtype=torch.bfloat16)
+    tokens, _ = teacher(pixel_values)
+    assert tokens.dtype == torch.bfloat16
+    features = teacher.model.forward_intermediates(
+        pixel_values, indices=teacher.indices, intermediates_only=True, output_fmt="NCHW"
+    )
+    feature = features[0].double()
+    if name == "test_resnet":
+        feature = torch.nn.functional.avg_pool2d(feature, 3, 1, 1, count_include_pad=False)
+    exact = feature.flatten(2).transpose(1, 2)
+    exact = exact / exact.norm(dim=-1, keepdim=True)
+    # Half a unit in the last place of 8 bits, and nothing on top.
+    assert ((tokens[0, ..., : exact.shape[-1]].double() - exact).abs() <= exact.abs() * 2**-8 * 1.01 + 1e-12).all()
 
 
 def test_a_timm_teacher_draws_distances(tmp_path):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from agssp.errors import InputError
 from agssp.kead.knowledge_base import Knowledge
 from agssp.kead.prompts import anomalous_states, empty_prompts, fill_templates, normal_states
+from agssp.kead.scoring import unit
 from agssp.kead.teacher_weights import licence_of, load_weights
 from agssp.kead.tokens import check_model_name, count_tokens, load_tokenizer
 from agssp.kead.vv_attention import check_tower, dense_tokens
@@ -61,7 +62,7 @@ class OpenClipTeacher(nn.Module):
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name, self.pretrained, self.weights = name, pretrained, weights
-        self.licence = licence_of(pretrained)
+        self.licence = licence_of(pretrained, name)
         self.context_length = int(model.context_length)
 
         blocks = len(visual.transformer.resblocks)
@@ -82,7 +83,7 @@ class OpenClipTeacher(nn.Module):
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, 3, S, S) -> unit patch tokens (L, B, N, D) and unit image embedding (B, D)."""
         tokens, embedding = dense_tokens(self.model.visual, pixel_values, self.layers, self.surgery_from)
-        return F.normalize(tokens, dim=-1), F.normalize(embedding, dim=-1)
+        return unit(tokens), unit(embedding)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, start and end included, without truncation."""
@@ -122,7 +123,7 @@ def load_open_clip(
     Args:
         name: open_clip model name, `hf-hub:org/name` or `local-dir:/path`.
         pretrained: open_clip tag; `random` for weights that mean nothing (timing, tests).
-        weights: safetensors file with the model's state dict instead.
+        weights: safetensors file with the model's state dict instead; a tag beside it says which weights it holds.
         layers: see `OpenClipTeacher`.
         surgery_from: see `OpenClipTeacher`.
         dtype: the weights are converted to.
@@ -134,15 +135,26 @@ def load_open_clip(
     import open_clip
 
     check_model_name(name)
-    if name.startswith("local-dir:"):
-        if weights is None:
-            weights = _local_weights(name)
-    elif weights is None and not name.startswith("hf-hub:"):
-        _check_tag(name, pretrained)
+    if name.startswith("local-dir:") and weights is None:
+        weights = _local_weights(name)
+    tag = None
+    if name.startswith(("hf-hub:", "local-dir:")):
+        if pretrained not in (None, "random"):
+            raise InputError(f"teacher {name}: holds its own weights; leave out --pretrained {pretrained}")
+    else:
+        tag = _check_tag(name, pretrained, needed=weights is None)
     bare = weights is not None or pretrained == "random"
     try:
-        # A plain name loads nothing without its tag; the Hub's and a folder's models load theirs unless told not to.
-        model = open_clip.create_model(name, pretrained=None if bare else pretrained, load_weights=not bare)
+        model = open_clip.create_model(
+            name,
+            # A plain name loads nothing without its tag; the Hub's and a folder's models do unless told not to.
+            pretrained=None if bare else pretrained,
+            load_weights=not bare,
+            # Else open_clip only warns when a download fails, and goes on with random weights.
+            require_pretrained=not bare,
+            # A file of a tag's weights was trained with that tag's normalisation, which the bare name does not tell.
+            force_preprocess_cfg={key: tag[key] for key in ("mean", "std") if tag.get(key)} if tag else None,
+        )
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"teacher {name} ({pretrained}): could not be loaded: {error}") from error
     if weights is not None:
@@ -169,20 +181,23 @@ def _local_weights(name: str) -> Path:
     )
 
 
-def _check_tag(name: str, pretrained: str | None) -> None:
+def _check_tag(name: str, pretrained: str | None, needed: bool) -> dict[str, Any]:
+    """What open_clip knows about a tag; nothing where the weights come from elsewhere (not `needed`)."""
     import open_clip
 
     tags = open_clip.list_pretrained_tags_by_model(name)
     there = ", ".join(tags) or "none"
-    if pretrained is None:
+    if pretrained is None and needed:
         raise InputError(f"teacher {name}: give --pretrained TAG (there are: {there}) or --weights FILE.safetensors")
-    if pretrained == "random":
-        return
     if pretrained not in tags:
-        raise InputError(f"teacher {name}: has no tag {pretrained!r}; there are: {there}")
-    quick = open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False)
+        if needed and pretrained != "random":
+            raise InputError(f"teacher {name}: has no tag {pretrained!r}; there are: {there}")
+        return {}
+    known = open_clip.get_pretrained_cfg(name, pretrained)
+    quick = known.get("quick_gelu", False)
     if quick and not (open_clip.get_model_config(name) or {}).get("quick_gelu", False):
         # open_clip only warns, and every feature would come out of another activation than it was trained with.
         raise InputError(
             f"teacher {name}: the weights {pretrained!r} were trained with QuickGELU; use {name}-quickgelu"
         )
+    return dict(known)

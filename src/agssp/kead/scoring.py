@@ -1,10 +1,16 @@
 """Equations 1 to 5: from tokens, text features and reference tokens to maps and scores."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 TEMPERATURE = 0.07
 CHUNK_ELEMENTS = 16_000_000
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors of length 1, in the dtype they came in, divided in float32: bfloat16 would round the length as well."""
+    return F.normalize(vectors.float(), dim=-1).to(vectors.dtype)
 
 
 def text_probability(features: Tensor, normal: Tensor, anomalous: Tensor, temperature: float = TEMPERATURE) -> Tensor:
@@ -47,7 +53,8 @@ def nearest_distance(tokens: Tensor, references: Tensor) -> Tensor:
         references: (..., R, D), unit length; the minimum is taken over R.
 
     Returns:
-        (..., N) float32 in [0, 1]. Work is cut so that no similarity matrix is larger than 16 million elements.
+        (..., N) float32 in [0, 1]. Groups of R are taken together while their similarities stay below 16 million; a
+        single group is never cut, so memory grows with N R (4 references of 27 x 27 patches: 2 million).
     """
     flat = references.reshape(-1, *references.shape[-2:])
     step = max(1, CHUNK_ELEMENTS // (tokens.shape[0] * flat.shape[1]))

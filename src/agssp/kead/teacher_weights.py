@@ -11,8 +11,9 @@ from torch import nn
 from agssp.errors import InputError
 
 RESEARCH_ONLY = "research use only (Apple AMLR)"
-# First letters of a tag -> licence of its weights, from the model cards.
+# First letters of a tag -> licence of its weights, from the model cards; the first that fits counts.
 LICENCES = {
+    "datacompdr": RESEARCH_ONLY,  # MobileCLIP's
     "openai": "MIT",
     "laion": "MIT",
     "datacomp": "MIT",
@@ -22,21 +23,43 @@ LICENCES = {
     "metaclip": "CC-BY-NC-4.0",
     "random": "none",
 }
+# The same for the repository of an `hf-hub:` name, in lower case.
+REPOSITORY_LICENCES = {
+    "apple/dfn": RESEARCH_ONLY,
+    "apple/mobileclip": RESEARCH_ONLY,
+    "facebook/metaclip": "CC-BY-NC-4.0",
+    "laion/": "MIT",
+    "openai/": "MIT",
+}
 
 
 def best_dtype(device: torch.device) -> torch.dtype:
-    """bf16 where the hardware is good at it (CUDA; CPUs with AMX or AVX512-bf16), else float32."""
+    """bf16 where the hardware is good at it (`cuda_dtype`; CPUs with AMX or AVX512-bf16), else float32."""
     if device.type == "cuda":
-        return torch.bfloat16
+        return cuda_dtype(torch.cuda.get_device_capability(device))
     # Older torch cannot be asked by a public name; float32 is right everywhere.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
     good = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
     return torch.bfloat16 if good else torch.float32
 
 
-def licence_of(tag: str | None) -> str:
-    """Licence of a teacher's weights, as far as its tag tells; it decides what may be done with the maps."""
-    return next((licence for start, licence in LICENCES.items() if (tag or "").startswith(start)), "unknown")
+def cuda_dtype(capability: tuple[int, int]) -> torch.dtype:
+    """bf16 for a GPU that computes it in hardware: compute capability 8.0 (Ampere) or later; else float32."""
+    return torch.bfloat16 if capability >= (8, 0) else torch.float32
+
+
+def licence_of(tag: str | None, name: str = "") -> str:
+    """Licence of a teacher's weights, as far as it is known; it decides what may be done with the maps.
+
+    Args:
+        tag: of open_clip or timm.
+        name: of the teacher; that of an `hf-hub:` repository tells where there is no tag.
+    """
+    if tag is None and name.startswith("hf-hub:"):
+        text, licences = name.removeprefix("hf-hub:").lower(), REPOSITORY_LICENCES
+    else:
+        text, licences = tag or "", LICENCES
+    return next((licence for start, licence in licences.items() if text.startswith(start)), "unknown")
 
 
 def load_weights(model: nn.Module, file: str | Path) -> None:

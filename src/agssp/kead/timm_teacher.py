@@ -80,11 +80,13 @@ class TimmTeacher(nn.Module):
 
     @torch.inference_mode()
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, None]:
-        """(B, 3, S, S) -> unit patch tokens (L, B, N, D), and None for the image embedding."""
+        """(B, 3, S, S) -> unit patch tokens (L, B, N, D) of the input's dtype, and None for the image embedding."""
         # Blocks after the last wanted feature are not computed.
         features = self.model.forward_intermediates(
             pixel_values, indices=self.indices, intermediates_only=True, output_fmt="NCHW", stop_early=True
         )
+        # In float32 up to the unit length: in bfloat16 each of these steps would round again.
+        features = [feature.float() for feature in features]
         if not self.one_stride:
             grid = features[0].shape[-2:]
             features = [F.avg_pool2d(feature, 3, 1, 1, count_include_pad=False) for feature in features]
@@ -94,7 +96,8 @@ class TimmTeacher(nn.Module):
             ]
         width = max(feature.shape[1] for feature in features)
         tokens = [F.normalize(feature.flatten(2).transpose(1, 2), dim=-1) for feature in features]
-        return torch.stack([F.pad(layer, (0, width - layer.shape[-1])) for layer in tokens]), None
+        padded = torch.stack([F.pad(layer, (0, width - layer.shape[-1])) for layer in tokens])
+        return padded.to(pixel_values.dtype), None
 
 
 def _create(name: str, pretrained: str | None, weights: str | Path | None, image_size: int | None) -> Any:
