@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,6 +28,15 @@ def files(tmp_path):
     write_images(tmp_path / "images")
     write_teacher(tmp_path / "teacher.safetensors")
     return tmp_path
+
+
+def write_table(files):
+    """The images as one Parquet file."""
+    source = read_dataset(files / "images")
+    embedded = source.map(lambda row: {"image": {"bytes": open(row["image"]["path"], "rb").read(), "path": None}})  # noqa: SIM115, PTH123
+    (files / "table").mkdir()
+    embedded.to_parquet(files / "table/train-00000-of-00001.parquet")
+    return str(files / "table")
 
 
 def test_no_images(tmp_path):
@@ -152,16 +162,46 @@ def test_maps_that_are_not_finite_are_skipped(files):
 
 
 def test_stream_gives_the_same_maps(files):
-    source = read_dataset(files / "images")
-    embedded = source.map(lambda row: {"image": {"bytes": open(row["image"]["path"], "rb").read(), "path": None}})  # noqa: SIM115, PTH123
-    (files / "table").mkdir()
-    embedded.to_parquet(files / "table/train-00000-of-00001.parquet")
-    main(arguments(files, "whole", dataset=str(files / "table")))
-    main(arguments(files, "streamed", dataset=str(files / "table"), streaming=True))
+    table = write_table(files)
+    main(arguments(files, "whole", dataset=table))
+    main(arguments(files, "streamed", dataset=table, streaming=True))
     whole, streamed = MapStore.open(files / "whole"), MapStore.open(files / "streamed")
     assert streamed.table().equals(whole.table())
     for image_id in whole.table()["image_id"].to_pylist():
         np.testing.assert_array_equal(whole[image_id], streamed[image_id])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_finishes_what_the_others_left(files, monkeypatch, capsys, streaming, rank):
+    table = write_table(files)
+    main(arguments(files, "alone", dataset=table, streaming=streaming))
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    capsys.readouterr()
+    main(arguments(files, "left", dataset=table, streaming=streaming))
+    assert contents(files / "left") == contents(files / "alone")
+    assert len((files / "left/skipped.jsonl").read_text().splitlines()) == 1
+    printed = capsys.readouterr().out
+    assert ("23 maps of 4 x 4" in printed and "1 images skipped" in printed) if rank == 0 else printed == ""
+
+
+def test_the_references_of_the_first_process_count_for_all(files, monkeypatch):
+    save, first = KeAD.save_references, files / "first.safetensors"
+
+    def late(kead, part):
+        # Another process, whose last bits differ, is a moment ahead.
+        bank = kead.banks["plate"]
+        kead.banks["plate"] = replace(bank, tokens=bank.tokens * 0.5)
+        save(kead, first)
+        (files / "maps/references.safetensors").write_bytes(first.read_bytes())
+        kead.banks["plate"] = bank
+        save(kead, part)
+
+    monkeypatch.setattr(KeAD, "save_references", late)
+    main(arguments(files))
+    assert (files / "maps/references.safetensors").read_bytes() == first.read_bytes()
+    assert min(map(np.min, [maps for _, maps in MapStore.open(files / "maps").iter_shards()][:3])) > 0.2
 
 
 def test_decoding_in_worker_processes_gives_the_same_bytes(files):

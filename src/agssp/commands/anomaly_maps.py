@@ -10,6 +10,7 @@ work on one store, together (torchrun, accelerate launch) or at different times.
 """
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -191,8 +192,9 @@ def main(arguments: AnomalyMapsArguments) -> None:
     else:
         draw_shards(kead, store, dataset, categories, arguments, rank, world_size)
 
+    # Whoever comes here has seen all shards finished, so the list is complete whichever process ends last.
+    skipped = store.write_skipped()
     if rank == 0:
-        skipped = store.write_skipped()
         total = len(store)
         print(f"{total} maps of {kead.grid_size} x {kead.grid_size} in {store.path}, {len(skipped)} images skipped")
         for entry in skipped[:5]:
@@ -229,7 +231,7 @@ def reference_pool(
 
 def keep_references(kead: Any, store: Any, pool: Any, occurring: list[str], arguments: AnomalyMapsArguments) -> None:
     """Compute the store's reference tokens and text features and write them, unless another process was first."""
-    from agssp.data.map_store import REFERENCES
+    from agssp.data.map_store import REFERENCES, write_once
 
     references = store.manifest["references"]
     for name, entry in references["chosen"].items():
@@ -243,10 +245,8 @@ def keep_references(kead: Any, store: Any, pool: Any, occurring: list[str], argu
     if kead.knowledge is not None:
         for name in occurring:
             kead.text_features(name)
-    file = store.path / REFERENCES
-    part = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    kead.save_references(part)
-    part.replace(file)
+    # Two processes may get other last bits; maps that others have drawn meanwhile were compared with the first's.
+    write_once(store.path / REFERENCES, kead.save_references)
 
 
 def load_references(kead: Any, store: Any) -> None:
@@ -339,18 +339,37 @@ def draw_stream(
     rank: int,
     world_size: int,
 ) -> None:
-    """Finish the shards of a stream: shard k is its rows k * shard_size onwards, in the stream's order."""
+    """Finish this process's shards of a stream, then whatever the others have not written.
+
+    Shard k is the rows k * shard_size onwards, in the stream's order. A second look at the stream is taken only where
+    the first left something undone.
+    """
     from tqdm import tqdm
 
-    with tqdm(desc="anomaly maps", unit="image", disable=rank != 0) as progress:
-        for index, rows in groupby(enumerate(dataset), key=lambda pair: pair[0] // arguments.shard_size):
-            path = store.shard_path(index, None)
-            if index % world_size != rank or store.is_done(path):
-                progress.update(sum(1 for _ in rows))
-                continue
-            prepared = (prepare(row, kead.preprocess, arguments.max_pixels) for _, row in rows)
-            prepared = (with_references(item, categories, store.manifest["references"]["chosen"]) for item in prepared)
-            finish_shard(kead, store, path, batched(prepared, arguments.batch_size), categories, progress)
+    chosen = store.manifest["references"]["chosen"]
+
+    def pass_over(shards: Any, end: int | None, title: str) -> int:
+        """Draw those of the shards that are not done; how many shards the stream has."""
+        count = 0
+        with tqdm(desc=title, unit="image", disable=rank != 0) as progress:
+            for index, rows in groupby(enumerate(dataset), key=lambda pair: pair[0] // arguments.shard_size):
+                if index == end:
+                    break
+                count = index + 1
+                path = store.shard_path(index, None)
+                if index not in shards or store.is_done(path):
+                    progress.update(sum(1 for _ in rows))
+                    continue
+                prepared = (prepare(row, kead.preprocess, arguments.max_pixels) for _, row in rows)
+                served = (with_references(item, categories, chosen) for item in prepared)
+                finish_shard(kead, store, path, batched(served, arguments.batch_size), categories, progress)
+        return count
+
+    # No stream has so many shards that this range would end before it.
+    count = pass_over(range(rank, sys.maxsize, world_size), None, "anomaly maps")
+    left = {index for index in range(count) if not store.is_done(store.shard_path(index, None))}
+    if left:
+        pass_over(left, max(left) + 1, "shards of other processes")
 
 
 def with_references(item: dict[str, Any], categories: list[str], chosen: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,7 @@ NOT_COMPARED = ("source",)
 
 def write_atomically(path: Path, content: bytes | pa.Table, **parquet_options: Any) -> None:
     """Write a file beside its place, make it durable, and move it there: no reader ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    part = _beside(path)
     try:
         with part.open("wb") as file:
             if isinstance(content, bytes):
@@ -40,6 +39,42 @@ def write_atomically(path: Path, content: bytes | pa.Table, **parquet_options: A
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_once(path: Path, write: Callable[[Path], object]) -> bool:
+    """Put a file in its place unless another process, of any machine, was first; its content stays, and is whole.
+
+    Args:
+        path: where the file belongs.
+        write: writes the content to the path that it is given.
+
+    Returns:
+        Whether the content is this call's.
+    """
+    part = _beside(path)
+    try:
+        write(part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        try:
+            # A link, unlike a rename, never takes the place of what is there.
+            os.link(part, path)
+        except FileExistsError:
+            return False
+        except OSError:
+            # A file system without links: the best there is.
+            if path.exists():
+                return False
+            part.replace(path)
+        return True
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """A name in the same folder that no other process uses, on this machine or another."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
 
 
 def map_table(
@@ -107,7 +142,9 @@ class MapStore:
                 f"--output {path}: holds {', '.join(sorted(present)[:4])} but no {MANIFEST}, so it is no map store; "
                 "give a new folder"
             )
-        write_atomically(path / MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+        content = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
+        if not write_once(path / MANIFEST, lambda part: part.write_bytes(content)):
+            return cls.create(path, manifest)  # another process began it a moment ago, perhaps in another way
         return cls(path, manifest)
 
     @classmethod

@@ -1,0 +1,49 @@
+"""Two processes that share a stream write the store of one process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "commands"))
+from map_cases import TEACHER, contents, write_images, write_teacher
+
+from agssp.cli import run
+from agssp.data.readers import read_dataset
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "anomaly_maps.py"
+
+
+@pytest.mark.parametrize("broken", [5, None])
+def test_two_ranks_equal_one(tmp_path, broken):
+    source = read_dataset(write_images(tmp_path / "images", broken=broken))
+    embedded = source.map(lambda row: {"image": {"bytes": Path(row["image"]["path"]).read_bytes(), "path": None}})
+    (tmp_path / "table").mkdir()
+    embedded.to_parquet(tmp_path / "table/train-00000-of-00001.parquet")
+    weights = write_teacher(tmp_path / "teacher.safetensors")
+    flags = {
+        "dataset": tmp_path / "table",
+        "teacher": f"timm:{TEACHER}",
+        "weights": weights,
+        "references": "normal",
+        "shots": 2,
+        "image-size": 64,
+        "layers": 16,
+        "batch-size": 2,
+        "shard-size": 4,
+        "device": "cpu",
+    }
+    words = ["--streaming", *(str(word) for key, value in flags.items() for word in (f"--{key}", value)), "--output"]
+    run("anomaly-maps", [*words, str(tmp_path / "one")])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", SCRIPT]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launcher, *words, str(tmp_path / "two")], env=env, check=True, capture_output=True, text=True
+    )
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    assert len(contents(tmp_path / "two")) == 6 + 3
+    maps = 24 if broken is None else 23
+    assert f"{maps} maps of 4 x 4" in done.stdout
+    assert f"{24 - maps} images skipped" in done.stdout
