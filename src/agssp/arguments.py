@@ -147,6 +147,23 @@ def command_line(command: str, *instances: Any, positional: Sequence[str] = ()) 
     return shlex.join([*words, *flags])
 
 
+def shell_command(command: str, *positional: object, **flags: object) -> str:
+    """Write a command line that a shell takes as it is, whatever the paths in it: what to run next.
+
+    Args:
+        command: name of the command.
+        positional: words after it.
+        flags: their values by name, with `_` for `-`; None leaves a flag out, True gives it without a value.
+    """
+    import shlex
+
+    words = ["agssp", command, *map(str, positional)]
+    for name, value in flags.items():
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return shlex.join(words)
+
+
 def _default(field: Any) -> Any:
     return field.default_factory() if callable(field.default_factory) else field.default
 

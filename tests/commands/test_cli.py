@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import agssp
-from agssp.arguments import parse_arguments
+from agssp.arguments import parse_arguments, shell_command
 from agssp.cli import COMMANDS, main
 from agssp.errors import InputError
 
@@ -75,6 +76,22 @@ def test_every_module_is_a_command_and_every_command_a_module():
     folder = Path(importlib.import_module("agssp.commands").__file__).parent
     modules = {path.stem.replace("_", "-") for path in folder.glob("*.py") if path.stem != "__init__"}
     assert modules == set(COMMANDS)
+
+
+def test_shell_command_survives_a_shell():
+    line = shell_command("evaluate", "my model", dataset="it's", image_size=None, class_agnostic=True, output=Path("o"))
+    assert shlex.split(line) == ["agssp", "evaluate", "my model", "--dataset", "it's", "--class-agnostic",
+                                 "--output", "o"]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [["list"], ["check", "metal"], ["check", "steel", "--teacher", "ViT-B-32"]])
+def test_knowledge_names_a_command_that_can_be_typed(words, capsys):
+    main(["knowledge", *words])
+    line = capsys.readouterr().out.splitlines()[-1]
+    _, name, *rest = shlex.split(line.removeprefix("next: "))
+    module = importlib.import_module("agssp.commands.anomaly_maps")
+    (arguments,) = parse_arguments(name, module.ARGUMENTS, rest)
+    assert (arguments.knowledge, arguments.pretrained) == (words[1] if len(words) > 1 else "metal", "TAG")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

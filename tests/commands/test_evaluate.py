@@ -174,6 +174,13 @@ def test_perfect_and_empty_finds_are_matched():
     assert (correct.tolist(), found.tolist()) == ([False], [False])
 
 
+def test_next_step_predicts_at_the_measured_size():
+    from agssp.commands.evaluate import EvaluateArguments, next_step
+
+    arguments = EvaluateArguments(model="my model", dataset="d", image_size=96)
+    assert next_step(arguments) == "agssp predict 'my model' IMAGES --image-size 96 --output found"
+
+
 def test_torch_threads_are_left_alone(model, tmp_path):
     before = torch.get_num_threads()
     evaluate(model, make_images(tmp_path / "images"))

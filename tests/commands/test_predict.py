@@ -82,6 +82,15 @@ def test_nothing_found_is_a_result(model, tmp_path, capsys):
     assert "0 defects in 0 of them, 5 without" in capsys.readouterr().out
 
 
+def test_next_step_measures_the_same_model_at_the_same_size():
+    from agssp.commands.predict import PredictArguments, next_step
+
+    arguments = PredictArguments(model="my model", images="i", output="o", image_size=96)
+    line = "agssp evaluate 'my model' --dataset LABELLED_IMAGES --image-size 96 "
+    assert next_step(arguments, {0: "pit"}) == f"{line}--output evaluation"
+    assert next_step(arguments, {0: "defect"}) == f"{line}--class-agnostic --output evaluation"
+
+
 def test_names_never_leave_the_folder(tmp_path):
     from agssp.commands.predict import _picture_path
 

@@ -1,4 +1,6 @@
+import importlib
 import json
+import shlex
 
 import pytest
 import timm
@@ -8,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from agssp import AgsspBackbone, AgsspForPreTraining, YoloForObjectDetection
+from agssp.arguments import parse_arguments
 from agssp.commands import finetune, pretrain_backbone, pretrain_detector
 from agssp.errors import InputError
 from agssp.training.trainer import AgsspTrainer, last_checkpoint
@@ -158,6 +161,54 @@ def test_chain_from_backbone_to_finetuned_detector(root, capsys):
     assert "class" in (root / "final/transfer.txt").read_text()
     output = capsys.readouterr().out
     assert "next: agssp evaluate" in output
+
+
+def next_command(printed):
+    """The command line that the last line names, parsed as a shell and the command would."""
+    line = printed.strip().splitlines()[-1]
+    assert line.startswith("next: agssp "), line
+    _, name, *words = shlex.split(line.removeprefix("next: "))
+    module = importlib.import_module(f"agssp.commands.{name.replace('-', '_')}")
+    return name, parse_arguments(name, module.ARGUMENTS, words, positional=module.POSITIONAL)[0]
+
+
+def test_each_step_names_the_next_command_as_a_shell_takes_it(root, capsys):
+    (root / "images").rename(root / "my images")
+    images, output = str(root / "my images"), str(root / "my backbone")
+    pretrain_backbone.main(*backbone_arguments(root, output, dataset=images, backbone="yolov8n", num_train_epochs=1))
+    name, following = next_command(capsys.readouterr().out)
+    assert name == "pretrain-detector"
+    assert (following.dataset, following.backbone) == (images, output)
+    assert (following.detector, following.image_size, following.boxes) == ("yolov8n", 640, "BOXES")
+
+    detector = str(root / "my detector")
+    changes = {"start": None, "backbone": output, "dataset": images, "num_train_epochs": 1}
+    pretrain_detector.main(*detector_arguments(root, detector, **changes))
+    name, following = next_command(capsys.readouterr().out)
+    assert (name, following.model, following.image_size) == ("finetune", detector, 64)
+
+    for folder in (root / "labelled/plate", root / "labelled/strip"):
+        folder.unlink()
+        folder.symlink_to(root / "my images" / folder.name)
+    finetune.main(*finetune_arguments(root, "the end", model=detector, num_train_epochs=1))
+    name, following = next_command(capsys.readouterr().out)
+    assert (name, following.model) == ("evaluate", str(root / "the end"))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "detector"), [("yolov8n", "yolov8n"), ("yolov8s", "yolov8s"), ("test_resnet", "yolov8s")]
+)
+def test_backbone_is_offered_to_a_detector_that_takes_it(root, architecture, detector):
+    arguments, _ = backbone_arguments(root, "b", split="train", category="plate")
+    line = pretrain_backbone.next_step(arguments, AgsspBackbone.from_architecture(architecture))
+    _, following = next_command(line)
+    assert (following.detector, following.split, following.category) == (detector, "train", "plate")
+
+
+def test_backbone_of_other_strides_is_offered_to_no_detector(root):
+    arguments, _ = backbone_arguments(root, "b")
+    line = pretrain_backbone.next_step(arguments, AgsspBackbone.from_architecture("test_vit"))
+    assert "take [8, 16, 32]" in line
 
 
 def test_interrupted_finetuning_equals_uninterrupted(root, monkeypatch):

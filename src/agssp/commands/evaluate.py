@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from agssp import __version__
+from agssp.arguments import shell_command
 from agssp.errors import InputError
 from agssp.output_folder import claim_output, write_json
 from agssp.processes import on_main_process
@@ -215,7 +216,7 @@ def _write(output: Path, arguments: EvaluateArguments, metrics: dict[str, Any], 
 
     write_json(output / "metrics.json", metrics)
     figures.save(curves_figure(metrics), output / "precision_recall.png")
-    page = sections(metrics, worst, arguments.model, arguments.shown_threshold)
+    page = sections(metrics, worst, arguments.model, arguments.shown_threshold, next_step(arguments))
     write_page(output / "report.html", "Evaluation", page)
 
 
@@ -234,4 +235,10 @@ def _print(metrics: dict[str, Any], arguments: EvaluateArguments) -> None:
         print(f"{len(metrics['skipped'])} of {metrics['images'] + len(metrics['skipped'])} images skipped: {names}")
     if arguments.output is not None:
         print(f"look at {Path(arguments.output) / 'report.html'}; numbers: {Path(arguments.output) / 'metrics.json'}")
-    print(f"next: agssp predict {arguments.model} IMAGES --output found")
+    print(f"next: {next_step(arguments)}")
+
+
+def next_step(arguments: EvaluateArguments) -> str:
+    """The command that uses the detector as it was measured."""
+    size = arguments.image_size
+    return shell_command("predict", arguments.model, "IMAGES", image_size=size, output="found")

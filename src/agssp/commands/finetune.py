@@ -59,7 +59,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     """Finetune and save the detector."""
     import transformers
 
-    from agssp.arguments import command_line
+    from agssp.arguments import command_line, shell_command
     from agssp.data.fingerprint import dataset_fingerprint
     from agssp.data.mosaic import DetectionTransform
     from agssp.data.readers import read_dataset
@@ -156,7 +156,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
         print(f"detector in {output}: {chosen}")
         if tested:
             print(f"test: mAP@.5 {tested['map_50']:.4f}, mAP@.5:.95 {tested['map_50_95']:.4f}")
-        print(f"next: agssp evaluate {output} --dataset LABELLED --output {output}-report")
+        print(f"next: {shell_command('evaluate', output, dataset='LABELLED', output=f'{output}-report')}")
 
 
 def labelled(source: str | None, names: list[str], flag: str) -> Any:

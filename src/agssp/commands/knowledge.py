@@ -6,6 +6,7 @@ agssp knowledge list
 
 from dataclasses import dataclass, field
 
+from agssp.arguments import shell_command
 from agssp.errors import InputError
 
 POSITIONAL = ("action", "file")
@@ -38,7 +39,8 @@ def main(arguments: KnowledgeArguments) -> None:
             raise InputError(f"knowledge list {arguments.file}: takes no file; to look into one, `knowledge check` it")
         for name in packaged_files():
             print(f"{name}: {', '.join(KnowledgeBase.load(name).categories)}")
-        print("next: agssp anomaly-maps --knowledge metal (all of them), or a name above")
+        print("metal: all of these together")
+        print(f"next: {next_step('metal', arguments.teacher)}")
         return
 
     if arguments.file is None:
@@ -53,6 +55,12 @@ def main(arguments: KnowledgeArguments) -> None:
     for name, entry in knowledge.categories.items():
         print(f"{name}: {entry.object}, {len(entry.normal)} normal phrases, {len(entry.defects)} defects")
     print(f"{arguments.file}: good; the longest prompt takes {longest} of the {limit} tokens of {arguments.teacher}")
-    print(
-        f"next: agssp anomaly-maps --knowledge {arguments.file} --teacher {arguments.teacher} --dataset IN --output OUT"
+    print(f"next: {next_step(arguments.file, arguments.teacher)}")
+
+
+def next_step(knowledge: str, teacher: str) -> str:
+    """The command that uses this knowledge; the name of an open_clip model needs the tag of its weights."""
+    tag = None if teacher.startswith(("hf-hub:", "local-dir:")) else "TAG"
+    return shell_command(
+        "anomaly-maps", dataset="IMAGES", knowledge=knowledge, teacher=teacher, pretrained=tag, output="maps"
     )

@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from agssp import __version__
+from agssp.arguments import shell_command
 from agssp.errors import InputError
 from agssp.output_folder import claim_output
 
@@ -131,7 +132,7 @@ def _finish(output: Path, names: dict[int, str], arguments: PredictArguments) ->
             if len(best) > SHOWN:
                 heapq.heappop(best)
     page = _sections(output, arguments, best=sorted(best, reverse=True), scores=scores, per_image=per_image, bad=bad,
-                     classes=classes)  # fmt: skip
+                     classes=classes, names=names)  # fmt: skip
     write_page(output / "report.html", "Defects found", page)
     images, empty = sum(per_image.values()), per_image[0]
     print(f"{images} images: {len(scores)} defects in {images - empty} of them, {empty} without; {len(bad)} skipped")
@@ -140,12 +141,20 @@ def _finish(output: Path, names: dict[int, str], arguments: PredictArguments) ->
     if bad:
         print(f"skipped images and why: {output / 'skipped.jsonl'}")
     print(f"look at {output / 'report.html'}; boxes as COCO json: {output / 'predictions.json'}")
-    print(f"next, with labels: agssp evaluate {arguments.model} --dataset LABELLED_IMAGES")
+    print(f"next, with labels: {next_step(arguments, names)}")
+
+
+def next_step(arguments: PredictArguments, names: dict[int, str]) -> str:
+    """The command that measures the detector, at the same image size."""
+    # Labelled images have other classes than the one of pseudo boxes.
+    agnostic = True if list(names.values()) == ["defect"] else None
+    flags = {"image_size": arguments.image_size, "class_agnostic": agnostic}
+    return shell_command("evaluate", arguments.model, dataset="LABELLED_IMAGES", **flags, output="evaluation")
 
 
 def _sections(
     output: Path, arguments: PredictArguments, *, best: list[tuple[float, str]], scores: Any, per_image: Counter[int],
-    classes: Counter[str], bad: list[dict[str, str]],
+    classes: Counter[str], bad: list[dict[str, str]], names: dict[int, str],
 ) -> list[Any]:  # fmt: skip
     """The page: counts, the clearest finds, what was skipped, what to do next."""
     from agssp.report import figures
@@ -176,8 +185,7 @@ def _sections(
     if bad:
         rows = [(line["image_id"], line["reason"]) for line in bad[:50]]
         sections.append(Section("Skipped", [Table(("image", "reason"), rows, f"{len(bad)} images in skipped.jsonl")]))
-    again = f"agssp evaluate {arguments.model} --dataset LABELLED_IMAGES --output evaluation"
-    sections.append(Section("Next", [Code(again, "How good it is on labelled images:")]))
+    sections.append(Section("Next", [Code(next_step(arguments, names), "How good it is on labelled images:")]))
     return sections
 
 

@@ -16,10 +16,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agssp.arguments import shell_command
+from agssp.commands.pretrain_detector import PretrainDetectorArguments
 from agssp.errors import InputError
 from agssp.training.arguments import AgsspTrainingArguments
 
 POSITIONAL = ()
+DETECTOR_STRIDES = [8, 16, 32]
 STREAM_HEAD = 2000  # rows at the start of a stream among which the held-out ones are measured
 
 
@@ -228,10 +231,31 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
             },
         )
         print(f"backbone in {output} ({len(images.skipped)} images skipped)")
-        print(
-            f"next: agssp pretrain-detector --dataset {arguments.dataset} --boxes BOXES --backbone {output} "
-            "--detector yolov8n --output detector"
+        print(next_step(arguments, final.backbone))
+
+
+def next_step(arguments: PretrainBackboneArguments, backbone: Any) -> str:
+    """What can be done with the backbone, for the last line."""
+    from agssp.models.backbone.csp_darknet import VARIANTS
+
+    if backbone.strides != DETECTOR_STRIDES:
+        return (
+            f"its features have strides {backbone.strides}, for a detector of your own; those of `agssp "
+            f"pretrain-detector` take {DETECTOR_STRIDES}"
         )
+    architecture = backbone.config.architecture
+    command = shell_command(
+        "pretrain-detector",
+        dataset=arguments.dataset,
+        split=arguments.split,
+        category=arguments.category,
+        boxes="BOXES",
+        backbone=arguments.output,
+        detector=architecture if architecture in VARIANTS else "yolov8s",
+        image_size=PretrainDetectorArguments.image_size,
+        output="detector",
+    )
+    return f"next: {command}"
 
 
 def teacher_facts(store: Any) -> dict[str, Any] | None:

@@ -67,7 +67,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     """Pretrain and save the detector."""
     import transformers
 
-    from agssp.arguments import command_line
+    from agssp.arguments import command_line, shell_command
     from agssp.data.box_store import read_boxes
     from agssp.data.fingerprint import dataset_fingerprint
     from agssp.data.mosaic import DetectionTransform
@@ -176,6 +176,5 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
             },
         )
         print(f"detector in {output} ({len(images.skipped)} images skipped)")
-        print(
-            f"next: agssp finetune {output} --dataset LABELLED --image-size {arguments.image_size} --output my-detector"
-        )
+        size = arguments.image_size
+        print(f"next: {shell_command('finetune', output, dataset='LABELLED', image_size=size, output='my-detector')}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agssp.arguments import shell_command
 from agssp.errors import InputError
 from agssp.output_folder import write_json
 
@@ -81,7 +82,8 @@ def main(arguments: SplitArguments) -> None:
         _embedded(dataset.select(rows)).to_parquet(part)
         part.replace(file)
     print(f"{len(train)} training and {len(test)} test images in {output}")
-    print(f"next: agssp finetune MODEL --dataset {output / 'train'} --output DIR")
+    next_step = shell_command("finetune", "MODEL", dataset=output / "train", test=output / "test", output="DIR")
+    print(f"next: {next_step}")
 
 
 def claim(output: Path, facts: dict[str, Any]) -> None:

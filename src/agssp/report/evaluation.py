@@ -112,7 +112,7 @@ def curves_figure(metrics: dict[str, Any], title: str = "Precision and recall at
     return figures.precision_recall(curves, title=title, average_precision=average)
 
 
-def sections(metrics: dict[str, Any], worst: Any, model: str, threshold: float) -> list[Section]:
+def sections(metrics: dict[str, Any], worst: Any, model: str, threshold: float, next_step: str) -> list[Section]:
     """The sections of an evaluation's page.
 
     Args:
@@ -120,6 +120,7 @@ def sections(metrics: dict[str, Any], worst: Any, model: str, threshold: float) 
         worst: figure of `worst_sheet`, or None if nothing went wrong.
         model: the detector, as the user named it.
         threshold: score above which boxes are shown in the pictures.
+        next_step: the command line that uses the detector.
     """
     classes = metrics["per_class"]
     rows = [(name, row["boxes"], row["ap_50"], row["ap_50_95"], row["recall_50"]) for name, row in classes.items()]
@@ -153,7 +154,7 @@ def sections(metrics: dict[str, Any], worst: Any, model: str, threshold: float) 
     if metrics["skipped"]:
         skipped = [(entry["image_id"], entry["reason"]) for entry in metrics["skipped"][:50]]
         page.append(Section("Skipped", [Table(("image", "reason"), skipped, "These images count in no number.")]))
-    page.append(Section("Next", [Code(f"agssp predict {model} IMAGES --output found", "Use it on new images:")]))
+    page.append(Section("Next", [Code(next_step, "Use it on new images:")]))
     return page
 
 
