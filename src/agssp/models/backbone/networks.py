@@ -43,7 +43,8 @@ def full_name(architecture: str) -> str:
     """
     import timm
 
-    name = SHORT_NAMES.get(architecture, architecture).split(".")[0]
+    name = architecture.split(".")[0]
+    name = SHORT_NAMES.get(name, name)
     if name in VARIANTS or timm.is_model(name):
         return name
     near = difflib.get_close_matches(name, [*VARIANTS, *SHORT_NAMES, *timm.list_models()], n=5)
@@ -51,6 +52,25 @@ def full_name(architecture: str) -> str:
         f"no network {architecture!r}: expected one of {', '.join(VARIANTS)}, or a timm name"
         + (f"; near names are {', '.join(near)}" if near else "; `timm.list_models()` lists them")
     )
+
+
+def name_of_weights(architecture: str) -> str:
+    """The full name with the tag that a user wrote, if any, which names one of several sets of published weights.
+
+    Raises:
+        InputError: no such network, or no such tag; those that are there are shown.
+    """
+    import timm
+
+    name, tag = full_name(architecture), architecture.partition(".")[2]
+    if not tag:
+        return name
+    known = [] if name in VARIANTS else timm.list_pretrained(f"{name}.*")
+    if f"{name}.{tag}" not in known:
+        raise InputError(
+            f"no weights {architecture!r}: published of {name} are {', '.join(known) or 'none with a tag'}"
+        )
+    return f"{name}.{tag}"
 
 
 def build_network(architecture: str, model_args: dict[str, Any]) -> nn.Module:
@@ -90,7 +110,7 @@ def default_model_args(architecture: str) -> dict[str, Any]:
 
 
 def input_settings(architecture: str) -> dict[str, Any]:
-    """Image size, mean and standard deviation that a network's published weights expect."""
+    """Image size, mean and standard deviation that a network's published weights expect: its default, or a tag's."""
     if architecture in VARIANTS:
         return {"image_size": 640, "image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]}
     import timm
