@@ -36,6 +36,29 @@ def test_packaged_categories():
     assert sum(len(KnowledgeBase.load(name).categories) for name in packaged_files()) == len(WANTED)
 
 
+def test_the_papers_defects():
+    """What the paper's two validation sets are labelled with."""
+    steel = KnowledgeBase.load("steel")
+    assert set(steel.for_category("steel_pipe").defects) == {"warp", "external fold", "wrinkle", "scratch"}
+    assert set(steel.for_category("casting_billet").defects) == {
+        "scratch",
+        "weld slag",
+        "cutting opening",
+        "water slag mark",
+        "slag skin",
+        "longitudinal crack",
+    }
+
+
+def test_words_that_only_look_like_placeholders(tmp_path):
+    text = "plate: {object: steel plate no. 2, defects: {xx mark: 'todorokite, exx. rust'}}\n"
+    assert KnowledgeBase.load(write(tmp_path, text)).for_category("plate").defects == {
+        "xx mark": "todorokite, exx. rust"
+    }
+    shared = "base: &base {object: a, normal: [b]}\nplate: {<<: *base, object: c}\n"
+    assert KnowledgeBase.load(write(tmp_path, shared)).for_category("plate").object == "c"
+
+
 def test_every_packaged_prompt_fits_the_context():
     tokenizer = open_clip.get_tokenizer("ViT-B-16-plus-240")
     metal = KnowledgeBase.load("metal")
@@ -98,6 +121,16 @@ def test_list_shows_the_packaged(capsys):
         ("plate: {object: steel plate, defects: {scratch: 3}}", "`defects` must map"),
         ("plate: {object: steel plate, defects: {scratch: '{defect features}'}}", "still holds a placeholder"),
         ("plate: {object: <object>}", "still holds a placeholder"),
+        ("plate: {object: TODO}", "'TODO' still holds a placeholder"),
+        ("plate: {object: steel plate, normal: [tbd]}", "'tbd' still holds a placeholder"),
+        ("plate: {object: steel plate, defects: {scratch: xxx}}", "'xxx' still holds a placeholder"),
+        ("plate: {object: steel plate, defects: {scratch: XXXX of metal}}", "still holds a placeholder"),
+        ("plate: {object: steel plate, defects: {scratch: '...'}}", "still holds a placeholder"),
+        ("plate: {object: steel plate, defects: {scratch: 'a long …'}}", "still holds a placeholder"),
+        ("plate: {object: steel plate, defects: {'to-do': a line}}", "'to-do' still holds a placeholder"),
+        ("plate: {object: a}\nstrip: {object: b}\nplate: {object: c}", "'plate' is given twice(.|\\s)*line 3"),
+        ("plate: {object: a, defects: {scratch: b, pit: c, scratch: d}}", "'scratch' is given twice"),
+        ("plate: {object: a, object: b}", "'object' is given twice"),
         ("plate: {object: steel plate, defects: {scratch: '" + "a long bright line " * 20 + "'}}", "takes 10. tokens"),
     ],
 )

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -14,6 +15,8 @@ import yaml
 from agssp.errors import InputError
 
 KEYS = {"object", "normal", "defects"}
+# Brackets of a template, or what people write where words are still to come.
+UNFILLED = re.compile(r"[{}<>\[\]]|\.\.\.|…|\?\?|\b(to-?do|tbd|tba|fixme|x{3,})\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class KnowledgeBase:
         The file maps category -> {object: WORDS, normal: [PHRASE, ...], defects: {TYPE: APPEARANCE}}.
 
         Raises:
-            InputError: no such file, not of that form, unknown keys, or a placeholder left in a phrase.
+            InputError: no such file, not of that form, unknown keys, a key given twice, or a placeholder left in a
+                phrase.
         """
         path = Path(source)
         if path.is_file():
@@ -115,9 +119,25 @@ def packaged_files() -> dict[str, str]:
     return {item.name.removesuffix(".yaml"): item.read_text(encoding="utf-8") for item in files}
 
 
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys without a word; here the second one is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if isinstance(key_node, yaml.ScalarNode) and key_node.tag != "tag:yaml.org,2002:merge":
+                if (key_node.tag, key_node.value) in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"{key_node.value!r} is given twice", key_node.start_mark
+                    )
+                seen.add((key_node.tag, key_node.value))
+        return super().construct_mapping(node, deep)
+
+
 def _parse(text: str, source: str) -> dict[str, Knowledge]:
     try:
-        content = yaml.safe_load(text)
+        # A loader of PyYAML's safe kind.
+        content = yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise InputError(f"knowledge {source}: not valid YAML: {error}") from error
     if not content:
@@ -143,7 +163,7 @@ def _parse_entry(entry: Any, where: str) -> Knowledge:
     if not isinstance(defects, dict) or not all(isinstance(text, str) and text.strip() for text in defects.values()):
         raise InputError(f"{where}: `defects` must map each defect type to how it appears, got {defects!r}")
     for phrase in [word, *normal, *map(str, defects), *defects.values()]:
-        if any(mark in phrase for mark in "{}<>[]"):
+        if UNFILLED.search(phrase):
             raise InputError(f"{where}: {phrase!r} still holds a placeholder; write the words themselves")
     return Knowledge(
         word.strip(), tuple(map(str.strip, normal)), {str(key): text.strip() for key, text in defects.items()}
