@@ -1,10 +1,15 @@
 """KeAD as a whole on a small CLIP: scores, references, dtypes, batches."""
 
+import io
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from kead_cases import KNOWLEDGE, picture, pixels, small_kead, small_teacher
+from PIL import Image
 
+from agssp.data.images import decode_image
 from agssp.errors import InputError
 from agssp.kead.modeling_kead import KeAD
 from agssp.kead.prompts import TEMPLATES
@@ -15,6 +20,38 @@ def with_references(kead, mode="normal", count=3):
         pictures = [picture(start + index) for index in range(count)]
         kead.set_references({name: pictures}, {name: [f"{name}{index}" for index in range(count)]}, mode=mode)
     return kead
+
+
+def test_pictures_without_pixels_are_an_error():
+    with pytest.raises(InputError, match="no pixels"):
+        small_kead().preprocess(Image.new("RGB", (0, 3)))
+
+
+def other_kinds():
+    """Pictures of other kinds, each with the plain RGB picture that a viewer shows."""
+    sixteen = np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32)
+    yield Image.fromarray(sixteen), Image.fromarray(np.rint(sixteen / 257).astype(np.uint8)).convert("RGB")
+    rgb = picture(3)
+    turned, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6  # shown turned by a quarter, clockwise
+    rgb.save(turned, "PNG", exif=exif)
+    yield Image.open(turned), rgb.transpose(Image.Transpose.ROTATE_270)
+    palette = picture(4).quantize(16)
+    yield palette, palette.convert("RGB")
+    grey = picture(5).convert("L")
+    yield grey, Image.merge("RGB", [grey] * 3)
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_pictures_of_any_kind_are_seen_as_a_viewer_shows_them(kind):
+    kead = small_kead()
+    image, shown = list(other_kinds())[kind]
+    small = np.asarray(shown.resize((32, 32), Image.Resampling.BICUBIC), np.float32).transpose(2, 0, 1) / 255
+    mean, std = (
+        np.array(value, np.float32)[:, None, None] for value in (kead.teacher.image_mean, kead.teacher.image_std)
+    )
+    np.testing.assert_allclose(kead.preprocess(image).numpy(), (small - mean) / std, atol=1e-5)
+    assert torch.equal(kead.preprocess(decode_image(image)), kead.preprocess(image))
 
 
 def test_zero_shots_give_text_probabilities():

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from agssp.data.images import decode_image
 from agssp.errors import InputError
 from agssp.kead.knowledge_base import KnowledgeBase
 from agssp.kead.open_clip_teacher import OpenClipTeacher, load_open_clip
@@ -165,9 +166,14 @@ class KeAD(nn.Module):
         }
 
     def preprocess(self, image: Image.Image) -> Tensor:
-        """RGB picture -> normalised float32 (3, S, S); squashed to the square (METHOD 1.1)."""
-        size = (self.image_size, self.image_size)
-        resized = image.convert("RGB").resize(size, self.teacher.interpolation)
+        """Picture of any kind -> normalised float32 (3, S, S); upright 8-bit RGB, squashed to the square (METHOD 1.1).
+
+        Raises:
+            ImageError: the picture is damaged or empty.
+        """
+        # It is open already, so its size is no danger any more.
+        upright = decode_image(image, max_pixels=image.width * image.height)
+        resized = upright.resize((self.image_size, self.image_size), self.teacher.interpolation)
         values = torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1).float() / 255
         mean, std = torch.tensor(self.teacher.image_mean), torch.tensor(self.teacher.image_std)
         return (values - mean[:, None, None]) / std[:, None, None]
