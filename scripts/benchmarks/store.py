@@ -175,7 +175,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"pyarrow {pa.__version__}, datasets {datasets.__version__}; ratio: time of the store to that side")
     report("writing (the store's side also makes its columns from rows, and is durable)", writing, args.maps, "maps")
     report("reading all", reading, args.maps, "maps")
-    report(f"one map at random, once the index is there (made in {index:.2f} s)", single, args.lookups, "maps")
+    report(f"one map at random, its shard read before (index made in {index:.3f} s)", single, args.lookups, "maps")
     print("size")
     for side, label in (("store", "store"), ("bare", "pyarrow, same compression"), ("raw", "raw float16")):
         print(f"  {label:<44} {sizes[side]:8.1f} MB   ratio {sizes['store'] / sizes[side]:7.3f}")

@@ -57,7 +57,9 @@ class AnomalyMapsArguments:
             "are enough, else mutual), or a folder of normal images, a subfolder a category"
         },
     )
-    shots: int = field(default=4, metadata={"help": "normal reference images a category; 0 is zero-shot (text only)"})
+    shots: int = field(
+        default=4, metadata={"help": "normal images that each image is compared with; 0 is zero-shot (text only)"}
+    )
     reference_count: int = field(default=24, metadata={"help": "mutual reference images a category"})
     reference_fraction: float = field(
         default=0.3, metadata={"help": "share of the nearest mutual references that counts"}

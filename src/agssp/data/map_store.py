@@ -1,8 +1,11 @@
 """The store of anomaly maps: Parquet shards that are whole or absent, under a manifest that says how they were made."""
 
+import bisect
 import difflib
 import hashlib
 import json
+import math
+import mmap
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -112,6 +115,10 @@ class MapStore:
     `OUTPUT/data/maps-00042-of-00120.parquet` (a shard is the unit of work), `manifest.json` (how the maps were made),
     `references.safetensors` (what they were compared with), `skipped.jsonl` (images that could not be read, and why).
 
+    `iter_shards` holds one shard at a time. `store[image_id]` keeps the maps of every shard it has touched, because
+    training reads them in random order: in the end all maps, once, as float16 (120,000 of 27 x 27 are 175 MB). The
+    workers that a DataLoader forks after the first look-up share that memory.
+
     Args:
         path: folder of the store.
         manifest: its manifest.
@@ -119,8 +126,18 @@ class MapStore:
 
     def __init__(self, path: str | Path, manifest: dict[str, Any]) -> None:
         self.path, self.manifest = Path(path), manifest
-        self._maps: np.ndarray | None = None
         self._rows: dict[str, int] | None = None
+        self._paths: list[Path] = []
+        self._starts: list[int] = []
+        self._read: list[bool] = []
+        self._maps = np.zeros((0, 0, 0), np.float16)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A process that is not forked finds the shards again; copying the maps to it would take their memory anew.
+        return {"path": self.path, "manifest": self.manifest}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
 
     @classmethod
     def create(cls, path: str | Path, manifest: dict[str, Any]) -> "MapStore":
@@ -276,17 +293,27 @@ class MapStore:
             KeyError: there is none.
         """
         row = self._index()[image_id]
-        assert self._maps is not None
+        shard = bisect.bisect_right(self._starts, row) - 1
+        if not self._read[shard]:
+            maps = self._map_array(pq.read_table(self._paths[shard], columns=["anomaly_map"]))
+            self._maps[self._starts[shard] : self._starts[shard] + len(maps)] = maps
+            self._read[shard] = True
         return self._maps[row]
 
     def _index(self) -> dict[str, int]:
+        """The row of each image in all shards laid end to end; reads no map."""
         if self._rows is None:
             ids: list[str] = []
-            parts = [np.zeros((0, self.grid_size, self.grid_size), np.float16)]
-            for table, maps in self.iter_shards():
-                ids += table["image_id"].to_pylist()
-                parts.append(maps)
-            self._maps = np.concatenate(parts)
+            for path in self.shards():
+                self._paths.append(path)
+                self._starts.append(len(ids))
+                ids += pq.read_table(path, columns=["image_id"])["image_id"].to_pylist()
+            self._read = [False] * len(self._paths)
+            # Anonymous memory that forked processes share. Each of them fills in a shard before it reads there, with
+            # the same bytes, so they need not wait for each other. What is never touched takes no memory.
+            shape = (len(ids), self.grid_size, self.grid_size)
+            memory = mmap.mmap(-1, max(1, 2 * math.prod(shape)))
+            self._maps = np.frombuffer(memory, np.float16, math.prod(shape)).reshape(shape)
             self._rows = {image_id: row for row, image_id in enumerate(ids)}
         return self._rows
 
