@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 from agssp import AgsspBackbone, AgsspForPreTraining, YoloForObjectDetection
 from agssp.arguments import parse_arguments
 from agssp.commands import finetune, pretrain_backbone, pretrain_detector
+from agssp.commands.pretrain_backbone import BackboneTrainingArguments
 from agssp.errors import InputError
 from agssp.training.trainer import AgsspTrainer, last_checkpoint
 
@@ -87,6 +88,47 @@ def test_best_by_alignment_is_kept_beside_the_last_average_which_is_final(root, 
         assert all(torch.equal(value, expected[f"backbone.{name}"]) for name, value in state.items())
     best = AgsspForPreTraining.from_pretrained(root / "backbone/best")
     assert torch.equal(best.classifier.weight, second["classifier.weight"])
+
+
+def recipe(architecture, **changes):
+    training = BackboneTrainingArguments(use_cpu=True, **changes)
+    pretrain_backbone.choose_recipe(training, architecture)
+    return {name: getattr(training, name) for name in pretrain_backbone.RECIPE}
+
+
+def test_transformers_and_cnns_get_the_recipe_of_the_method():
+    adamw = {"optimizer": "adamw", "learning_rate": 1e-4, "weight_decay": 0.05, "schedule": "cosine",
+             "warmup_epochs": 20.0, "max_grad_norm": 5.0}  # fmt: skip
+    sgd = {"optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 1e-4, "schedule": "multistep",
+           "warmup_epochs": 1.0, "max_grad_norm": 5.0}  # fmt: skip
+    for name in ("swin_base_patch4_window7_224", "test_vit", "test_convnext"):
+        assert recipe(name) == adamw
+    for name in ("resnet50", "yolov8n"):
+        assert recipe(name) == sgd
+    assert BackboneTrainingArguments(use_cpu=True).momentum == 0.9
+    # What belongs together is chosen together, and a short run warms up for the same share.
+    assert recipe("resnet50", optimizer="adamw") == adamw
+    assert recipe("test_vit", optimizer="sgd") == sgd
+    assert recipe("test_vit", num_train_epochs=30)["warmup_epochs"] == 3
+    chosen = {"schedule": "linear", "warmup_epochs": 0.0, "learning_rate": 0.5, "weight_decay": 0.0}
+    assert recipe("test_vit", **chosen) == adamw | chosen
+
+
+def test_transformer_is_pretrained_with_its_recipe_and_exported_without_drop_path(root):
+    changes = {"backbone": "test_vit", "image_size": 64, "drop_path": 0.3, "num_train_epochs": 2}
+    pretrain_backbone.main(*backbone_arguments(root, "backbone", **changes))
+    facts = run_facts(root / "backbone")
+    assert facts["drop_path"] == 0.3
+    assert (facts["optimizer"]["optimizer"], facts["optimizer"]["schedule"]) == ("adamw", "cosine")
+    trained = AgsspForPreTraining.from_pretrained(root / "backbone/pretraining")
+    assert trained.config.backbone_config.model_args["drop_path_rate"] == 0.3
+    for folder in ("backbone", "backbone/best/backbone"):
+        assert "drop_path_rate" not in AgsspBackbone.from_pretrained(root / folder).config.model_args
+
+
+def test_drop_path_of_a_network_without_it_is_refused(root):
+    with pytest.raises(InputError, match="yolov8n has no stochastic depth"):
+        pretrain_backbone.main(*backbone_arguments(root, "out", backbone="yolov8n", drop_path=0.1))
 
 
 def test_frozen_stages_keep_their_values_and_are_free_in_the_saved_backbone(root):

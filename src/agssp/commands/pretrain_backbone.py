@@ -22,6 +22,8 @@ from agssp.errors import InputError
 from agssp.training.arguments import AgsspTrainingArguments
 
 POSITIONAL = ()
+RECIPE = ("optimizer", "learning_rate", "weight_decay", "schedule", "warmup_epochs", "max_grad_norm")
+SWIN_BASE_DROP_PATH = {"swin_base_patch4_window7_224": 0.5}
 DETECTOR_STRIDES = [8, 16, 32]
 STREAM_HEAD = 2000  # rows at the start of a stream among which the held-out ones are measured
 
@@ -49,6 +51,10 @@ class PretrainBackboneArguments:
     frozen_stages: int | None = field(
         default=None, metadata={"help": "stem and first stages kept; default 2, scratch 0"}
     )
+    drop_path: float | None = field(
+        default=None,
+        metadata={"help": "highest probability of leaving out a block; default 0.5 for swin_base, else the network's"},
+    )
     image_size: int = field(default=224, metadata={"help": "side of the input in px"})
     min_scale: float = field(default=0.2, metadata={"help": "smallest share of the image in a crop"})
     vertical_flip: float = field(default=0.0, metadata={"help": "probability of mirroring top and bottom"})
@@ -69,7 +75,14 @@ class BackboneTrainingArguments(AgsspTrainingArguments):
 
     num_train_epochs: float = field(default=200, metadata={"help": "passes over the images"})
     per_device_train_batch_size: int = field(default=64, metadata={"help": "images a step and device"})
-    schedule: str = field(default="multistep", metadata={"help": "cosine, linear, multistep or constant"})
+    schedule: str | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={"help": "cosine, linear, multistep or constant; default: cosine for adamw, multistep for sgd"},
+    )
+    warmup_epochs: float | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={"help": "epochs over which the learning rate rises; default: adamw a tenth, 20 at most; sgd 1"},
+    )
     max_grad_norm: float = field(default=5.0, metadata={"help": "gradients are clipped to this norm"})
 
 
@@ -91,19 +104,17 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     from agssp.data.training_sets import PretrainingImages, PretrainingStream, collate_pretraining, is_held_out
     from agssp.data.transforms import PretrainingTransform
     from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
+    from agssp.models.backbone.networks import drop_path_args, full_name
     from agssp.models.pretraining.modeling_agssp_pretraining import AgsspForPreTraining
     from agssp.training.evaluators import alignment_evaluator
-    from agssp.training.run import begin, choose_optimizer, content_fingerprint, finish, train
+    from agssp.training.run import begin, content_fingerprint, finish, train
     from agssp.training.trainer import BEST, AgsspTrainer
 
     transformers.set_seed(training.seed)
-    hierarchical = "swin" in arguments.backbone or "vit" in arguments.backbone
-    choose_optimizer(
-        training,
-        kind="adamw" if hierarchical else "sgd",
-        rates={"sgd": 0.01, "adamw": 1e-4},
-        decays={"sgd": 1e-4, "adamw": 0.05},
-    )
+    architecture = full_name(arguments.backbone)
+    choose_recipe(training, architecture)
+    drop_path = SWIN_BASE_DROP_PATH.get(architecture) if arguments.drop_path is None else arguments.drop_path
+    model_args = None if drop_path is None else drop_path_args(architecture, drop_path)
     if arguments.distillation and arguments.maps is None:
         raise InputError(
             "--maps: distillation needs a map store; make one with `agssp anomaly-maps`, or --no_distillation"
@@ -132,7 +143,9 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     frozen = arguments.frozen_stages
     if frozen is None:
         frozen = 0 if arguments.start == "scratch" else 2
-    backbone = AgsspBackbone.from_architecture(arguments.backbone, arguments.start, frozen_stages=frozen)
+    backbone = AgsspBackbone.from_architecture(
+        arguments.backbone, arguments.start, frozen_stages=frozen, model_args=model_args
+    )
     print(backbone.start_report)
     model = AgsspForPreTraining.from_backbone(
         backbone,
@@ -208,9 +221,10 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
         pretrained_models = [(final, output)]
         if result["best"] is not None:
             pretrained_models.append((AgsspForPreTraining.from_pretrained(output / BEST), output / BEST / "backbone"))
-        # Frozen was how it was trained, not what it is: whoever goes on with it decides anew.
+        # Frozen stages and drop path are how it was trained, not what it is: whoever goes on with it decides anew.
         for pretrained, folder in pretrained_models:
             pretrained.backbone.config.frozen_stages = 0
+            pretrained.backbone.config.model_args.pop("drop_path_rate", None)
             pretrained.backbone.save_pretrained(folder)
         weight = float(final.distillation_weight)
         finish(
@@ -224,6 +238,8 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
                 "teacher": teacher_facts(store),
                 "start": str(backbone.start_report),
                 "frozen_stages": frozen,
+                "drop_path": drop_path,
+                "optimizer": {name: getattr(training, name) for name in RECIPE},
                 "objective": objective,
                 "lambda": None if math.isnan(weight) else weight,
                 "results": {"starting_weights": before, **result},
@@ -232,6 +248,26 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
         )
         print(f"backbone in {output} ({len(images.skipped)} images skipped)")
         print(next_step(arguments, final.backbone))
+
+
+def choose_recipe(training: AgsspTrainingArguments, architecture: str) -> None:
+    """Fill in METHOD 3's optimizer, with the schedule and warm-up that belong to it, where the user left them open.
+
+    Args:
+        training: changed in place.
+        architecture: as `full_name` gives it.
+    """
+    from agssp.models.backbone.networks import trains_with_adamw
+    from agssp.training.run import choose_optimizer
+
+    kind = "adamw" if trains_with_adamw(architecture) else "sgd"
+    choose_optimizer(training, kind=kind, rates={"sgd": 0.01, "adamw": 1e-4}, decays={"sgd": 1e-4, "adamw": 0.05})
+    adamw = training.optimizer == "adamw"
+    if training.schedule is None:
+        training.schedule = "cosine" if adamw else "multistep"
+    if training.warmup_epochs is None:
+        # The paper's 20 of 200 epochs, and the same share of shorter runs.
+        training.warmup_epochs = min(20.0, training.num_train_epochs / 10) if adamw else 1.0
 
 
 def next_step(arguments: PretrainBackboneArguments, backbone: Any) -> str:

@@ -49,7 +49,7 @@ class AgsspTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         for name, value, legal in (("optimizer", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, SCHEDULES)):
-            if value not in legal:
+            if value is not None and value not in legal:  # None: a command chooses it
                 raise InputError(f"--{name} {value!r}: expected one of {', '.join(legal)}")
         for name in ("eval_every", "checkpoint_every", "per_device_train_batch_size"):
             if getattr(self, name) < 1:

@@ -11,7 +11,7 @@ from transformers import AutoBackbone, AutoConfig, AutoModel
 
 from agssp.errors import InputError
 from agssp.models.backbone import AgsspBackbone, AgsspBackboneConfig
-from agssp.models.backbone.networks import feature_layout
+from agssp.models.backbone.networks import drop_path_args, feature_layout, trains_with_adamw
 from agssp.models.pretraining import AgsspForPreTraining
 
 TINY_SWIN = {"embed_dim": 24, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8], "strict_img_size": False}
@@ -155,6 +155,38 @@ def test_freezing_survives_saving_and_can_be_changed(tmp_path):
     with pytest.raises(InputError, match="expected 0 to 4"):
         loaded.freeze_stages(5)
     assert loaded.config.frozen_stages == 4
+
+
+@pytest.mark.parametrize(
+    ("architecture", "adamw"),
+    [
+        *((name, True) for name in ("swin_tiny_patch4_window7_224", "deit_tiny_patch16_224", "beit_base_patch16_224")),
+        *((name, True) for name in ("test_vit", "test_convnext", "levit_128s", "mobilevit_xxs", "poolformer_s12")),
+        *((name, False) for name in ("yolov8n", "resnet18", "seresnet33ts", "resnetv2_50x1_bit", "regnety_002")),
+        *((name, False) for name in ("tf_efficientnet_lite0", "vgg11", "skresnet18", "vovnet39a")),
+    ],
+)
+def test_optimizer_of_a_network(architecture, adamw):
+    assert trains_with_adamw(architecture) is adamw
+
+
+def test_drop_path_reaches_the_blocks():
+    backbone = tiny("test_vit")
+    assert not any(isinstance(module, timm.layers.DropPath) for module in backbone.modules())
+    args = drop_path_args("test_vit", 0.3)
+    assert args == {"dynamic_img_size": True, "drop_path_rate": 0.3}
+    backbone = AgsspBackbone.from_architecture("test_vit", model_args=args)
+    rates = [module.drop_prob for module in backbone.modules() if isinstance(module, timm.layers.DropPath)]
+    assert max(rates) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "rate", "message"),
+    [("vgg11", 0.1, "no stochastic depth"), ("yolov8n", 0.1, "no stochastic depth"), ("test_vit", 1.0, "below 1")],
+)
+def test_drop_path_that_cannot_be_is_refused(architecture, rate, message):
+    with pytest.raises(InputError, match=message):
+        drop_path_args(architecture, rate)
 
 
 def test_state_dict_loads_with_and_without_prefix(image):

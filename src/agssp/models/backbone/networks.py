@@ -109,6 +109,42 @@ def default_model_args(architecture: str) -> dict[str, Any]:
     return {"dynamic_img_size": True} if "dynamic_img_size" in known else {}
 
 
+def drop_path_args(architecture: str, rate: float) -> dict[str, Any]:
+    """`default_model_args` with stochastic depth: blocks are left out with probabilities that rise to this rate.
+
+    Raises:
+        InputError: the network has no stochastic depth, or the rate is no probability below 1.
+    """
+    if not 0 <= rate < 1:
+        raise InputError(f"drop path {rate}: expected a number from 0 to below 1")
+    takes = False
+    if architecture not in VARIANTS:
+        with torch.device("meta"):
+            network = build_network(architecture, {})
+        takes = "drop_path_rate" in inspect.signature(type(network).__init__).parameters
+    if not takes:
+        raise InputError(f"drop path {rate}: {architecture} has no stochastic depth; leave it out")
+    return default_model_args(architecture) | {"drop_path_rate": rate}
+
+
+def trains_with_adamw(architecture: str) -> bool:
+    """Whether a network is of the kind that AdamW trains and SGD does not: transformers, and others with layer norms.
+
+    These are the networks with attention over positions, and those that normalise more often by layer than by batch
+    (ConvNeXt, mixers); batch-normalised networks with channel attention (squeeze and excitation) are not.
+    """
+    with torch.device("meta"):
+        modules = list(build_network(architecture, {}).modules())
+    if any("Attention" in type(module).__name__ for module in modules):
+        return True
+    by_batch = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules)
+    by_layer = sum(
+        isinstance(module, nn.LayerNorm) or (isinstance(module, nn.GroupNorm) and module.num_groups == 1)
+        for module in modules
+    )
+    return by_layer > by_batch
+
+
 def input_settings(architecture: str) -> dict[str, Any]:
     """Image size, mean and standard deviation that a network's published weights expect: its default, or a tag's."""
     if architecture in VARIANTS:
