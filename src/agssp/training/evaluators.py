@@ -83,7 +83,7 @@ def alignment_evaluator(images: Any, collate: Any, *, batch_size: int, workers: 
             if outputs.logits is not None:
                 sums[2] += (outputs.logits.argmax(1) == inputs["labels"]).sum()
                 sums[3] += len(inputs["labels"])
-            pooled.append(model.backbone(inputs["pixel_values"]).feature_maps[-1].mean((2, 3)).float().cpu())
+            pooled.append(outputs.pooled_features.float().cpu())
         if state.num_processes > 1:
             torch.distributed.all_reduce(sums)
             parts: list[Any] = [None] * state.num_processes

@@ -53,6 +53,7 @@ def test_loss_equals_equations_on_the_features():
     logits = pooled @ model.classifier.weight.T + model.classifier.bias
     attentions = [attention_map(feature) for feature in features[-2:]]
     distillation = sum(distillation_loss(a, inputs["anomaly_maps"], "cosine", "minmax") for a in attentions)
+    torch.testing.assert_close(output.pooled_features, pooled)
     torch.testing.assert_close(output.logits, logits)
     torch.testing.assert_close(output.loss, F.cross_entropy(logits, inputs["labels"]) + 1.5 * distillation)
     alignment = sum(map_alignment(a, inputs["anomaly_maps"]) for a in attentions) / 2

@@ -33,7 +33,7 @@ class AgsspPreTrainingConfig(PreTrainedConfig):
     model_type = "agssp_pretraining"
     has_no_defaults_at_init = True
     # What the Trainer does not gather over the evaluation set.
-    keys_to_ignore_at_inference = ["loss_dict", "attention_maps"]
+    keys_to_ignore_at_inference = ["loss_dict", "attention_maps", "pooled_features"]
 
     backbone_config: Any = None
     objective: str = "classification"

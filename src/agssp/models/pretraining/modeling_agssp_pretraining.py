@@ -28,6 +28,7 @@ class AgsspForPreTrainingOutput(ModelOutput):
         logits: (B, num_labels), with the objective `classification`.
         alignment: (B,) correlation of attention and anomaly map, mean over the layers; in eval mode with maps given.
         attention_maps: one (B, H, W) float32 tensor a distilled layer.
+        pooled_features: (B, C), the coarsest feature map averaged over its positions; what the classifier reads.
     """
 
     loss: torch.Tensor | None = None
@@ -35,6 +36,7 @@ class AgsspForPreTrainingOutput(ModelOutput):
     logits: torch.Tensor | None = None
     alignment: torch.Tensor | None = None
     attention_maps: tuple[torch.Tensor, ...] | None = None
+    pooled_features: torch.Tensor | None = None
 
 
 class AgsspForPreTraining(PreTrainedModel):
@@ -107,9 +109,8 @@ class AgsspForPreTraining(PreTrainedModel):
         """
         config = self.config
         features = self.backbone(pixel_values).feature_maps
-        logits = None
-        if config.objective == "classification":
-            logits = self.classifier(features[-1].mean(dim=(2, 3)))
+        pooled = features[-1].mean(dim=(2, 3))
+        logits = self.classifier(pooled) if config.objective == "classification" else None
         attention_maps, alignment = None, None
         losses: dict[str, torch.Tensor] = {}
         if logits is not None and labels is not None:
@@ -127,7 +128,7 @@ class AgsspForPreTraining(PreTrainedModel):
                     by_layer = [map_alignment(attention.detach(), anomaly_maps) for attention in attention_maps]
                     alignment = torch.stack(by_layer).mean(dim=0)
         loss, loss_dict = self._weighed(losses)
-        output = AgsspForPreTrainingOutput(loss, loss_dict, logits, alignment, attention_maps)
+        output = AgsspForPreTrainingOutput(loss, loss_dict, logits, alignment, attention_maps, pooled)
         return output if return_dict is not False else output.to_tuple()
 
     def _weighed(self, losses: dict[str, torch.Tensor]) -> tuple[torch.Tensor | None, dict[str, torch.Tensor] | None]:
