@@ -160,7 +160,9 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> str:
-    """The accelerator's name, or `CPU` with the number of cores used."""
-    if torch.cuda.is_available():
-        return f"{PartialState().num_processes} x {torch.cuda.get_device_name(0)}"
+    """The accelerator that was computed on, or `CPU` with the number of threads."""
+    # The state knows of `--use-cpu`; that there is a GPU does not say that it was used.
+    state = PartialState()
+    if state.device.type == "cuda":
+        return f"{state.num_processes} x {torch.cuda.get_device_name(state.device)}"
     return f"CPU, {torch.get_num_threads()} threads"
