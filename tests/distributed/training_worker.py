@@ -1,4 +1,4 @@
-"""One process of test_training.py: pretrains a backbone, writes what it saw. `training_worker.py ROOT OUTPUT [FLAG]`."""
+"""One process of test_training.py: pretrain a backbone, write what was seen. `training_worker.py ROOT NAME [FLAG]`."""
 
 import json
 import os

@@ -17,6 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agssp.arguments import shell_command
 from agssp.errors import InputError
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def main(arguments: AnomalyMapsArguments) -> None:
         print(f"{total} maps of {kead.grid_size} x {kead.grid_size} in {store.path}, {len(skipped)} images skipped")
         for entry in skipped[:5]:
             print(f"  skipped {entry['image_id']}: {entry['reason']}")
-        print(f"next: agssp pseudo-boxes --maps {store.path} --output boxes --report")
+        print(f"next: {shell_command('pseudo-boxes', maps=store.path, output='boxes', report=True)}")
 
 
 def occurring_categories(rows: Any, names: list[str]) -> list[str]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from agssp.arguments import shell_command
 from agssp.boxes import RULES, CategoryStatistics, category_statistics, category_threshold, pseudo_boxes
 from agssp.data.box_store import THRESHOLDS, write_boxes, write_coco, write_yolo
 from agssp.data.map_store import MapStore, write_atomically
@@ -153,9 +154,9 @@ def main(arguments: PseudoBoxesArguments) -> None:
     print(f"{facts['boxes']} boxes on {facts['images_with_boxes']} of {facts['images']} images in {output}")
     if facts["normal_images"]:
         print(f"{facts['normal_images_with_boxes']} of {facts['normal_images']} normal images got boxes")
-    print(
-        f"next: agssp pretrain-backbone --dataset IMAGES --maps {arguments.maps} --backbone yolov8n --output backbone"
-    )
+    source = dict(store.manifest.get("source") or {"dataset": "IMAGES"})
+    command = shell_command("pretrain-backbone", **source, maps=arguments.maps, backbone="yolov8n", output="backbone")
+    print(f"next: {command}")
 
 
 def check_flags(arguments: PseudoBoxesArguments) -> None:
