@@ -1,3 +1,4 @@
+from collections import Counter
 from itertools import islice
 
 import cv2
@@ -170,3 +171,27 @@ def test_a_stream_without_any_map_says_so_instead_of_looking_for_ever(images):
     source = read_dataset(images).to_iterable_dataset(num_shards=2)
     with pytest.raises(InputError, match="no image to train on"):
         next(iter(PretrainingStream(source, {}, PretrainingTransform(16, map_size=4, **PLAIN))))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_lists_what_it_skipped_by_any_worker(images, tmp_path, workers):
+    bad = sorted((images / "plate0").iterdir())[0]
+    bad.write_bytes(b"broken")
+    source = read_dataset(images).to_iterable_dataset(num_shards=3)
+    transform = PretrainingTransform(16, map_size=4, **PLAIN)
+    data = PretrainingStream(source, None, transform, passes=2, skipped_file=tmp_path / "skipped.jsonl")
+    assert data.skipped == {}
+    loaded = torch.utils.data.DataLoader(data, batch_size=None, num_workers=workers)
+    assert sum(1 for _ in loaded) == 2 * 5
+    assert list(data.skipped) == [f"plate0/{bad.name}"]
+    assert "no known image format" in data.skipped[f"plate0/{bad.name}"]
+
+
+def test_workers_of_a_stream_make_their_passes_by_themselves(images):
+    rows = read_dataset(images)
+    marked = {image_id: np.full((5, 5), index, np.float16) for index, image_id in enumerate(rows["image_id"])}
+    transform = PretrainingTransform(16, map_size=4, **PLAIN)
+    data = PretrainingStream(rows.to_iterable_dataset(num_shards=6), marked, transform, passes=20)
+    loaded = torch.utils.data.DataLoader(data, batch_size=None, num_workers=2)
+    seen = [int(item["anomaly_maps"].mean().round()) for item in loaded]
+    assert Counter(seen) == dict.fromkeys(range(6), 20)

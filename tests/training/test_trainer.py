@@ -92,6 +92,14 @@ def test_boxes_remade_under_the_same_name_are_not_taken_for_those_before(root):
         pretrain_detector.main(*detector_arguments(root, "detector", num_train_epochs=1))
 
 
+def test_labels_corrected_under_the_same_name_are_other_labels(root):
+    finetune.main(*finetune_arguments(root, "detector", num_train_epochs=1))
+    table = root / "labelled/metadata.jsonl"
+    table.write_text(table.read_text().replace("24, 24", "20, 24"))
+    with pytest.raises(InputError, match="fingerprint of labels"):
+        finetune.main(*finetune_arguments(root, "detector", num_train_epochs=1))
+
+
 def test_fingerprints(tmp_path):
     assert content_fingerprint(None) is content_fingerprint("scratch") is content_fingerprint("owner/name") is None
     (tmp_path / "a.safetensors").write_bytes(b"a")

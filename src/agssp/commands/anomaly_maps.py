@@ -180,7 +180,10 @@ def main(arguments: AnomalyMapsArguments) -> None:
     if not (store.path / REFERENCES).is_file():
         pool = pool or reference_pool(rows, categories, occurring, arguments)
         keep_references(kead, store, pool, occurring, arguments)
-    load_references(kead, store)
+    # Also where this process computed them itself, so that all processes use the same bytes.
+    kead.load_references(store.path / REFERENCES)
+    # A stream's first images are not needed any more.
+    rows = pool = None
     if rank == 0:
         counts = {name: len(entry["image_ids"]) for name, entry in chosen.items()}
         # The spare of normal references does not count: no image is compared with more than the asked number.
@@ -252,16 +255,6 @@ def keep_references(kead: Any, store: Any, pool: Any, occurring: list[str], argu
     write_once(store.path / REFERENCES, kead.save_references)
 
 
-def load_references(kead: Any, store: Any) -> None:
-    """Give KeAD the store's reference tokens and text features, also where this process computed them itself.
-
-    So all processes use the same bytes.
-    """
-    from agssp.data.map_store import REFERENCES
-
-    kead.load_references(store.path / REFERENCES)
-
-
 class RowImages:
     """Rows of a data set, decoded and brought to the teacher's input, for a DataLoader."""
 
@@ -330,7 +323,9 @@ def draw_shards(
                     num_workers=arguments.workers,
                     collate_fn=list,
                 )
+                before = progress.n
                 finish_shard(kead, store, paths[index], loader, categories, progress)
+                progress.update(before + len(rows_of(index)) - progress.n)
 
 
 def draw_stream(
@@ -401,6 +396,8 @@ def finish_shard(
     skipped: list[dict[str, str]] = []
     maps: list[Any] = [np.zeros((0, kead.grid_size, kead.grid_size), np.float16)]
     for batch in batches:
+        if store.is_done(path):
+            return  # another process was at it too, and was faster
         for item in batch:
             if item["pixel_values"] is None or kead.teacher.has_text:
                 continue

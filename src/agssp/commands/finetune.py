@@ -60,7 +60,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     import transformers
 
     from agssp.arguments import command_line, shell_command
-    from agssp.data.fingerprint import dataset_fingerprint
+    from agssp.data.fingerprint import dataset_fingerprint, label_fingerprint
     from agssp.data.mosaic import DetectionTransform
     from agssp.data.readers import read_dataset
     from agssp.data.schema import defect_names
@@ -80,8 +80,11 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     model, report = start_detector(
         arguments.model, arguments.detector, names, arguments.image_size, arguments.frozen_stages
     )
+    chosen_by = others["validation"]
     inputs = {
         "dataset": dataset_fingerprint(dataset, arguments.dataset),
+        "labels": label_fingerprint(dataset),
+        "validation": None if chosen_by is None else label_fingerprint(chosen_by),
         "model": content_fingerprint(arguments.model),
     }
     if begin(arguments.output, "finetune", asdict(arguments), training, inputs):

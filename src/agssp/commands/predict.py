@@ -60,6 +60,7 @@ def main(arguments: PredictArguments) -> None:
     """Run the command."""
     from tqdm import tqdm
 
+    from agssp.data.images import configured_bit_depth
     from agssp.detection_inference import check_detection_flags, choose_device, detect, load_detector
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -76,6 +77,7 @@ def main(arguments: PredictArguments) -> None:
         "images": arguments.images,
         **{name: getattr(arguments, name) for name in ("split", "threshold", "iou_threshold", "max_detections")},
         "image_size": arguments.image_size or model.config.image_size,
+        "bit_depth": configured_bit_depth(),
     }
     claim_output(output, "predict", settings)
     journal = output / "predictions.jsonl"

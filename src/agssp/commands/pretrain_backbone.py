@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from agssp.arguments import shell_command
-from agssp.commands.pretrain_detector import PretrainDetectorArguments
 from agssp.errors import InputError
 from agssp.training.arguments import AgsspTrainingArguments
 
@@ -128,9 +127,11 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
         arguments.dataset, split=arguments.split, category=arguments.category, streaming=arguments.streaming
     )
     store = MapStore.open(arguments.maps) if arguments.maps else None
+    if not arguments.streaming:
+        dataset = with_maps(dataset, store, arguments)
     inputs = {
         "dataset": dataset_fingerprint(dataset, arguments.dataset),
-        "maps": content_fingerprint(arguments.maps),
+        "maps": None if store is None else f"{content_fingerprint(arguments.maps)}, {len(store)} maps",
         "start": content_fingerprint(arguments.start),
     }
     if begin(arguments.output, "pretrain-backbone", asdict(arguments), training, inputs):
@@ -178,6 +179,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
             rank=state.process_index,
             world_size=state.num_processes,
             held_out=arguments.val_fraction,
+            skipped_file=Path(arguments.output) / "skipped.jsonl",
         )
         kept = [
             row
@@ -189,7 +191,6 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
             held_out = PretrainingImages(rows_kept, store, transform, training.seed, evaluation=True)
         count = None
     else:
-        dataset = with_maps(dataset, store, arguments)
         count = len(dataset)
         rows = list(range(count))
         if arguments.val_fraction > 0:
@@ -265,9 +266,11 @@ def choose_recipe(training: AgsspTrainingArguments, architecture: str) -> None:
     adamw = training.optimizer == "adamw"
     if training.schedule is None:
         training.schedule = "cosine" if adamw else "multistep"
-    if training.warmup_epochs is None:
-        # The paper's 20 of 200 epochs, and the same share of shorter runs.
-        training.warmup_epochs = min(20.0, training.num_train_epochs / 10) if adamw else 1.0
+    if training.warmup_epochs is None and not adamw:
+        training.warmup_epochs = 1.0
+    elif training.warmup_epochs is None and training.max_steps <= 0:
+        # The paper's 20 of 200 epochs, and the same share of shorter runs; the trainer does it where steps rule.
+        training.warmup_epochs = min(20.0, training.num_train_epochs / 10)
 
 
 def next_step(arguments: PretrainBackboneArguments, backbone: Any) -> str:
@@ -288,7 +291,7 @@ def next_step(arguments: PretrainBackboneArguments, backbone: Any) -> str:
         boxes="BOXES",
         backbone=arguments.output,
         detector=architecture if architecture in VARIANTS else "yolov8s",
-        image_size=PretrainDetectorArguments.image_size,
+        image_size=640,
         output="detector",
     )
     return f"next: {command}"

@@ -71,20 +71,27 @@ ARGUMENTS = (PseudoBoxesArguments,)
 def main(arguments: PseudoBoxesArguments) -> None:
     """Write the boxes of every map in the store."""
     from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
     from tqdm import tqdm
+
+    from agssp.processes import on_main_process
 
     store = MapStore.open(arguments.maps)
     rule, delta = threshold_rule(arguments, store)
     check_flags(arguments)
     output = Path(arguments.output)
-    check_output(output)
-    shards = store.shards()
-    if not shards:
-        raise InputError(f"{arguments.maps}: has no finished shard; run `agssp anomaly-maps` again to finish it")
+    found: list[Any] = []
 
-    # Every process looks at the whole store, so that all have the same thresholds; the boxes are divided.
-    statistics = store_statistics(store)
-    scores = score_limits(arguments, store)
+    def look() -> None:
+        check_output(output)
+        shards = store.shards()
+        if not shards:
+            raise InputError(f"{arguments.maps}: has no finished shard; run `agssp anomaly-maps` again to finish it")
+        found.append((shards, store_statistics(store), score_limits(arguments, store)))
+
+    # One process looks for all, since the store may still be written to; the boxes are divided.
+    on_main_process(look)
+    shards, statistics, scores = broadcast_object_list(found or [None])[0]
     thresholds = {name: category_threshold(entry, rule, delta) for name, entry in statistics.items()}
     state = PartialState()
     if state.is_main_process:

@@ -48,5 +48,20 @@ def dataset_fingerprint(dataset: Dataset | Any, source: str = "") -> str:
     return digest.hexdigest()[:16]
 
 
+def label_fingerprint(dataset: Dataset) -> str:
+    """Hash the ids and `objects` of a data set's rows, in order: other boxes or classes are other labels.
+
+    Args:
+        dataset: a data set with the reader's columns and `objects`.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256(repr(dataset.features["objects"]).encode())
+    for batch in dataset.select_columns(["image_id", "objects"]).iter(batch_size=1000):
+        digest.update(repr((batch["image_id"], batch["objects"])).encode())
+    return digest.hexdigest()[:16]
+
+
 def _file_size(path: str | None) -> int | None:
     return Path(path).stat().st_size if path and Path(path).is_file() else None

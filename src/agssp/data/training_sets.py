@@ -4,9 +4,11 @@ So an interrupted run goes on exactly as it would have, with any number of worke
 """
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
+from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
@@ -25,6 +27,7 @@ from agssp.letterbox import letterbox_geometry
 
 logger = logging.getLogger(__name__)
 
+EMPTY_STREAM = "the stream has no image to train on: none can be read and has a map"
 Boxes = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -167,6 +170,7 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
         world_size: number of processes; each sees other rows.
         held_out: share of the rows that are left out, see `is_held_out`.
         passes: stop after so many; default: never.
+        skipped_file: where images that cannot be read are listed, a JSON line each.
     """
 
     def __init__(
@@ -181,43 +185,56 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
         world_size: int = 1,
         held_out: float = 0.0,
         passes: int | None = None,
+        skipped_file: Path | None = None,
     ) -> None:
         super().__init__()
-        shuffled = dataset.shuffle(seed=seed, buffer_size=buffer_size)
-        self.dataset = split_dataset_by_node(shuffled, rank=rank, world_size=world_size) if world_size > 1 else shuffled
-        self.maps, self.transform, self.seed = maps, transform, seed
-        self.held_out, self.passes = held_out, passes
-        self.skipped: dict[str, str] = {}
+        self.dataset = split_dataset_by_node(dataset, rank=rank, world_size=world_size) if world_size > 1 else dataset
+        self.maps, self.transform, self.seed, self.buffer_size = maps, transform, seed, buffer_size
+        self.held_out, self.passes, self.skipped_file = held_out, passes, skipped_file
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """image_id -> reason, of the images that had to be left out so far, by any worker of any process."""
+        if self.skipped_file is None or not self.skipped_file.is_file():
+            return {}
+        lines = (json.loads(line) for line in self.skipped_file.read_text(encoding="utf-8").splitlines())
+        return {line["image_id"]: line["reason"] for line in lines}
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         first = self.epoch
         for number in count(first) if self.passes is None else range(first, first + self.passes):
-            self.dataset.set_epoch(number)
             found = False
             for item in self._one_pass(number):
                 found = True
                 yield item
             if not found:
                 worker = torch.utils.data.get_worker_info()
-                if worker is None or worker.id == 0:
-                    raise InputError("the stream has no image to train on: none can be read and has a map")
-                return  # more workers than shards
+                if worker is None or worker.num_workers == 1:
+                    raise InputError(EMPTY_STREAM)
+                return  # this worker's shards have none; others may
 
     def _one_pass(self, number: int) -> Iterator[dict[str, Tensor]]:
+        # Shuffled anew rather than told its epoch, which datasets would share between workers that are at other passes.
         # datasets' own iterator divides its shards among the workers of a DataLoader.
-        for row in self.dataset:
+        for row in self.dataset.shuffle(seed=self.seed + number, buffer_size=self.buffer_size):
             lacks_map = self.maps is not None and row["image_id"] not in self.maps
             if lacks_map or is_held_out(row["image_id"], self.held_out):
                 continue
             try:
                 image = decode_image(row["image"], row["image_id"])
             except ImageError as error:
-                self.skipped[row["image_id"]] = str(error)
-                logger.warning("skipped: %s", error)
+                self._skip(row["image_id"], str(error))
                 continue
             anomaly_map = None if self.maps is None else self.maps[row["image_id"]]
             item = self.transform(image, anomaly_map, item_generator(self.seed, number, _hash(row["image_id"])))
             yield {**item, "labels": torch.tensor(row["category"])}
+
+    def _skip(self, image_id: str, reason: str) -> None:
+        logger.warning("skipped: %s", reason)
+        if self.skipped_file is not None:
+            # Appended line by line: the workers have no other way to tell the main process.
+            with self.skipped_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"image_id": image_id, "reason": reason}, ensure_ascii=False) + "\n")
 
 
 def is_held_out(image_id: str, share: float) -> bool:

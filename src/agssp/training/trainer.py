@@ -110,7 +110,10 @@ class AgsspTrainer(Trainer):
             steps_per_epoch = num_training_steps / max(float(self.args.num_train_epochs), 1e-9)
             if self.args.max_steps > 0 and not self.streaming:
                 steps_per_epoch = len(self.get_train_dataloader()) / self.args.gradient_accumulation_steps
-            warmup = min(self.args.warmup_epochs * steps_per_epoch, 0.5 * num_training_steps)
+            if self.args.warmup_epochs is None:
+                warmup = 0.1 * num_training_steps
+            else:
+                warmup = min(self.args.warmup_epochs * steps_per_epoch, 0.5 * num_training_steps)
             schedule, final = self.args.schedule, self.args.final_rate
 
             def rate(step: int) -> float:
@@ -177,7 +180,7 @@ class _Rhythm(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         self.trainer.ema.update(self.trainer.accelerator.unwrap_model(self.trainer.model))
         if self.trainer.streaming and (
-            state.global_step % args.save_steps == 0 or state.global_step >= state.max_steps
+            state.global_step % state.save_steps == 0 or state.global_step >= state.max_steps
         ):
             control.should_evaluate = self.trainer.evaluator is not None
             control.should_save = True
