@@ -144,8 +144,8 @@ def plan_for(minutes: float) -> Plan:
         labelled=max(12, round(90 * min(scale, 4))),
         labels_a_class=max(2, round(8 * min(scale, 2))),
         backbone_epochs=max(1, round(6 * scale)),
-        detector_epochs=max(1, round(8 * scale)),
-        finetune_epochs=max(1, round(30 * scale)),
+        detector_epochs=max(1, round(25 * scale)),
+        finetune_epochs=max(1, round(80 * scale)),
     )
 
 
@@ -157,7 +157,7 @@ def chain(output: Path, plan: Plan, seed: int) -> list[Step]:
     sized = ("--image-size", str(plan.size), "--seed", str(seed), "--dataloader-num-workers", "0")
     finetune = (
         "--dataset", train, "--val-fraction", "0", *sized, "--num-train-epochs", str(plan.finetune_epochs),
-        "--per-device-train-batch-size", "8", "--closing-epochs", str(plan.finetune_epochs // 4), "--eval-every", "100",
+        "--per-device-train-batch-size", "4", "--closing-epochs", str(plan.finetune_epochs // 4), "--eval-every", "100",
         "--checkpoint-every", "100",
     )  # fmt: skip
     return [
@@ -173,9 +173,10 @@ def chain(output: Path, plan: Plan, seed: int) -> list[Step]:
             "--num-train-epochs", str(plan.backbone_epochs), "--per-device-train-batch-size", "16",
             "--output", at["backbone"],
         )),
-        Step("detector", "AGDP: pretrain neck and head on the pseudo boxes", (
+        # A backbone that has seen so little is better trained along; frozen is for one that has seen much.
+        Step("detector", "AGDP: pretrain the whole detector on the pseudo boxes", (
             "pretrain-detector", "--dataset", unlabelled, "--boxes", at["boxes"], "--backbone", at["backbone"],
-            "--detector", "yolov8n", *sized, "--num-train-epochs", str(plan.detector_epochs),
+            "--detector", "yolov8n", "--no_freeze_backbone", *sized, "--num-train-epochs", str(plan.detector_epochs),
             "--output", at["detector"],
         )),
         Step("split", "a few labels to train on, all other labelled images to test", (

@@ -187,8 +187,8 @@ def _detector(output: Path) -> Section:
     keys = {"total": "loss"} | {name: f"loss_{name}" for name in _components(log)}
     precision = figures.logged(log, {"mAP@.5": "eval_map_50", "mAP@.5:.95": "eval_map_50_95"})
     text = (
-        "Neck and head learn from the pseudo boxes what a defect is (AGDP), one class, on a backbone that stays as it "
-        "is. Precision is measured against pseudo boxes of images held out of training: a sign of health, no quality."
+        "The whole detector, neck and head included, learns from the pseudo boxes what a defect is (AGDP), one class. "
+        "Precision is measured against pseudo boxes of images held out of training: a sign of health, no quality."
     )
     return Section("Detector pretraining", [
         Text(text),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from accelerate import PartialState
 
 from agssp import __version__
@@ -57,6 +58,8 @@ def begin(
             checkpoint.
     """
     training.output_dir = str(output)
+    # A bar for every file that is written would tear up the training's own.
+    transformers.utils.logging.disable_progress_bar()
     settings = {name: value for name, value in arguments.items() if name != "output"}
     settings |= {name: getattr(training, name) for name in _KEPT_SETTINGS}
     settings |= {f"fingerprint of {name}": value for name, value in (inputs or {}).items()}
