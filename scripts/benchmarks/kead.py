@@ -91,7 +91,7 @@ def main(argv: Sequence[str]) -> None:
                 num_workers=args.workers,
                 collate_fn=list,
             )
-            finish_shard(kead, store, store.shard_path(0, 1), loader, [CATEGORY], tqdm(disable=True))
+            finish_shard(kead, store, store.shard_path(number, args.rounds + 1), loader, [CATEGORY], tqdm(disable=True))
             whole = time.perf_counter() - start
             if number:  # the first round warms up
                 seconds["bare"].append(bare)
