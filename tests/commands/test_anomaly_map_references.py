@@ -13,7 +13,7 @@ from map_cases import arguments as bare_arguments
 from PIL import Image
 from safetensors.torch import save_file
 
-from agssp.commands import anomaly_maps
+from agssp import map_drawing
 from agssp.commands.anomaly_maps import main
 from agssp.data.images import decode_image
 from agssp.data.map_store import MapStore
@@ -289,7 +289,7 @@ def test_a_class_name_without_images_stops_nothing(root, references, streaming):
 
 
 def test_a_stream_says_where_it_looked_for_references(root, monkeypatch):
-    monkeypatch.setattr(anomaly_maps, "STREAM_HEAD", 4)
+    monkeypatch.setattr(map_drawing, "STREAM_HEAD", 4)
     images = write(root / "images", {f"plate/normal/{index}.png": index for index in range(4)})
     write(images, {f"strip/normal/{index}.png": 10 + index for index in range(3)})
     table = write_table(root, images, ["plate", "strip"])
