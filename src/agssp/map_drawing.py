@@ -75,13 +75,7 @@ def prepare(row: dict[str, Any], preprocess: Any, max_pixels: int) -> dict[str, 
     return {**facts, "pixel_values": preprocess(image)}
 
 
-def draw_shards(
-    kead: Any,
-    store: Any,
-    dataset: Any,
-    categories: list[str],
-    drawing: Drawing,
-) -> None:
+def draw_shards(kead: Any, store: Any, dataset: Any, categories: list[str], drawing: Drawing) -> None:
     """Finish this process's shards, then help with whatever the others have not begun to write."""
     size, count = drawing.shard_size, -(-len(dataset) // drawing.shard_size)
     paths = [store.shard_path(index, count) for index in range(count)]
@@ -115,13 +109,7 @@ def draw_shards(
                 progress.update(before + len(rows_of(index)) - progress.n)
 
 
-def draw_stream(
-    kead: Any,
-    store: Any,
-    dataset: Any,
-    categories: list[str],
-    drawing: Drawing,
-) -> None:
+def draw_stream(kead: Any, store: Any, dataset: Any, categories: list[str], drawing: Drawing) -> None:
     """Finish this process's shards of a stream, then whatever the others have not written.
 
     Shard k is the rows k * shard_size onwards, in the stream's order. A second look at the stream is taken only where

@@ -4,8 +4,8 @@ import logging
 import pytest
 from PIL import Image
 
-from agssp.data.readers import read_dataset, read_with_report
-from agssp.data.readers.records import Box, ReadReport, check_names, clean_box, list_files
+from agssp.data.readers import ReadReport, read_dataset
+from agssp.data.readers.records import Box, check_names, clean_box, list_files
 from agssp.errors import InputError
 
 FORMATS = ("metadata", "coco", "yolo", "voc")
@@ -50,7 +50,8 @@ def test_no_boxes():
 
 @pytest.mark.parametrize("style", FORMATS)
 def test_labels_without_boxes_open_no_image(tmp_path, style):
-    data, report = read_with_report(labelled(tmp_path, style, [], content=b""))
+    report = ReadReport()
+    data = read_dataset(labelled(tmp_path, style, [], content=b""), report=report)
     assert len(data) == 1
     assert data[0]["objects"]["bbox"] == []
     assert report.lines() == []
@@ -59,7 +60,8 @@ def test_labels_without_boxes_open_no_image(tmp_path, style):
 @pytest.mark.parametrize("style", FORMATS)
 def test_boxes_outside_and_of_zero_area(tmp_path, style):
     boxes = [[30, 10, 20, 20], [5, 5, 0, 3], [5, 5, 3, 0], [45, 5, 5, 5], [1, 1, 2, 2]]
-    data, report = read_with_report(labelled(tmp_path, style, boxes))
+    report = ReadReport()
+    data = read_dataset(labelled(tmp_path, style, boxes), report=report)
     assert [[round(value, 3) for value in box] for box in data[0]["objects"]["bbox"]] == [
         [30, 10, 10, 10],
         [1, 1, 2, 2],
@@ -73,7 +75,8 @@ def test_boxes_outside_and_of_zero_area(tmp_path, style):
     "content", [b"", b"no image", b"\x89PNG\r\n\x1a\n\x00\x00"], ids=["empty", "no image", "cut off"]
 )
 def test_boxes_of_a_damaged_image_are_left_out_and_the_image_is_named(tmp_path, style, content):
-    data, report = read_with_report(labelled(tmp_path, style, [[1, 1, 2, 2]], content=content))
+    report = ReadReport()
+    data = read_dataset(labelled(tmp_path, style, [[1, 1, 2, 2]], content=content), report=report)
     assert data[0]["objects"]["bbox"] == []
     assert "a.png" in report.damaged[0]
 
@@ -92,7 +95,8 @@ def test_boxes_of_a_turned_image_are_those_of_the_upright_one(tmp_path, style):
     exif[0x0112] = 6
     (path,) = root.rglob("a.png")
     picture(path, (40, 20), exif=exif)
-    data, report = read_with_report(root)
+    report = ReadReport()
+    data = read_dataset(root, report=report)
     assert data[0]["objects"]["bbox"] == [pytest.approx([5, 30, 10, 8], abs=1e-4)]
     assert report.lines() == []
 
@@ -180,7 +184,9 @@ def test_images_of_one_stem_without_boxes_are_nothing_to_warn_of(tmp_path, style
     root = labelled(tmp_path, style, [])
     (folder,) = {path.parent for path in root.rglob("a.png")}
     picture(folder / "a.jpg")
-    assert read_with_report(root)[1].lines() == []
+    report = ReadReport()
+    read_dataset(root, report=report)
+    assert report.lines() == []
 
 
 def test_one_image_named_twice(tmp_path):

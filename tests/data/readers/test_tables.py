@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset, Image, load_dataset
 from PIL import Image as Pil
 
-from agssp.data.readers import read_dataset, read_with_report
+from agssp.data.readers import ReadReport, read_dataset
 from agssp.data.schema import features
 from agssp.errors import InputError
 
@@ -44,7 +44,9 @@ def stored(tmp_path, way, rows, schema=SCHEMA):
 
 
 def read(tmp_path, way, rows, schema=SCHEMA):
-    return read_with_report(stored(tmp_path, way, rows, schema), streaming=way == "streamed")
+    report = ReadReport()
+    path = stored(tmp_path, way, rows, schema)
+    return read_dataset(path, streaming=way == "streamed", report=report), report
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -101,7 +103,8 @@ def test_images_that_are_files_of_their_own(tmp_path, way):
         (tmp_path / f"{values['image_id']}.png").write_bytes(png((10, 10)))
     path = stored(tmp_path, way, rows)
     (tmp_path / "gone.png").unlink()
-    data, report = read_with_report(path, streaming=way == "streamed")
+    report = ReadReport()
+    data = read_dataset(path, streaming=way == "streamed", report=report)
     assert [values["objects"]["bbox"] for values in data] == [[[5, 5, 5, 5]], []]
     assert way == "streamed" or "no such file" in report.damaged[0]
 

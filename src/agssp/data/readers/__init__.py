@@ -25,7 +25,7 @@ from agssp.errors import InputError
 
 FORMATS = ("imagefolder", "metadata", "coco", "yolo", "voc", "parquet", "saved", "hub")
 
-__all__ = ["FORMATS", "ReadReport", "find_format", "read_dataset", "read_with_report"]
+__all__ = ["FORMATS", "ReadReport", "find_format", "read_dataset"]
 
 
 def read_dataset(
@@ -37,6 +37,7 @@ def read_dataset(
     format: str | None = None,
     categories: Sequence[str] | None = None,
     defect_types: Sequence[str] | None = None,
+    report: ReadReport | None = None,
 ) -> Dataset | IterableDataset:
     """Read a data set into the schema of `agssp.data.schema`.
 
@@ -52,6 +53,7 @@ def read_dataset(
         format: one of `FORMATS`; default: found out by looking.
         categories: all object categories in the wanted order; one that is not among them is an error.
         defect_types: all classes of boxes in the wanted order; one that is not among them is an error.
+        report: gets the names of what was clipped, dropped or left out, instead of a warning.
 
     Returns:
         Rows with `image` (still encoded), `image_id` (unique, stable: the path relative to the source), `category`,
@@ -61,44 +63,21 @@ def read_dataset(
     Raises:
         InputError: nothing there, no images, or files that contradict the layout; the file, line or row is named.
     """
-    dataset, report = read_with_report(
-        source,
-        split=split,
-        streaming=streaming,
-        category=category,
-        format=format,
-        categories=categories,
-        defect_types=defect_types,
-    )
-    report.log(str(source))
-    return dataset
-
-
-def read_with_report(
-    source: str | Path,
-    *,
-    split: str | None = None,
-    streaming: bool = False,
-    category: str | None = None,
-    format: str | None = None,
-    categories: Sequence[str] | None = None,
-    defect_types: Sequence[str] | None = None,
-) -> tuple[Dataset | IterableDataset, ReadReport]:
-    """Read a data set as `read_dataset` does, and tell what was clipped, dropped or left out, by name."""
     name = format or find_format(source)
     if name not in FORMATS:
         raise InputError(f"format {name!r}: expected one of {', '.join(FORMATS)}")
-    report = ReadReport()
+    found = ReadReport() if report is None else report
     if name in ("parquet", "saved", "hub"):
         table = load_table(str(source), name, split, streaming)
-        dataset: Any = to_schema(table, str(source), category, report, defect_types)
+        dataset: Any = to_schema(table, str(source), category, found, defect_types)
     else:
-        records, names = _read_records(Path(source), name, split, category, report)
+        records, names = _read_records(Path(source), name, split, category, found)
         dataset = to_dataset(records, str(source), names)
         if streaming:
             dataset = dataset.to_iterable_dataset(num_shards=min(8, len(dataset)))
-    dataset = relabel(dataset, str(source), categories, defect_types)
-    return dataset, report
+    if report is None:
+        found.log(str(source))
+    return relabel(dataset, str(source), categories, defect_types)
 
 
 def find_format(source: str | Path) -> str:
