@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from . import __version__
 from .arguments import exit_with, parse_arguments
 from .errors import InputError
+from .processes import close_process_group
 
 COMMANDS = {
     "anomaly-maps": "draw an anomaly map for every unlabelled image",
@@ -48,7 +49,9 @@ def run(name: str, argv: Sequence[str]) -> None:
             description=(module.__doc__ or "").split("\n\n")[0],
         )
         module.main(*parsed)
+        close_process_group()
     except InputError as error:
+        close_process_group(wait=False)
         exit_with(f"error: {error}", 2)
     except KeyboardInterrupt:
         exit_with("interrupted; finished work is kept, run the same command to go on", 130)

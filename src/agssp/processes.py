@@ -1,5 +1,6 @@
 """What one of several processes does for all of them."""
 
+import sys
 from collections.abc import Callable
 
 from agssp.errors import InputError
@@ -27,3 +28,20 @@ def on_main_process(work: Callable[[], object]) -> None:
         error = errors[0]
     if error is not None:
         raise InputError(error)
+
+
+def close_process_group(*, wait: bool = True) -> None:
+    """Leave the process group, if this process is in one, before the interpreter ends.
+
+    A process that ends inside the group may be aborted by the group's own threads, upon which the launcher would stop
+    the others in the middle of what they are writing.
+
+    Args:
+        wait: for all other processes to be ready too; not after an error, which they need not have met.
+    """
+    torch = sys.modules.get("torch")  # whoever has not imported it is in no group
+    if torch is None or not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return
+    if wait:
+        torch.distributed.barrier()
+    torch.distributed.destroy_process_group()

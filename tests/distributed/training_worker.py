@@ -10,6 +10,7 @@ from chain_cases import backbone_arguments
 
 from agssp.commands import pretrain_backbone
 from agssp.data.training_sets import PretrainingImages
+from agssp.processes import close_process_group
 from agssp.training.trainer import AgsspTrainer
 
 
@@ -34,6 +35,7 @@ def main(root: Path, output: str, streaming: bool) -> None:
         changes |= {"streaming": True, "max_steps": 6, "save_steps": 3, "logging_steps": 3}
     pretrain_backbone.main(*backbone_arguments(root, output, **changes))
     (root / f"{output}-{rank}.json").write_text(json.dumps({"seen": seen, "averages": averages}))
+    close_process_group()
 
 
 if __name__ == "__main__":
