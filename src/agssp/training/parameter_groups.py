@@ -4,8 +4,10 @@ from typing import Any
 
 from torch import nn
 
-# Position tables are matrices or larger, yet decaying them pulls positions together (Swin, ViT).
-POSITION_TABLES = ("relative_position_bias_table", "pos_embed", "position_embedding", "cls_token", "query_embed")
+# Tables and tokens are matrices or larger, yet decaying them pulls positions together (Swin, ViT) or blanks the token.
+UNDECAYED = (
+    "relative_position_bias_table", "pos_embed", "position_embedding", "cls_token", "mask_token", "query_embed",
+)  # fmt: skip
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -13,17 +15,24 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
     Args:
         model: the model; its frozen parameters are left out.
-        weight_decay: of weights with two or more dimensions. Norms, biases and position tables get none.
+        weight_decay: of weights with two or more dimensions. Norms, biases, position tables and mask tokens get none,
+            nor does what a network of timm lists in `no_weight_decay` (Swin v2's temperatures).
 
     Returns:
         `[{"params", "names", "weight_decay"}, ...]`, the decaying group first; empty groups are left out.
     """
+    listed = {
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, module in model.named_modules()
+        if hasattr(module, "no_weight_decay")
+        for name in module.no_weight_decay()
+    }
     decay: dict[str, nn.Parameter] = {}
     rest: dict[str, nn.Parameter] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            plain = parameter.ndim >= 2 and not any(table in name for table in POSITION_TABLES)
-            (decay if plain else rest)[name] = parameter
+            undecayed = parameter.ndim < 2 or name in listed or any(word in name for word in UNDECAYED)
+            (rest if undecayed else decay)[name] = parameter
     groups = [(decay, weight_decay), (rest, 0.0)]
     return [
         {"params": list(members.values()), "names": list(members), "weight_decay": value}
