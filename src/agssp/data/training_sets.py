@@ -21,7 +21,7 @@ from torch import Tensor
 
 from agssp.data.images import ImageError, decode_image
 from agssp.data.mosaic import DetectionTransform
-from agssp.data.transforms import PretrainingTransform
+from agssp.data.transforms import PretrainingAugmentation
 from agssp.errors import InputError
 from agssp.letterbox import letterbox_geometry
 
@@ -119,7 +119,7 @@ class PretrainingImages(_Images):
         self,
         dataset: Dataset,
         maps: Maps | None,
-        transform: PretrainingTransform,
+        transform: PretrainingAugmentation,
         seed: int = 0,
         *,
         evaluation: bool = False,
@@ -177,7 +177,7 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
         self,
         dataset: IterableDataset,
         maps: Maps | None,
-        transform: PretrainingTransform,
+        transform: PretrainingAugmentation,
         seed: int = 0,
         *,
         buffer_size: int = 1000,

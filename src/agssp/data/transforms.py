@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -9,6 +10,18 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+
+
+class PretrainingAugmentation(Protocol):
+    """What turns an image and its map into the inputs of backbone pretraining."""
+
+    def __call__(
+        self, image: Image.Image, anomaly_map: np.ndarray | None, generator: np.random.Generator
+    ) -> dict[str, Tensor]:
+        """For training: all randomness comes from the generator."""
+
+    def evaluation(self, image: Image.Image, anomaly_map: np.ndarray | None) -> dict[str, Tensor]:
+        """For held-out images: without randomness."""
 
 
 def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -44,6 +57,31 @@ def jitter_hsv(image: np.ndarray, gains: Sequence[float], generator: np.random.G
     cv2.convertScaleAbs(saturation, dst=saturation, alpha=1 + saturation_gain)
     cv2.convertScaleAbs(value, dst=value, alpha=1 + value_gain)
     return cv2.cvtColor(cv2.merge((hue, saturation, value)), cv2.COLOR_HSV2RGB_FULL)
+
+
+def blur(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Gaussian blur of a random width, sigma 0.1 to 2 px at 224 px and in proportion at other sizes (SimCLR).
+
+    Args:
+        image: uint8 (H, W, 3).
+        generator: source of the width.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    return cv2.GaussianBlur(image, (0, 0), generator.uniform(0.1, 2.0) * max(image.shape[:2]) / 224)
+
+
+def change_contrast(image: np.ndarray, gain: float, generator: np.random.Generator) -> np.ndarray:
+    """Scale the differences from the mean brightness by 1 - gain to 1 + gain; uint8 (H, W, 3) both."""
+    factor = 1 + gain * generator.uniform(-1, 1)
+    mean = float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean())
+    return cv2.addWeighted(image, factor, image, 0, (1 - factor) * mean)
+
+
+def solarise(image: np.ndarray) -> np.ndarray:
+    """Invert what is brighter than the middle; uint8 (H, W, 3) both."""
+    return np.where(image >= 128, 255 - image, image)
 
 
 def resize_antialiased(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -106,6 +144,10 @@ class PretrainingTransform:
         flip: probability of mirroring left and right.
         vertical_flip: probability of mirroring top and bottom.
         hsv: largest relative change of hue, saturation and value.
+        contrast: largest relative change of contrast.
+        blur: probability of a Gaussian blur.
+        solarise: probability of inverting the bright half.
+        greyscale: probability of taking the colour away.
     """
 
     def __init__(
@@ -120,10 +162,15 @@ class PretrainingTransform:
         flip: float = 0.5,
         vertical_flip: float = 0.0,
         hsv: tuple[float, float, float] = (0.015, 0.4, 0.4),
+        contrast: float = 0.0,
+        blur: float = 0.0,
+        solarise: float = 0.0,
+        greyscale: float = 0.0,
     ) -> None:
         self.size, self.map_size = size, map_size
         self.image_mean, self.image_std = image_mean, image_std
         self.scale, self.ratio, self.flip, self.vertical_flip, self.hsv = scale, ratio, flip, vertical_flip, hsv
+        self.contrast, self.blur, self.solarise, self.greyscale = contrast, blur, solarise, greyscale
 
     def __call__(
         self, image: Image.Image, anomaly_map: np.ndarray | None, generator: np.random.Generator
@@ -146,7 +193,8 @@ class PretrainingTransform:
             resized = cv2.flip(resized, 1)
         if upside_down:
             resized = cv2.flip(resized, 0)
-        item = {"pixel_values": normalise(jitter_hsv(resized, self.hsv, generator), self.image_mean, self.image_std)}
+        pixels = self._recolour(jitter_hsv(resized, self.hsv, generator), generator)
+        item = {"pixel_values": normalise(pixels, self.image_mean, self.image_std)}
         if anomaly_map is not None:
             corners = (left, top, left + width, top + height)
             box = [corner / side for corner, side in zip(corners, image.size * 2, strict=True)]
@@ -161,6 +209,18 @@ class PretrainingTransform:
         if anomaly_map is not None:
             item["anomaly_maps"] = sample_map(anomaly_map, (0, 0, 1, 1), self.map_size)
         return item
+
+    def _recolour(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """The photometric changes that are off by default; no random number is drawn for one that is off."""
+        if self.contrast:
+            image = change_contrast(image, self.contrast, generator)
+        if self.greyscale and generator.random() < self.greyscale:
+            image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        if self.blur and generator.random() < self.blur:
+            image = blur(image, generator)
+        if self.solarise and generator.random() < self.solarise:
+            image = solarise(image)
+        return image
 
     def _crop(self, height: int, width: int, generator: np.random.Generator) -> tuple[int, int, int, int]:
         """(top, left, height, width) of a crop, as torchvision's RandomResizedCrop draws it."""

@@ -19,7 +19,8 @@ class ExponentialMovingAverage:
 
     After step t the average moves by 1 - decay * (1 - exp(-t / ramp)) towards the weights, so that the first steps,
     from random or foreign weights, are soon forgotten (as ultralytics does). Scalar buffers are copied: they are
-    counters and constants such as lambda, of which an average means nothing.
+    counters and constants such as lambda, of which an average means nothing. So are tensors whose names begin with one
+    of the model's `already_averaged`.
 
     Args:
         model: to follow.
@@ -31,6 +32,7 @@ class ExponentialMovingAverage:
         if not 0 <= decay < 1 or ramp <= 0:
             raise InputError(f"ema_decay must be in [0, 1) and the ramp positive, got {decay} and {ramp}")
         self.decay, self.ramp, self.steps = decay, ramp, 0
+        self._copied = tuple(getattr(model, "already_averaged", ()))
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
     @torch.no_grad()
@@ -43,7 +45,7 @@ class ExponentialMovingAverage:
             average = self.average[name]
             if average.device != value.device:
                 average = self.average[name] = average.to(value.device)
-            if average.is_floating_point() and average.ndim > 0:
+            if average.is_floating_point() and average.ndim > 0 and not name.startswith(self._copied):
                 averages.append(average)
                 values.append(value.detach().to(average.dtype))
             else:

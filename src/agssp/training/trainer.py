@@ -178,7 +178,10 @@ class _Rhythm(TrainerCallback):
             self.trainer.train_dataset.set_epoch(int((state.epoch or 0) + 1e-6))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        self.trainer.ema.update(self.trainer.accelerator.unwrap_model(self.trainer.model))
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        if hasattr(model, "after_optimizer_step"):
+            model.after_optimizer_step(state.global_step / max(state.max_steps, 1))
+        self.trainer.ema.update(model)
         if self.trainer.streaming and (
             state.global_step % state.save_steps == 0 or state.global_step >= state.max_steps
         ):

@@ -9,7 +9,7 @@ from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConf
 
 from .distillation import DISTILL_LOSSES, MAP_TARGETS
 
-OBJECTIVES = ("classification", "none")
+OBJECTIVES = ("classification", "mocov3", "simmim", "none")
 
 
 class AgsspPreTrainingConfig(PreTrainedConfig):
@@ -17,7 +17,8 @@ class AgsspPreTrainingConfig(PreTrainedConfig):
 
     Args:
         backbone_config: the backbone, as a config or as its dictionary.
-        objective: the task beside distillation: `classification` of the object categories, or `none`.
+        objective: the task beside distillation: `classification` of the object categories, `mocov3` (two views of an
+            image find each other), `simmim` (guess hidden patches; transformers only), or `none`.
         distillation: whether anomaly maps are distilled (Eq. 6 to 8).
         distill_layers: stages whose attention maps are distilled, as positions in the backbone's `stage_names`
             (negative ones count from the end); they must be among its `out_indices`. The last two of these without it.
@@ -25,6 +26,12 @@ class AgsspPreTrainingConfig(PreTrainedConfig):
         map_target: `raw`, `centered` or `minmax` (see `distillation_loss`).
         loss_weights: fixed weights of task and distillation, in place of the lambda of Eq. 8 that the first training
             step sets. The authors' code uses 0.1 and 2.
+        encoder_momentum: `mocov3`: of the slow encoder at the start; it rises to 1 along a cosine.
+        temperature: `mocov3`: tau of the contrastive loss. 1 is its authors' for ResNet50, 0.2 for transformers.
+        projection_hidden: `mocov3`: hidden width of projector and predictor.
+        projection_dim: `mocov3`: width of what is compared.
+        distill_masked: `simmim`: distil from the features of the image with hidden patches, one forward pass a step,
+            in place of a second pass over the whole image.
 
     Raises:
         InputError: values outside these, or nothing to train on.
@@ -33,7 +40,7 @@ class AgsspPreTrainingConfig(PreTrainedConfig):
     model_type = "agssp_pretraining"
     has_no_defaults_at_init = True
     # What the Trainer does not gather over the evaluation set.
-    keys_to_ignore_at_inference = ["loss_dict", "attention_maps", "pooled_features"]
+    keys_to_ignore_at_inference = ["loss_dict", "attention_maps", "pooled_features", "reconstruction"]
 
     backbone_config: Any = None
     objective: str = "classification"
@@ -42,6 +49,11 @@ class AgsspPreTrainingConfig(PreTrainedConfig):
     distill_loss: str = "l2"
     map_target: str = "raw"
     loss_weights: list[float] | None = None
+    encoder_momentum: float = 0.99
+    temperature: float = 1.0
+    projection_hidden: int = 4096
+    projection_dim: int = 256
+    distill_masked: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.backbone_config is None:
@@ -59,6 +71,13 @@ class AgsspPreTrainingConfig(PreTrainedConfig):
             raise InputError("objective 'none' without distillation leaves nothing to train on; switch one of them on")
         if self.loss_weights is not None and len(self.loss_weights) != 2:
             raise InputError(f"loss_weights takes two numbers, task and distillation, got {self.loss_weights}")
+        if not 0 <= self.encoder_momentum <= 1 or self.temperature <= 0:
+            raise InputError(
+                f"encoder_momentum must be in 0..1 and temperature above 0, got {self.encoder_momentum} and "
+                f"{self.temperature}"
+            )
+        if self.distill_masked and self.objective != "simmim":
+            raise InputError(f"distill_masked belongs to the objective 'simmim', got {self.objective!r}")
         self._set_distill_layers()
         super().__post_init__(**kwargs)
 

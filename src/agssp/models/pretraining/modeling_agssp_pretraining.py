@@ -13,8 +13,12 @@ from transformers.utils import ModelOutput
 from agssp.errors import InputError
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
 
+from . import mocov3, simmim
 from .configuration_agssp_pretraining import AgsspPreTrainingConfig
 from .distillation import attention_map, distillation_loss, map_alignment
+
+TARGETS = {"classification": "labels", "mocov3": "second_views", "simmim": "masks"}
+"""What `forward` needs for the task loss of each objective."""
 
 
 @dataclass
@@ -29,6 +33,7 @@ class AgsspForPreTrainingOutput(ModelOutput):
         alignment: (B,) correlation of attention and anomaly map, mean over the layers; in eval mode with maps given.
         attention_maps: one (B, H, W) float32 tensor a distilled layer.
         pooled_features: (B, C), the coarsest feature map averaged over its positions; what the classifier reads.
+        reconstruction: (B, 3, H, W) normalised pixels, with the objective `simmim` and masks given.
     """
 
     loss: torch.Tensor | None = None
@@ -37,10 +42,11 @@ class AgsspForPreTrainingOutput(ModelOutput):
     alignment: torch.Tensor | None = None
     attention_maps: tuple[torch.Tensor, ...] | None = None
     pooled_features: torch.Tensor | None = None
+    reconstruction: torch.Tensor | None = None
 
 
 class AgsspForPreTraining(PreTrainedModel):
-    """A backbone with a classification head, trained to look where the anomaly maps are high.
+    """A backbone with the head of a task, trained to look where the anomaly maps are high.
 
     Args:
         config: backbone, objective and distillation.
@@ -60,23 +66,41 @@ class AgsspForPreTraining(PreTrainedModel):
     base_model_prefix = "backbone"
     main_input_name = "pixel_values"
     accepts_loss_kwargs = False
+    # Names that begin so are averages themselves; averaging them once more would only cost.
+    already_averaged = ("momentum_backbone.", "momentum_projector.")
 
     def __init__(self, config: AgsspPreTrainingConfig, backbone: AgsspBackbone | None = None):
         super().__init__(config)
-        labels = self.config.num_labels
         self.backbone = AgsspBackbone(self.config.backbone_config) if backbone is None else backbone
         self.supports_gradient_checkpointing = self.backbone.supports_gradient_checkpointing
-        if config.objective == "classification":
-            if labels < 2:
-                raise InputError(
-                    f"objective 'classification' needs at least two categories, got {labels}; "
-                    "with one category choose the objective 'none'"
-                )
-            self.classifier = nn.Linear(self.backbone.channels[-1], labels)
+        self._build_head()
         self.register_buffer("distillation_weight", torch.tensor(float("nan")))
         # Asking the buffer at each step would make the GPU wait.
         self._weight_is_set = False
         self.post_init()
+
+    def _build_head(self) -> None:
+        config, channels = self.config, self.backbone.channels[-1]
+        if config.objective == "classification":
+            if config.num_labels < 2:
+                raise InputError(
+                    f"objective 'classification' needs at least two categories, got {config.num_labels}; "
+                    "with one category choose another objective"
+                )
+            self.classifier = nn.Linear(channels, config.num_labels)
+        elif config.objective == "mocov3":
+            self.projector = mocov3.projector(channels, config.projection_hidden, config.projection_dim)
+            self.predictor = mocov3.predictor(config.projection_hidden, config.projection_dim)
+            self.momentum_backbone = mocov3.MomentumEncoder(self.backbone)
+            self.momentum_projector = mocov3.MomentumEncoder(self.projector)
+            # All processes move them alike; DDP would send them around at each step.
+            slow = [name for name, _ in self.named_buffers() if name.startswith(self.already_averaged)]
+            self._ddp_params_and_buffers_to_ignore = slow
+        elif config.objective == "simmim":
+            backbone = config.backbone_config
+            width = simmim.token_channels(backbone.architecture, backbone.model_args)
+            self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(width), std=0.02))
+            self.decoder = simmim.decoder(channels, self.backbone.strides[-1])
 
     @classmethod
     def from_backbone(cls, backbone: AgsspBackbone, **config: Any) -> Self:
@@ -94,6 +118,8 @@ class AgsspForPreTraining(PreTrainedModel):
         pixel_values: torch.Tensor,
         anomaly_maps: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        second_views: torch.Tensor | None = None,
+        masks: torch.Tensor | None = None,
         return_dict: bool | None = None,
     ) -> AgsspForPreTrainingOutput | tuple:
         """Compute the losses that the given targets allow.
@@ -101,20 +127,30 @@ class AgsspForPreTraining(PreTrainedModel):
         Args:
             pixel_values: (B, 3, H, W) float, normalised with the backbone's mean and standard deviation.
             anomaly_maps: (B, h, w) float, at any resolution; a map with NaN counts as absent.
-            labels: (B,) int64 categories.
+            labels: (B,) int64 categories, for the objective `classification`.
+            second_views: (B, 3, H, W), other views of the same images, for `mocov3`. The maps belong to the first.
+            masks: (B, h, w) bool, hidden patches, for `simmim`; h divides the grid of patches.
             return_dict: False gives a tuple.
 
         Raises:
             InputError: in training mode, a target of the configured loss is missing.
         """
         config = self.config
-        features = self.backbone(pixel_values).feature_maps
-        pooled = features[-1].mean(dim=(2, 3))
-        logits = self.classifier(pooled) if config.objective == "classification" else None
-        attention_maps, alignment = None, None
         losses: dict[str, torch.Tensor] = {}
-        if logits is not None and labels is not None:
-            losses["task"] = F.cross_entropy(logits.float(), labels)
+        logits = reconstruction = attention_maps = alignment = None
+        features: Any = None
+        if config.objective == "simmim" and masks is not None:
+            features, reconstruction = self._guess(pixel_values, masks)
+            losses["task"] = simmim.reconstruction_loss(reconstruction, pixel_values, masks)
+        if features is None or not self.training or (config.distillation and not config.distill_masked):
+            features = self.backbone(pixel_values).feature_maps
+        pooled = features[-1].mean(dim=(2, 3))
+        if config.objective == "classification":
+            logits = self.classifier(pooled)
+            if labels is not None:
+                losses["task"] = F.cross_entropy(logits.float(), labels)
+        elif config.objective == "mocov3" and second_views is not None:
+            losses["task"] = self._contrast(pixel_values, second_views, pooled)
         if config.distillation:
             positions = [list(self.backbone.out_indices).index(layer) for layer in config.distill_layers]
             attention_maps = tuple(attention_map(features[position]) for position in positions)
@@ -128,8 +164,37 @@ class AgsspForPreTraining(PreTrainedModel):
                     by_layer = [map_alignment(attention.detach(), anomaly_maps) for attention in attention_maps]
                     alignment = torch.stack(by_layer).mean(dim=0)
         loss, loss_dict = self._weighed(losses)
-        output = AgsspForPreTrainingOutput(loss, loss_dict, logits, alignment, attention_maps, pooled)
+        output = AgsspForPreTrainingOutput(loss, loss_dict, logits, alignment, attention_maps, pooled, reconstruction)
         return output if return_dict is not False else output.to_tuple()
+
+    def _guess(self, pixel_values: torch.Tensor, masks: torch.Tensor) -> tuple[Any, torch.Tensor]:
+        """Features of the images with hidden patches, and the pixels that are guessed from them."""
+        with simmim.hidden_patches(self.backbone.network, self.mask_token, masks):
+            features = self.backbone(simmim.hide(pixel_values, masks)).feature_maps
+        return features, self.decoder(features[-1])
+
+    def _contrast(self, first: torch.Tensor, second: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
+        """The symmetric loss: each view's guess against the slow encoder's projection of the other view."""
+        config = self.config
+        others = self.backbone(second).feature_maps[-1].mean(dim=(2, 3))
+        queries = [self.predictor(self.projector(features)) for features in (pooled, others)]
+        keys = []
+        for view in (second, first):
+            slow = self.momentum_backbone.encode(self.backbone, view)
+            keys.append(self.momentum_projector.encode(self.projector, slow.feature_maps[-1].mean(dim=(2, 3))))
+        losses = [mocov3.contrastive_loss(q, k, config.temperature) for q, k in zip(queries, keys, strict=True)]
+        return torch.stack(losses).sum()
+
+    def after_optimizer_step(self, progress: float) -> None:
+        """Let the slow encoder of `mocov3` follow; whoever trains calls it once after each step of the optimizer.
+
+        Args:
+            progress: share of the training that is done, 0..1.
+        """
+        if self.config.objective == "mocov3":
+            momentum = mocov3.momentum_at(progress, self.config.encoder_momentum)
+            self.momentum_backbone.follow(self.backbone, momentum)
+            self.momentum_projector.follow(self.projector, momentum)
 
     def _weighed(self, losses: dict[str, torch.Tensor]) -> tuple[torch.Tensor | None, dict[str, torch.Tensor] | None]:
         """Eq. 8: L = task + lambda x distillation, or the fixed weights of the config."""
@@ -137,10 +202,10 @@ class AgsspForPreTraining(PreTrainedModel):
         missing = [name for name, needed in needs.items() if needed and name not in losses]
         if missing:
             if self.training:
-                inputs = {"task": "labels", "distillation": "anomaly_maps"}
+                inputs = {"task": TARGETS.get(self.config.objective), "distillation": "anomaly_maps"}
                 raise InputError(
                     f"objective={self.config.objective}, distillation={self.config.distillation}: training needs "
-                    f"{' and '.join(inputs[name] for name in missing)}"
+                    f"{' and '.join(str(inputs[name]) for name in missing)}"
                 )
             return None, {name: value.detach() for name, value in losses.items()} or None
         loss_dict = {name: value.detach() for name, value in losses.items()}
