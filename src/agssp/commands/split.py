@@ -2,6 +2,8 @@
 
 agssp split --dataset NEU-DET --per-class 10 --seed 0 --output few
 agssp split --dataset labelled --count 50 --seed 1 --output mini50
+agssp split --dataset GC10-DET --holdout 0.3 --count 500 --output gc10-mini
+agssp split --dataset labelled --count 50 --test my-test-images --output mini50
 """
 
 import json
@@ -26,6 +28,13 @@ class SplitArguments:
     per_class: int | None = field(default=None, metadata={"help": "training images a class"})
     count: int | None = field(default=None, metadata={"help": "training images in all"})
     fraction: float | None = field(default=None, metadata={"help": "share of training images, between 0 and 1"})
+    holdout: float | None = field(
+        default=None,
+        metadata={"help": "share of the images put aside for testing first; others not drawn are left out"},
+    )
+    test: str | None = field(
+        default=None, metadata={"help": "test images that exist already: none is written, and none may be trained on"}
+    )
     seed: int = field(default=0, metadata={"help": "which of the possible choices"})
     split: str | None = field(default=None, metadata={"help": "split of the data set to divide"})
     category: str | None = field(default=None, metadata={"help": "object category, where the layout does not tell"})
@@ -38,52 +47,102 @@ def main(arguments: SplitArguments) -> None:
     """Write train/ and test/ under the output folder."""
     from agssp.data.readers import read_dataset
     from agssp.data.schema import defect_names
-    from agssp.data.splits import few_per_class, shuffled_order, split_rows
+    from agssp.data.splits import split_rows
 
     ways = [arguments.per_class, arguments.count, arguments.fraction]
-    if sum(way is not None for way in ways) != 1:
-        raise InputError("give exactly one of --per-class, --count and --fraction")
+    if sum(way is not None for way in ways) != 1 and not (arguments.holdout is not None and not any(ways)):
+        raise InputError("give exactly one of --per-class, --count and --fraction (or --holdout alone)")
+    if arguments.holdout is not None and arguments.test is not None:
+        raise InputError("give --holdout, to put images aside for testing, or --test, where there are some, not both")
     dataset = read_dataset(arguments.dataset, split=arguments.split, category=arguments.category)
     names = defect_names(dataset)
     if not names:
         raise InputError(f"{arguments.dataset}: has no labels (`objects`); a split needs labelled images")
     ids = list(dataset["image_id"])
     classes = [row["category"] for row in dataset["objects"]]
-    if arguments.per_class is not None:
-        if arguments.per_class < 1:
-            raise InputError(f"--per-class {arguments.per_class}: expected 1 or more")
-        train = few_per_class(ids, classes, arguments.per_class, arguments.seed, len(names))
-        if len(train) == len(ids):
-            raise InputError(f"--per-class {arguments.per_class} takes all {len(ids)} images; none is left to test on")
-    elif arguments.count is not None:
-        if not 0 < arguments.count < len(ids):
-            raise InputError(
-                f"--count {arguments.count}: expected between 1 and {len(ids) - 1}, the images there are less one"
-            )
-        train = sorted(shuffled_order(ids, arguments.seed)[: arguments.count])
-    else:
-        _, train = split_rows(ids, classes, float(arguments.fraction or 0), arguments.seed)
-    chosen = set(train)
-    test = [row for row in range(len(ids)) if row not in chosen]
+    pool: list[int] = list(range(len(ids)))
+    test: list[int] = []
+    if arguments.holdout is not None:
+        pool, test = split_rows(ids, classes, arguments.holdout, arguments.seed)
+    elif arguments.test is not None:
+        check_apart(dataset, read_dataset(arguments.test), arguments.test)
+    reserved = arguments.holdout is not None or arguments.test is not None
+    train = pool
+    if arguments.holdout is None or any(way is not None for way in ways):
+        positions = choose(arguments, [ids[row] for row in pool], [classes[row] for row in pool], len(names), reserved)
+        train = [pool[position] for position in positions]
+    if not reserved:
+        chosen = set(train)
+        test = [row for row in pool if row not in chosen]
 
     facts = {
         "dataset": arguments.dataset,
         "seed": arguments.seed,
         "classes": names,
         "train": [ids[row] for row in train],
-        "test": [ids[row] for row in test],
+        "test": [ids[row] for row in test] if arguments.test is None else arguments.test,
     }
     output = Path(arguments.output)
     claim(output, facts)
-    for name, rows in (("train", train), ("test", test)):
+    parts = {"train": train} if arguments.test is not None else {"train": train, "test": test}
+    for name, rows in parts.items():
         (output / name).mkdir(exist_ok=True)
         file = output / name / f"{name}-00000-of-00001.parquet"
         part = file.with_name(f".{file.name}.tmp")
         _embedded(dataset.select(rows)).to_parquet(part)
         part.replace(file)
-    print(f"{len(train)} training and {len(test)} test images in {output}")
-    next_step = shell_command("finetune", "MODEL", dataset=output / "train", test=output / "test", output="DIR")
+    measured = "those of " + arguments.test if arguments.test else f"{len(test)}"
+    print(f"{len(train)} training and {measured} test images in {output}")
+    tested = arguments.test or output / "test"
+    next_step = shell_command("finetune", "MODEL", dataset=output / "train", test=tested, output="DIR")
     print(f"next: {next_step}")
+
+
+def choose(
+    arguments: SplitArguments, ids: list[str], classes: list[list[int]], num_classes: int, may_take_all: bool
+) -> list[int]:
+    """Training rows among the images that may be trained on.
+
+    Args:
+        arguments: how many, and the seed.
+        ids: of the images, in row order.
+        classes: of each image's boxes.
+        num_classes: number of classes.
+        may_take_all: whether there are test images elsewhere.
+
+    Raises:
+        InputError: there are not so many images, or none would be left to test on.
+    """
+    from agssp.data.splits import few_per_class, shuffled_order, split_rows
+
+    most = len(ids) if may_take_all else len(ids) - 1
+    if arguments.per_class is not None:
+        if arguments.per_class < 1:
+            raise InputError(f"--per-class {arguments.per_class}: expected 1 or more")
+        train = few_per_class(ids, classes, arguments.per_class, arguments.seed, num_classes)
+        if len(train) > most:
+            raise InputError(f"--per-class {arguments.per_class} takes all {len(ids)} images; none is left to test on")
+        return train
+    if arguments.count is not None:
+        if not 0 < arguments.count <= most:
+            less = "" if may_take_all else ", the images there are less one"
+            raise InputError(f"--count {arguments.count}: expected between 1 and {most}{less}")
+        return sorted(shuffled_order(ids, arguments.seed)[: arguments.count])
+    return split_rows(ids, classes, float(arguments.fraction or 0), arguments.seed)[1]
+
+
+def check_apart(dataset: Any, test: Any, name: str) -> None:
+    """Raise InputError if an image is among the test images too, by the bytes of its file."""
+    from agssp.data.content import content_hash
+
+    tested = {content_hash(row["image"]): row["image_id"] for row in test.select_columns(["image", "image_id"])}
+    both = [(row["image_id"], tested[key]) for row in dataset.select_columns(["image", "image_id"])
+            if (key := content_hash(row["image"])) in tested]  # fmt: skip
+    if both:
+        raise InputError(
+            f"--test {name}: {len(both)} of its images are among the training images too, first {both[0][1]} as "
+            f"{both[0][0]}; take them out of one of both"
+        )
 
 
 def claim(output: Path, facts: dict[str, Any]) -> None:
