@@ -132,7 +132,7 @@ def pseudo_boxes(
     # Resizing cannot raise a value above the grid's own maximum.
     if not (grid > threshold).any():
         return nothing
-    resized = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
+    resized = resize_map(grid, (height, width))
     smallest = max((height // 100) * (width // 100), 10) if min_area is None else min_area
     # An image smaller than the rule's 10 px still may hold a defect: all of it.
     smallest = min(smallest, height * width)
@@ -150,6 +150,20 @@ def pseudo_boxes(
     found, values = found[order], values[order]
     keep = nms(torch.from_numpy(found), torch.from_numpy(values), iou_threshold).numpy()
     return PseudoBoxes(found[keep], values[keep])
+
+
+def resize_map(anomaly_map: np.ndarray, image_size: Sequence[int]) -> np.ndarray:
+    """Stretch a map over its image, bilinearly: what a threshold cuts.
+
+    Args:
+        anomaly_map: (g, g).
+        image_size: (H, W) px.
+
+    Returns:
+        float32 (H, W), within the range of the map.
+    """
+    height, width = image_size
+    return cv2.resize(np.asarray(anomaly_map, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def components(mask: np.ndarray) -> Iterator[tuple[tuple[int, int, int, int], np.ndarray]]:

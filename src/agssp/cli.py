@@ -11,6 +11,7 @@ from .processes import close_process_group
 
 COMMANDS = {
     "anomaly-maps": "draw an anomaly map for every unlabelled image",
+    "evaluate-maps": "AUROC of the maps, and their IoU with masks",
     "pseudo-boxes": "cut pseudo-defect boxes from the maps",
     "pretrain-backbone": "distil the maps into a backbone (AGBP)",
     "pretrain-detector": "pretrain a whole detector on the pseudo boxes (AGDP)",

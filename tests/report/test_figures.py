@@ -66,6 +66,16 @@ def test_curves_draw_levels_and_series():
     assert [line.get_label() for line in axes.lines] == ["alignment", "constant map"]
 
 
+def test_levels_named_as_a_series_share_its_colour():
+    series = {"mean": ([1, 2], [0.1, 0.4]), "pooled": ([1, 2], [0.2, 0.3])}
+    axes = figures.curves(series, title="t", levels={"pooled": 0.25, "other": 0.1}).axes[0]
+    mean, pooled, level, other = axes.lines
+    assert level.get_color() == pooled.get_color() != mean.get_color()
+    assert other.get_color() == figures.MUTED
+    # Such a level needs no second line in the legend.
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["mean", "pooled", "other"]
+
+
 def test_bars_show_means_of_seeds_and_leave_gaps():
     axes = figures.bars(
         {"mAP@.5": {"scratch": [0.2, 0.4], "AGSSP": 0.5}, "AP": {"AGSSP": 0.1}}, title="t", y_label="y"

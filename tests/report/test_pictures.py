@@ -57,6 +57,19 @@ def test_maps_without_contrast_stay_clear(value):
     np.testing.assert_array_equal(np.asarray(heated), GREY)
 
 
+def test_masks_colour_what_they_cover_and_nothing_else():
+    np.testing.assert_array_equal(np.asarray(pictures.mask_overlay(GREY, {})), GREY)
+    mask = np.zeros((6, 9), bool)
+    mask[0, 0] = mask[5, 8] = True
+    drawn = np.asarray(pictures.mask_overlay(GREY, {"#ff0000": mask, "#0000ff": mask[::-1, ::-1] & (np.arange(9) > 4)}))
+    assert drawn[5, 5, 0] > 190 > 60 > drawn[5, 5, 2]
+    # The later of two masks is on top.
+    assert drawn[55, 85, 2] > 190 > 60 > drawn[55, 85, 0]
+    drawn = drawn.copy()
+    drawn[:10, :10] = drawn[50:, 80:] = 128
+    np.testing.assert_array_equal(drawn, GREY)
+
+
 def test_wrong_shapes_are_named():
     with pytest.raises(InputError, match=r"\(3,\)"):
         pictures.heat_overlay(GREY, np.zeros(3))

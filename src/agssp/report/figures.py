@@ -193,7 +193,7 @@ def curves(
         title: heading of the figure.
         x_label: what x is.
         y_label: what y is.
-        levels: named horizontal lines, for instance where training began.
+        levels: named horizontal lines, for instance where training began; one named as a series shares its colour.
         log_y: logarithmic y.
         limits: lowest and highest y; None leaves one to the data.
         size: width and height in inches.
@@ -202,10 +202,17 @@ def curves(
         return empty(f"{title}: nothing was logged", size)
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(size)
+        colours = {}
         for name, (x, y) in series.items():
-            axes.plot(x, y, label=name, marker="o" if len(x) < 30 else None, markersize=3)
-        for index, (name, value) in enumerate((levels or {}).items()):
-            axes.axhline(value, color=MUTED, linestyle=("--", ":", "-.")[index % 3], linewidth=1.3, label=name)
+            (line,) = axes.plot(x, y, label=name, marker="o" if len(x) < 30 else None, markersize=3)
+            colours[name] = line.get_color()
+        others = [name for name in levels or {} if name not in colours]
+        for name, value in (levels or {}).items():
+            if name in colours:
+                axes.axhline(value, color=colours[name], linestyle="--", linewidth=1.3)
+            else:
+                dashes = ("--", ":", "-.")[others.index(name) % 3]
+                axes.axhline(value, color=MUTED, linestyle=dashes, linewidth=1.3, label=name)
         if log_y:
             axes.set_yscale("log")
         axes.set_ylim(*limits)

@@ -1,10 +1,10 @@
 """Draw on photographs: an anomaly map as heat, boxes with their class and score."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from agssp.errors import InputError
 
@@ -84,6 +84,26 @@ def heat_overlay(
     # Grey below the heat: the photograph's own colours must not be read as heat.
     grey = np.asarray(picture.convert("L"), dtype=np.float32)[..., None]
     return Image.fromarray((grey * (1 - opacity) + colour * opacity).round().astype(np.uint8))
+
+
+def mask_overlay(image: Image.Image | np.ndarray, masks: Mapping[str, np.ndarray]) -> Image.Image:
+    """Colour parts of an image, the rest of which turns grey.
+
+    Args:
+        image: RGB image, PIL or uint8 (H, W, 3).
+        masks: colour -> bool of any size, stretched over the image; the last wins where two overlap.
+
+    Returns:
+        An RGB picture of the image's size.
+    """
+    picture = to_pil(image)
+    grey = np.asarray(picture.convert("L"), dtype=np.float32)[..., None]
+    drawn = np.repeat(grey, 3, axis=2)
+    for colour, mask in masks.items():
+        stretched = Image.fromarray(np.asarray(mask, bool)).resize(picture.size, Image.Resampling.NEAREST)
+        inside = np.asarray(stretched, bool)
+        drawn[inside] = 0.45 * grey[inside] + 0.55 * np.array(ImageColor.getrgb(colour), np.float32)
+    return Image.fromarray(drawn.round().astype(np.uint8))
 
 
 def draw_boxes(
