@@ -93,25 +93,29 @@ def test_best_by_alignment_is_kept_beside_the_last_average_which_is_final(root, 
 def recipe(architecture, **changes):
     training = BackboneTrainingArguments(use_cpu=True, **changes)
     pretrain_backbone.choose_recipe(training, architecture)
-    return {name: getattr(training, name) for name in pretrain_backbone.RECIPE}
+    names = ("optimizer", "learning_rate", "nominal_batch", "weight_decay", "schedule", "warmup_epochs",
+             "max_grad_norm")  # fmt: skip
+    return {name: getattr(training, name) for name in names}
 
 
 def test_transformers_and_cnns_get_the_recipe_of_the_method():
-    adamw = {"optimizer": "adamw", "learning_rate": 1e-4, "weight_decay": 0.05, "schedule": "cosine",
-             "warmup_epochs": 20.0, "max_grad_norm": 5.0}  # fmt: skip
-    sgd = {"optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 1e-4, "schedule": "multistep",
-           "warmup_epochs": 1.0, "max_grad_norm": 5.0}  # fmt: skip
+    adamw = {"optimizer": "adamw", "learning_rate": 1e-4, "nominal_batch": 512, "weight_decay": 0.05,
+             "schedule": "cosine", "warmup_epochs": 20.0, "max_grad_norm": 5.0}  # fmt: skip
+    sgd = {"optimizer": "sgd", "learning_rate": 0.01, "nominal_batch": 512, "weight_decay": 1e-4,
+           "schedule": "multistep", "warmup_epochs": 1.0, "max_grad_norm": 5.0}  # fmt: skip
     for name in ("swin_base_patch4_window7_224", "test_vit", "test_convnext"):
         assert recipe(name) == adamw
-    for name in ("resnet50", "yolov8n"):
-        assert recipe(name) == sgd
+    assert recipe("resnet50") == sgd
+    for name in ("yolov8n", "yolov8s"):
+        assert recipe(name) == sgd | {"nominal_batch": 1024}
     assert BackboneTrainingArguments(use_cpu=True).momentum == 0.9
     # What belongs together is chosen together, and a short run warms up for the same share.
     assert recipe("resnet50", optimizer="adamw") == adamw
     assert recipe("test_vit", optimizer="sgd") == sgd
     assert recipe("test_vit", num_train_epochs=30)["warmup_epochs"] == 3
     chosen = {"schedule": "linear", "warmup_epochs": 0.0, "learning_rate": 0.5, "weight_decay": 0.0}
-    assert recipe("test_vit", **chosen) == adamw | chosen
+    # A rate of the user's own is meant for the user's own batch.
+    assert recipe("test_vit", **chosen) == adamw | chosen | {"nominal_batch": 0}
 
 
 def test_transformer_is_pretrained_with_its_recipe_and_exported_without_drop_path(root):
@@ -312,7 +316,7 @@ def test_checkpoint_of_another_architecture_is_refused(root):
         (finetune, finetune_arguments, {"optimizer": "lion"}, "expected one of auto, sgd"),
         (pretrain_backbone, backbone_arguments, {"maps": None}, "needs a map store"),
         (pretrain_backbone, backbone_arguments, {"streaming": True}, "--max-steps"),
-        (pretrain_detector, detector_arguments, {"backbone": "x"}, "one of both"),
+        (pretrain_detector, detector_arguments, {"start": None}, "or both"),
     ],
 )
 def test_named_errors(root, command, arguments, changes, message):

@@ -67,7 +67,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     from agssp.data.splits import split_rows
     from agssp.data.training_sets import DetectionImages, collate_detection
     from agssp.training.evaluators import detection_evaluator
-    from agssp.training.run import begin, content_fingerprint, finish, train
+    from agssp.training.run import begin, content_fingerprint, finish, optimizer_facts, optimizer_line, train
     from agssp.training.trainer import AgsspTrainer
 
     transformers.set_seed(training.seed)
@@ -91,6 +91,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
         print(f"{arguments.output}: this run is finished already")
         return
     print(report)
+    print(optimizer_line(training))
 
     backbone = model.config.backbone_config
     transform = DetectionTransform(
@@ -112,7 +113,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
         None,
         transform,
         training.seed,
-        epochs=training.num_train_epochs,
+        epochs=training.epochs_begun(len(rows)),
         closing_epochs=arguments.closing_epochs,
     )
     options = {"batch_size": training.per_device_eval_batch_size, "workers": training.dataloader_num_workers}
@@ -128,7 +129,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
         data_collator=collate_detection,
         evaluator=evaluator_on(selecting) if selecting is not None else None,
         best_metric="map_50_95" if selecting is not None else None,
-        loss_scale=NOMINAL_BATCH if training.optimizer == "sgd" else 1.0,
+        loss_scale=loss_scale(training),
     )
     result = train(trainer)
     final = trainer.accelerator.unwrap_model(trainer.model)
@@ -143,7 +144,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
                 "command": command_line("finetune", arguments, training, positional=POSITIONAL),
                 "arguments": asdict(arguments),
                 "epochs": training.num_train_epochs,
-                "optimizer": {"name": training.optimizer, "learning_rate": training.learning_rate},
+                "optimizer": optimizer_facts(training),
                 "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}
                 | {
                     "images": len(rows),
@@ -186,15 +187,26 @@ def choose_detector_optimizer(training: AgsspTrainingArguments, images: int, cla
     """AdamW for short runs, SGD for 10,000 steps and more, as ultralytics chooses."""
     from agssp.training.run import choose_optimizer
 
-    steps = training.max_steps
-    if steps <= 0:
-        steps = round(training.num_train_epochs * max(images / training.per_device_train_batch_size, 1))
     choose_optimizer(
         training,
-        kind="sgd" if steps >= 10_000 else "adamw",
+        kind="sgd" if training.total_steps(images) >= 10_000 else "adamw",
         rates={"sgd": 0.01, "adamw": round(0.01 / (4 + classes), 6)},
         decays={"sgd": 5e-4, "adamw": 5e-4},
+        # ultralytics' rule gives AdamW one rate for any batch; it is for short runs, and was measured so.
+        nominal_batches={"sgd": NOMINAL_BATCH, "adamw": 0},
     )
+
+
+def loss_scale(training: AgsspTrainingArguments) -> float:
+    """The factor on a detector's mean loss that SGD's learning rates suppose; AdamW does not feel one.
+
+    ultralytics sums the loss over the 64 images of its nominal batch, and the YOLO of the paper's framework (MMYOLO, on
+    MMDetection) over those of a step, 14 to 256 in the paper. So rate r with nominal batch b is r on the loss summed
+    over b images, with the gradient clipped as it is there: the rates of both mean here what they mean at their own
+    batches. As the rate grows with the batch, an image weighs the same in any. Without a nominal batch the sum is
+    ultralytics'.
+    """
+    return float(training.nominal_batch or NOMINAL_BATCH) if training.optimizer == "sgd" else 1.0
 
 
 def start_detector(source: str, variant: str, names: list[str], image_size: int, frozen_stages: int) -> tuple[Any, Any]:

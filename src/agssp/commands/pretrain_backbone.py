@@ -21,7 +21,6 @@ from agssp.errors import InputError
 from agssp.training.arguments import AgsspTrainingArguments
 
 POSITIONAL = ()
-RECIPE = ("optimizer", "learning_rate", "weight_decay", "schedule", "warmup_epochs", "max_grad_norm")
 SWIN_BASE_DROP_PATH = {"swin_base_patch4_window7_224": 0.5}
 DETECTOR_STRIDES = [8, 16, 32]
 STREAM_HEAD = 2000  # rows at the start of a stream among which the held-out ones are measured
@@ -106,7 +105,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     from agssp.models.backbone.networks import drop_path_args, full_name
     from agssp.models.pretraining.modeling_agssp_pretraining import AgsspForPreTraining
     from agssp.training.evaluators import alignment_evaluator
-    from agssp.training.run import begin, content_fingerprint, finish, train
+    from agssp.training.run import begin, content_fingerprint, finish, optimizer_facts, optimizer_line, train
     from agssp.training.trainer import BEST, AgsspTrainer
 
     transformers.set_seed(training.seed)
@@ -148,6 +147,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
         arguments.backbone, arguments.start, frozen_stages=frozen, model_args=model_args
     )
     print(backbone.start_report)
+    print(optimizer_line(training))
     model = AgsspForPreTraining.from_backbone(
         backbone,
         objective=objective,
@@ -240,7 +240,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
                 "start": str(backbone.start_report),
                 "frozen_stages": frozen,
                 "drop_path": drop_path,
-                "optimizer": {name: getattr(training, name) for name in RECIPE},
+                "optimizer": optimizer_facts(training),
                 "objective": objective,
                 "lambda": None if math.isnan(weight) else weight,
                 "results": {"starting_weights": before, **result},
@@ -258,11 +258,19 @@ def choose_recipe(training: AgsspTrainingArguments, architecture: str) -> None:
         training: changed in place.
         architecture: as `full_name` gives it.
     """
+    from agssp.models.backbone.csp_darknet import VARIANTS
     from agssp.models.backbone.networks import trains_with_adamw
     from agssp.training.run import choose_optimizer
 
     kind = "adamw" if trains_with_adamw(architecture) else "sgd"
-    choose_optimizer(training, kind=kind, rates={"sgd": 0.01, "adamw": 1e-4}, decays={"sgd": 1e-4, "adamw": 0.05})
+    nominal_batch = 1024 if architecture in VARIANTS else 512
+    choose_optimizer(
+        training,
+        kind=kind,
+        rates={"sgd": 0.01, "adamw": 1e-4},
+        decays={"sgd": 1e-4, "adamw": 0.05},
+        nominal_batches={"sgd": nominal_batch, "adamw": nominal_batch},
+    )
     adamw = training.optimizer == "adamw"
     if training.schedule is None:
         training.schedule = "cosine" if adamw else "multistep"

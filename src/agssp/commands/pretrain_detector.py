@@ -3,16 +3,23 @@ r"""Pretrain a whole detector on pseudo boxes (AGDP): neck and head learn what a
 agssp pretrain-detector --dataset images --boxes boxes --backbone backbone --detector yolov8n --output detector
 accelerate launch scripts/pretrain_detector.py --dataset images --boxes boxes --backbone backbone \
     --detector yolov8s --output detector
+agssp pretrain-detector --dataset images --boxes boxes --start yolov8s.safetensors --backbone backbone --output detector
 
+The last takes neck and head from a detector trained on COCO, and a backbone that was pretrained from the same file.
 The backbone is frozen unless --no_freeze_backbone. OUTPUT is a detector with one class, defect; the same command goes
 on after an interruption.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from agssp.commands.finetune import DetectorTrainingArguments, choose_detector_optimizer, start_detector
+from agssp.commands.finetune import (
+    DetectorTrainingArguments,
+    choose_detector_optimizer,
+    loss_scale,
+    start_detector,
+)
 from agssp.errors import InputError
 from agssp.training.arguments import AgsspTrainingArguments
 
@@ -30,7 +37,10 @@ class PretrainDetectorArguments:
     backbone: str | None = field(default=None, metadata={"help": "pretrained backbone: folder or Hub id"})
     start: str | None = field(
         default=None,
-        metadata={"help": "instead of --backbone a whole detector: folder, safetensors file or scratch:yolov8n"},
+        metadata={
+            "help": "a whole detector: folder, safetensors file or scratch:yolov8n; with --backbone too, its neck and "
+            "head go on from here and its backbone from there"
+        },
     )
     detector: str = field(default="yolov8n", metadata={"help": "variant of the detector"})
     freeze_backbone: bool = field(
@@ -76,13 +86,13 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     from agssp.data.splits import split_rows
     from agssp.data.training_sets import DetectionImages, collate_detection
     from agssp.training.evaluators import detection_evaluator
-    from agssp.training.run import begin, content_fingerprint, finish, train
+    from agssp.training.run import begin, content_fingerprint, finish, optimizer_facts, optimizer_line, train
     from agssp.training.trainer import AgsspTrainer
 
     transformers.set_seed(training.seed)
-    if (arguments.backbone is None) == (arguments.start is None):
+    if arguments.backbone is None and arguments.start is None:
         raise InputError(
-            "give --backbone (a pretrained backbone) or --start (a whole detector, or scratch:yolov8n), one of both"
+            "give --backbone (a pretrained backbone), --start (a whole detector, or scratch:yolov8n), or both"
         )
     dataset = read_dataset(arguments.dataset, split=arguments.split, category=arguments.category)
     boxes = read_boxes(arguments.boxes)
@@ -104,17 +114,22 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
 
     choose_detector_optimizer(training, len(dataset), 1)
     frozen = ALL_STAGES if arguments.freeze_backbone else 0
-    source = arguments.backbone or str(arguments.start)
-    model, report = start_detector(source, arguments.detector, [PSEUDO_CLASS], arguments.image_size, frozen)
+    model, report = start_detector(
+        arguments.start or str(arguments.backbone), arguments.detector, [PSEUDO_CLASS], arguments.image_size, frozen
+    )
+    if arguments.start is not None and arguments.backbone is not None:
+        report = replace_backbone(model, report, arguments.start, arguments.backbone)
     inputs = {
         "dataset": dataset_fingerprint(dataset, arguments.dataset),
         "boxes": content_fingerprint(arguments.boxes),
-        "start": content_fingerprint(source),
+        "start": content_fingerprint(arguments.start),
+        "backbone": content_fingerprint(arguments.backbone),
     }
     if begin(arguments.output, "pretrain-detector", asdict(arguments), training, inputs):
         print(f"{arguments.output}: this run is finished already")
         return
     print(report)
+    print(optimizer_line(training))
 
     backbone = model.config.backbone_config
     transform = DetectionTransform(
@@ -137,7 +152,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
         boxes,
         transform,
         training.seed,
-        epochs=training.num_train_epochs,
+        epochs=training.epochs_begun(len(rows)),
         closing_epochs=arguments.closing_epochs,
     )
     evaluator: Any = None
@@ -151,7 +166,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
         train_dataset=images,
         data_collator=collate_detection,
         evaluator=evaluator,
-        loss_scale=64.0 if training.optimizer == "sgd" else 1.0,
+        loss_scale=loss_scale(training),
     )
     result = train(trainer)
     if trainer.is_world_process_zero():
@@ -167,7 +182,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
                 "command": command_line("pretrain-detector", arguments, training),
                 "arguments": asdict(arguments),
                 "epochs": training.num_train_epochs,
-                "optimizer": {"name": training.optimizer, "learning_rate": training.learning_rate},
+                "optimizer": optimizer_facts(training),
                 "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}
                 | {"images": len(rows), "boxes": sum(len(boxes[image_id][0]) for image_id in dataset["image_id"])},
                 "start": str(report),
@@ -178,3 +193,31 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
         print(f"detector in {output} ({len(images.skipped)} images skipped)")
         size = arguments.image_size
         print(f"next: {shell_command('finetune', output, dataset='LABELLED', image_size=size, output='my-detector')}")
+
+
+def replace_backbone(model: Any, report: Any, start: str, folder: str) -> str:
+    """Give a detector the weights of another backbone.
+
+    Args:
+        model: the detector; its backbone is changed in place.
+        report: what the detector took over before, from `start_detector`.
+        start: where that came from.
+        folder: the backbone: folder or Hub id.
+
+    Returns:
+        The report of both: what neck and head hold, and what the backbone.
+
+    Raises:
+        InputError: there is no such backbone, or it is of another architecture.
+    """
+    from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
+    from agssp.models.detection.transfer import TransferReport
+
+    backbone = AgsspBackbone.from_pretrained(folder)
+    try:
+        taken = model.load_backbone(backbone)
+    except InputError as error:
+        raise InputError(f"--backbone {folder} is not the backbone of --start {start}: {error}") from error
+    if isinstance(report, TransferReport):  # a start from scratch has none
+        report = replace(report, loaded=tuple(name for name in report.loaded if name not in taken.loaded))
+    return f"neck and head of {start}: {report}\nbackbone of {folder}: {taken}"

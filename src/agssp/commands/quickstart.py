@@ -168,10 +168,11 @@ def chain(output: Path, plan: Plan, seed: int) -> list[Step]:
         Step("boxes", "pseudo boxes: cut defects out of the maps", (
             "pseudo-boxes", "--maps", at["maps"], "--report", "--output", at["boxes"],
         )),
+        # The default rate is meant for the paper's batches and long runs; this one learns within a few steps.
         Step("backbone", "AGBP: distil the maps into a backbone", (
             "pretrain-backbone", "--dataset", unlabelled, "--maps", at["maps"], "--backbone", "yolov8n", *sized,
             "--num-train-epochs", str(plan.backbone_epochs), "--per-device-train-batch-size", "16",
-            "--output", at["backbone"],
+            "--learning-rate", "0.01", "--output", at["backbone"],
         )),
         # A backbone that has seen so little is better trained along; frozen is for one that has seen much.
         Step("detector", "AGDP: pretrain the whole detector on the pseudo boxes", (

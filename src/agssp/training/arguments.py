@@ -1,5 +1,6 @@
 """transformers' TrainingArguments with this field's defaults, and the few fields it lacks."""
 
+import math
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,13 @@ class AgsspTrainingArguments(TrainingArguments):
     per_device_train_batch_size: int = field(default=16, metadata={"help": "images a step and device"})
     per_device_eval_batch_size: int = field(default=32, metadata={"help": "images a step in evaluation"})
     learning_rate: float | None = field(default=None, metadata={"help": "default: chosen with the optimizer"})  # type: ignore[assignment]
+    nominal_batch: int | None = field(
+        default=None,
+        metadata={
+            "help": "global batch that the learning rate is meant for: the rate is scaled linearly by batch / "
+            "nominal_batch; 0: not scaled; default: chosen with the learning rate, 0 for one that is given"
+        },
+    )
     weight_decay: float | None = field(default=None, metadata={"help": "default: chosen with the optimizer"})  # type: ignore[assignment]
     optimizer: str = field(default="auto", metadata={"help": "sgd (Nesterov, momentum), adamw, or auto"})
     momentum: float = field(default=0.9, metadata={"help": "of SGD"})
@@ -54,6 +62,8 @@ class AgsspTrainingArguments(TrainingArguments):
         for name in ("eval_every", "checkpoint_every", "per_device_train_batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')}: expected at least 1, got {getattr(self, name)}")
+        if self.nominal_batch is not None and self.nominal_batch < 0:
+            raise InputError(f"--nominal-batch: expected a number of images, or 0, got {self.nominal_batch}")
         if self.dataloader_num_workers < 0:
             self.dataloader_num_workers = min(8, os.cpu_count() or 1)
         if self.save_total_limit is not None:
@@ -72,6 +82,32 @@ class AgsspTrainingArguments(TrainingArguments):
         # Streams are split over ranks by our own data set, and items of other lengths could not be dispatched.
         accelerator: Any = self.accelerator_config
         accelerator.dispatch_batches = False
+
+    @property
+    def global_batch(self) -> int:
+        """Images behind one step of the optimizer: of all processes and all accumulated batches."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.world_size
+
+    @property
+    def scaled_learning_rate(self) -> float:
+        """The learning rate for the global batch, which is what the optimizer gets."""
+        rate = float(self.learning_rate or 0)
+        return rate * self.global_batch / self.nominal_batch if self.nominal_batch else rate
+
+    def steps_an_epoch(self, images: int) -> int:
+        """Steps of the optimizer in one pass over so many images, of which each process sees its share."""
+        batches = math.ceil(images / (self.per_device_train_batch_size * self.world_size))
+        return max(math.ceil(batches / self.gradient_accumulation_steps), 1)
+
+    def total_steps(self, images: int) -> int:
+        """Steps of the optimizer in the whole run on so many images."""
+        if self.max_steps > 0:
+            return self.max_steps
+        return math.ceil(self.num_train_epochs * self.steps_an_epoch(images))
+
+    def epochs_begun(self, images: int) -> int:
+        """Passes over so many images that the whole run begins; the last may end early."""
+        return math.ceil(self.total_steps(images) / self.steps_an_epoch(images))
 
     def _check_trackers(self) -> None:
         from transformers.integrations import get_available_reporting_integrations

@@ -27,8 +27,12 @@ RUN_FILE = "run.json"
 LOG_FILE = "log.jsonl"
 _KEPT_SETTINGS = (
     "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate",
-    "weight_decay", "optimizer", "momentum", "schedule", "final_rate", "warmup_epochs", "max_grad_norm", "ema_decay",
-    "ema_ramp", "seed", "bf16",
+    "nominal_batch", "weight_decay", "optimizer", "momentum", "schedule", "final_rate", "warmup_epochs",
+    "max_grad_norm", "ema_decay", "ema_ramp", "seed", "bf16",
+)  # fmt: skip
+_OPTIMIZER_FACTS = (
+    "optimizer", "learning_rate", "nominal_batch", "global_batch", "scaled_learning_rate", "weight_decay", "momentum",
+    "schedule", "warmup_epochs", "max_grad_norm",
 )  # fmt: skip
 _LIBRARIES = ("torch", "torchvision", "transformers", "timm", "datasets", "accelerate", "numpy", "ultralytics")
 
@@ -92,22 +96,48 @@ def content_fingerprint(path: str | None) -> str | None:
 
 
 def choose_optimizer(
-    training: AgsspTrainingArguments, *, kind: str, rates: dict[str, float], decays: dict[str, float]
+    training: AgsspTrainingArguments,
+    *,
+    kind: str,
+    rates: dict[str, float],
+    decays: dict[str, float],
+    nominal_batches: dict[str, int],
 ) -> None:
-    """Fill in optimizer, learning rate and weight decay where the user left them open.
+    """Fill in optimizer, learning rate with its nominal batch, and weight decay where the user left them open.
 
     Args:
         training: changed in place.
         kind: what `auto` means here: `sgd` or `adamw`.
         rates: learning rate of each.
         decays: weight decay of each.
+        nominal_batches: global batch that each rate is meant for; 0: the rate is not scaled with the batch.
     """
     if training.optimizer == "auto":
         training.optimizer = kind
+    if training.nominal_batch is None:
+        # Whoever gives a rate alone has chosen it for the batch at hand.
+        training.nominal_batch = 0 if training.learning_rate is not None else nominal_batches[training.optimizer]
     if training.learning_rate is None:
         training.learning_rate = rates[training.optimizer]
     if training.weight_decay is None:
         training.weight_decay = decays[training.optimizer]
+
+
+def optimizer_facts(training: AgsspTrainingArguments) -> dict[str, Any]:
+    """What a run's record says about its optimizer: the learning rate as given, its nominal batch, and as scaled."""
+    return {name: getattr(training, name) for name in _OPTIMIZER_FACTS}
+
+
+def optimizer_line(training: AgsspTrainingArguments) -> str:
+    """The learning rate and what became of it, in a sentence for the terminal."""
+    batch = (
+        f"{training.global_batch} images a step ({training.per_device_train_batch_size} a device x "
+        f"{training.world_size} x {training.gradient_accumulation_steps} accumulated)"
+    )
+    rate = f"{training.optimizer}, learning rate {training.learning_rate:g}"
+    if not training.nominal_batch:
+        return f"{rate} as it is, {batch}"
+    return f"{rate} meant for {training.nominal_batch}: {training.scaled_learning_rate:g} for {batch}"
 
 
 def train(trainer: AgsspTrainer, *, final: str = "best") -> dict[str, Any]:

@@ -28,7 +28,7 @@ class AgsspTrainer(Trainer):
         evaluator: measures a model in eval mode, called on every process; returns numbers without prefix.
         best_metric: the number whose highest value selects `best/`; None: nothing is selected.
         loss_scale: factor on the loss for the optimizer alone, so that a learning rate that was chosen for a loss
-            summed over a nominal batch (ultralytics) can be used with our mean.
+            summed over a batch can be used with our mean; see `agssp.commands.finetune.loss_scale`.
         kwargs: of transformers' Trainer.
     """
 
@@ -95,7 +95,7 @@ class AgsspTrainer(Trainer):
             groups = parameter_groups(self.model, float(self.args.weight_decay or 0))
             for group in groups:
                 group.pop("names")
-            rate = float(self.args.learning_rate or 0)
+            rate = self.args.scaled_learning_rate
             if self.args.optimizer == "sgd":
                 self.optimizer = torch.optim.SGD(groups, lr=rate, momentum=self.args.momentum, nesterov=True)
             else:

@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from agssp.errors import InputError
@@ -32,9 +31,14 @@ def batch(seed: int = 0, size: int = 64) -> dict[str, torch.Tensor]:
 
 
 def by_loops(queries, keys, temperature):
+    """InfoNCE over all pairs, one by one, in float64."""
     total = 0.0
-    for i, query in enumerate(queries):
-        similarities = [float(F.cosine_similarity(query, key, dim=0)) / temperature for key in keys]
+    for i, query in enumerate(queries.double()):
+        similarities = []
+        for key in keys.double():
+            product = sum(float(a) * float(b) for a, b in zip(query, key, strict=True))
+            lengths = math.sqrt(sum(float(a) ** 2 for a in query)) * math.sqrt(sum(float(b) ** 2 for b in key))
+            similarities.append(product / lengths / temperature)
         total += math.log(sum(math.exp(value) for value in similarities)) - similarities[i]
     return 2 * temperature * total / len(queries)
 
@@ -54,6 +58,22 @@ def test_momentum_rises_along_a_cosine():
     assert momentum_at(0.5, 0.99) == pytest.approx(0.995)
     assert momentum_at(1, 0.99) == 1
     assert momentum_at(0.25, 0.9) == pytest.approx(1 - 0.05 * (1 + math.cos(math.pi / 4)))
+
+
+def test_momentum_equals_a_loop_over_numbers():
+    online = nn.Linear(3, 2)
+    slow = MomentumEncoder(online)
+    expected = {name: value.flatten().tolist() for name, value in online.named_parameters()}
+    for step in range(4):
+        momentum = momentum_at(step / 4, 0.8)
+        with torch.no_grad():
+            online.weight.add_(step + 1.0)
+        slow.follow(online, momentum)
+        for name, value in online.named_parameters():
+            pairs = zip(expected[name], value.flatten().tolist(), strict=True)
+            expected[name] = [momentum * old + (1 - momentum) * new for old, new in pairs]
+    for name, values in expected.items():
+        assert getattr(slow, name).flatten().tolist() == pytest.approx(values, rel=1e-5)
 
 
 def test_slow_encoder_computes_what_a_slow_copy_would():

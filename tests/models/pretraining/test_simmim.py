@@ -68,6 +68,14 @@ def test_loss_equals_a_loop_over_hidden_pixels():
     assert reconstruction_loss(guessed, images, masks).item() == pytest.approx(sum(differences) / len(differences))
 
 
+def test_only_hidden_pixels_get_a_gradient():
+    guessed = torch.randn(2, 3, 8, 8, requires_grad=True)
+    masks = random_masks(2, 4)
+    reconstruction_loss(guessed, torch.randn(2, 3, 8, 8), masks).backward()
+    hidden = enlarged(masks, (8, 8)).unsqueeze(1).expand_as(guessed)
+    assert torch.equal(guessed.grad != 0, hidden)
+
+
 def test_decoder_puts_the_pixels_of_a_position_where_it_lies():
     layer = decoder(5, 4)
     features = torch.zeros(1, 5, 3, 3)

@@ -1,4 +1,4 @@
-"""MoCo v3 on two processes equals one process with the whole batch: keys, norms of the heads, the slow encoder."""
+"""Each objective on two processes equals one process with the whole batch: losses, lambda, weights, the slow encoder."""
 
 import os
 import subprocess
@@ -8,25 +8,27 @@ from pathlib import Path
 import pytest
 import torch
 
-WORKER = Path(__file__).with_name("mocov3_worker.py")
+WORKER = Path(__file__).with_name("objective_worker.py")
 
 
-def run(output: Path, processes: int) -> list[dict]:
+def run(objective: str, output: Path, processes: int) -> list[dict]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     result = subprocess.run(
-        [*command, str(WORKER), str(output)], capture_output=True, text=True, env=environment, timeout=240
+        [*command, str(WORKER), objective, str(output)], capture_output=True, text=True, env=environment, timeout=240
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return [torch.load(output / f"{processes}-{rank}.pt", weights_only=True) for rank in range(processes)]
 
 
-def test_two_ranks_equal_one(tmp_path):
-    (one,), (first, second) = run(tmp_path, 1), run(tmp_path, 2)
+@pytest.mark.parametrize("objective", ["classification", "mocov3", "simmim"])
+def test_two_ranks_equal_one(tmp_path, objective):
+    (one,), (first, second) = run(objective, tmp_path, 1), run(objective, tmp_path, 2)
     assert first["losses"] == second["losses"]
+    assert one["state"]["distillation_weight"] > 0
     assert first["losses"] == pytest.approx(one["losses"], rel=1e-4)
     assert first["state"].keys() == one["state"].keys()
-    assert any(name.startswith("momentum_backbone.") for name in one["state"])
+    assert any(name.startswith("momentum_backbone.") for name in one["state"]) == (objective == "mocov3")
     for name, expected in one["state"].items():
         torch.testing.assert_close(first["state"][name], expected, rtol=1e-3, atol=1e-5)
         torch.testing.assert_close(second["state"][name], first["state"][name], rtol=0, atol=1e-7)
