@@ -1,4 +1,4 @@
-"""Each objective on two processes equals one process with the whole batch: losses, lambda, weights, the slow encoder."""
+"""Each objective on two processes equals one with the whole batch: losses, lambda, weights, the slow encoder."""
 
 import os
 import subprocess
