@@ -11,6 +11,10 @@ import yaml
 
 from .errors import InputError
 
+CONFIGS = Path(__file__).parent / "configs"
+# The folder of packaged configurations that belongs to a command.
+CONFIG_FOLDERS = {"pretrain-backbone": "agbp", "pretrain-detector": "agdp", "finetune": "finetune"}
+
 
 def parse_arguments(
     command: str,
@@ -33,8 +37,8 @@ def parse_arguments(
         One instance for each dataclass, in order.
 
     Raises:
-        InputError: an unknown flag or a word too many; a `--config` file that is missing, is not a table, or has a key
-            that is no flag.
+        InputError: an unknown flag or a word too many; a `--config` that is neither a file nor packaged, is not a
+            table, or has a key that is no flag.
         SystemExit: wrong values (status 2) or `--help` (status 0), from argparse.
     """
     from transformers import HfArgumentParser
@@ -51,9 +55,14 @@ def parse_arguments(
     types: Any = dataclass_types
     # A shortened flag would escape `--config`, which is looked for by its whole name.
     parser = HfArgumentParser(types, prog=f"agssp {command}", usage=usage, description=description, allow_abbrev=False)
-    parser.add_argument("--config", help="YAML file with values for these flags; flags given here win over it")
-    config = _config_file(words)
-    if config is not None:
+    names = packaged_configs(command)
+    packaged = f", or one of the packaged {', '.join(names)}" if names else ""
+    parser.add_argument(
+        "--config", help=f"YAML file with values for these flags{packaged}; flags given here win over it"
+    )
+    given = _config_word(words)
+    if given is not None:
+        config = find_config(given, command)
         known = {field.name for cls in dataclass_types for field in dataclasses.fields(cls) if field.init}
         values = read_config(config, known)
         # As words they are checked like flags; `--config` once more ends a list of values.
@@ -66,6 +75,34 @@ def parse_arguments(
         near = difflib.get_close_matches(left[0].split("=")[0], parser._option_string_actions, n=1)
         raise InputError(f"{command}: unknown: {' '.join(left)}" + (f"; did you mean {near[0]}?" if near else ""))
     return tuple(parsed)
+
+
+def packaged_configs(command: str) -> list[str]:
+    """Names of the packaged configurations of a command, as `--config` takes them; none for most commands."""
+    folder = CONFIG_FOLDERS.get(command)
+    return [] if folder is None else sorted(f"{folder}/{file.stem}" for file in (CONFIGS / folder).glob("*.yaml"))
+
+
+def find_config(name: str, command: str) -> Path:
+    """The file that `--config` means: a file of this path, else a packaged configuration of the command.
+
+    Args:
+        name: a path, or a packaged name such as `agbp/resnet50-classification`, with or without `.yaml`.
+        command: name of the command.
+
+    Raises:
+        InputError: there is neither; near names are shown.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    known, asked = packaged_configs(command), name.removesuffix(".yaml")
+    if asked in known:
+        return CONFIGS / f"{asked}.yaml"
+    if not known:
+        raise InputError(f"--config {name}: no such file")
+    near = difflib.get_close_matches(asked, known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"packaged are {', '.join(known)}"
+    raise InputError(f"--config {name}: no such file, and no packaged configuration of {command}; {hint}")
 
 
 def read_config(path: str | Path, known: set[str]) -> dict[str, Any]:
@@ -110,7 +147,7 @@ def _as_words(values: dict[str, Any]) -> list[str]:
     return words
 
 
-def _config_file(words: list[str]) -> str | None:
+def _config_word(words: list[str]) -> str | None:
     for index, word in enumerate(words):
         if word == "--config":
             if index + 1 == len(words):
