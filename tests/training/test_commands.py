@@ -56,7 +56,8 @@ def test_backbone_output_opens_in_agssp_and_timm(root, capsys):
     facts = run_facts(root / "backbone")
     assert facts["lambda"] > 0
     assert facts["teacher"]["teacher"] == "timm:test"
-    assert set(facts["results"]["starting_weights"]) == {"alignment", "accuracy", "feature_rank"}
+    measured = {"alignment", "alignment_elsewhere", "accuracy", "task_loss", "distillation_loss", "feature_rank"}
+    assert set(facts["results"]["starting_weights"]) == measured
     assert {"loss_task", "loss_distillation", "loss_distillation_weight"} <= set(losses(root / "backbone")[0])
     pixels = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     ours = AgsspBackbone.from_pretrained(root / "backbone").eval()

@@ -13,6 +13,7 @@ interruption.
 
 import math
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,8 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
     from agssp.models.backbone.networks import drop_path_args, full_name
     from agssp.models.pretraining.modeling_agssp_pretraining import AgsspForPreTraining
-    from agssp.training.evaluators import alignment_evaluator
+    from agssp.report.pretraining import write_pretraining_page
+    from agssp.training.health_monitor import HealthMonitor
     from agssp.training.run import begin, content_fingerprint, finish, optimizer_facts, optimizer_line, train
     from agssp.training.trainer import BEST, AgsspTrainer
 
@@ -199,19 +201,25 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
             )
             held_out = PretrainingImages(dataset.select(kept), store, transform, training.seed, evaluation=True)
         images = PretrainingImages(dataset.select(rows), store, transform, training.seed)
-    options = {"batch_size": training.per_device_eval_batch_size, "workers": training.dataloader_num_workers}
-    evaluator = alignment_evaluator(held_out, collate_pretraining, **options) if held_out is not None else None
+    monitor = HealthMonitor(
+        Path(arguments.output),
+        held_out,
+        collate_pretraining,
+        partial(write_pretraining_page, Path(arguments.output), about=about(model.config, str(backbone.start_report))),
+        unit="step" if arguments.streaming else "epoch",
+        batch_size=training.per_device_eval_batch_size,
+        workers=training.dataloader_num_workers,
+    )
     trainer = AgsspTrainer(
         model=model,
         args=training,
         train_dataset=images,
         data_collator=collate_pretraining,
-        evaluator=evaluator,
+        evaluator=None if held_out is None else monitor.measure,
+        callbacks=[monitor],
         best_metric="alignment" if arguments.distillation else "accuracy",
     )
-    before = evaluator(trainer.model.eval()) if evaluator else {}
-    if before:
-        print("starting weights: " + ", ".join(f"{name} {value:.4f}" for name, value in before.items()))
+    monitor.begin(trainer.model)
     # Alignment says whether the maps are learned, not which epoch is best for a detector: the last average is final.
     result = train(trainer, final="last")
 
@@ -243,12 +251,26 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
                 "optimizer": optimizer_facts(training),
                 "objective": objective,
                 "lambda": None if math.isnan(weight) else weight,
-                "results": {"starting_weights": before, **result},
+                "results": {**monitor.record(), **result},
                 "skipped": images.skipped,
             },
         )
         print(f"backbone in {output} ({len(images.skipped)} images skipped)")
+        print(monitor.closing_line())
         print(next_step(arguments, final.backbone))
+
+
+def about(config: Any, start: str) -> str:
+    """What is trained, in a few words for the page.
+
+    Args:
+        config: an `AgsspPreTrainingConfig`.
+        start: what the weights are at the beginning.
+    """
+    parts = [f"`{config.backbone_config.architecture}`", f"start: {start}", f"objective {config.objective}"]
+    if config.distillation:
+        parts.append(f"distillation {config.distill_loss} of {config.map_target} maps")
+    return ", ".join(parts)
 
 
 def choose_recipe(training: AgsspTrainingArguments, architecture: str) -> None:

@@ -69,7 +69,7 @@ def contact_sheet(
     Args:
         rows: for each row its pictures (RGB, PIL or uint8 (H, W, 3)), each alone or as (picture, caption); None leaves
             a gap. `pictures.tile` makes pictures with heat and boxes.
-        column_titles: written above the first row.
+        column_titles: written above the first row, of one or more lines.
         row_titles: written on the left of each row.
         tile_inches: width of a column.
     """
@@ -85,7 +85,7 @@ def contact_sheet(
     caption = 0.22 if any(text for row in tiles for _, text in row) else 0.0
     heights = [ratio * tile_inches + caption for ratio in ratios]
     margin = 0.28 if row_titles else 0.02
-    head = 0.26 if column_titles else 0.02
+    head = 0.1 + 0.16 * max(title.count("\n") + 1 for title in column_titles) if column_titles else 0.02
     gap = 0.07
     width = margin + columns * tile_inches + (columns - 1) * gap + 0.02
     height = head + sum(heights) + (len(rows) - 1) * gap + 0.02
@@ -225,21 +225,24 @@ def curves(
     return figure
 
 
-def logged(history: Sequence[Mapping[str, Any]], keys: Mapping[str, str]) -> dict[str, tuple[list[float], list[float]]]:
+def logged(
+    history: Sequence[Mapping[str, Any]], keys: Mapping[str, str], x: str = "epoch"
+) -> dict[str, tuple[list[float], list[float]]]:
     """Series for `curves` from what a transformers Trainer logged.
 
     Args:
-        history: `log_history`: one mapping a log, with `epoch`.
+        history: `log_history`: one mapping a log, with `epoch` and `step`.
         keys: name of a line -> key in the logs.
+        x: what the lines go along, `epoch` or `step`.
 
     Returns:
-        name -> (epochs, values), for the keys that were logged at all.
+        name -> (epochs or steps, values), for the keys that were logged at all.
     """
     series = {}
     for name, key in keys.items():
-        points = [(entry["epoch"], entry[key]) for entry in history if key in entry and "epoch" in entry]
+        points = [(entry[x], entry[key]) for entry in history if key in entry and x in entry]
         if points:
-            series[name] = ([float(epoch) for epoch, _ in points], [float(value) for _, value in points])
+            series[name] = ([float(place) for place, _ in points], [float(value) for _, value in points])
     return series
 
 

@@ -16,8 +16,9 @@ from agssp.data.schema import defect_names
 
 from . import figures
 from .evaluation import curves_figure
-from .page import Code, Picture, Row, Section, Table, Text
+from .page import Block, Code, Picture, Row, Section, Table, Text
 from .pictures import TRUTH, class_colours, tile
+from .pretraining import attention_sheet, curves, read_health
 
 STARTS = {"scratch": "from scratch", "agssp": "from AGSSP"}
 SHOWN_SCORE = 0.25
@@ -157,11 +158,7 @@ def _boxes(output: Path) -> Section:
 
 
 def _backbone(output: Path) -> Section:
-    run, log = _json(output / "backbone" / "run.json"), _log(output / "backbone")
-    before = run["results"].get("starting_weights", {}).get("alignment")
-    keys = {"total": "loss"} | {name: f"loss_{name}" for name in _components(log)}
-    alignment = figures.logged(log, {"held-out images": "eval_alignment"})
-    levels = {"constant map": 0.0} | ({"starting weights": before} if before is not None else {})
+    run, health = _json(output / "backbone" / "run.json"), read_health(output / "backbone")
     weight = (
         f" Its weight is {run['lambda']:.3g}, set at the first step so that both parts weigh alike."
         if run["lambda"]
@@ -170,16 +167,14 @@ def _backbone(output: Path) -> Section:
     text = (
         "The backbone learns to tell the categories apart and to look where the maps are high (AGBP)."
         + weight
-        + " The "
-        "alignment is the correlation of where the backbone responds with the map, on images held out of training."
+        + " The pictures show where it responds on images held out of training, at the start, in the middle and at the "
+        "end. More of it: `backbone/report.html`."
     )
-    return Section("Backbone pretraining", [
-        Text(text),
-        Row((
-            Picture(figures.curves(figures.logged(log, keys), title="Loss", y_label="loss")),
-            Picture(figures.curves(alignment, title="Alignment with the maps", y_label="correlation", levels=levels)),
-        )),
-    ])  # fmt: skip
+    blocks: list[Block] = [Text(text), Row(curves(health, ("distillation_loss", "alignment")))]
+    sheet = attention_sheet(output / "backbone")
+    if sheet is not None:
+        blocks.append(Picture(sheet, "Below each, its correlation with the map. Heat runs from lowest to highest."))
+    return Section("Backbone pretraining", blocks)
 
 
 def _detector(output: Path) -> Section:

@@ -1,0 +1,191 @@
+"""Keeps what a backbone's attention looks like on a few held-out images: at the start, in the middle and now."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from agssp.models.pretraining.distillation import attention_map
+
+FOLDER = "attention"
+EXAMPLES = "examples.safetensors"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Attention at one moment.
+
+    Attributes:
+        step: of the optimizer.
+        moment: the same in words, such as `epoch 3`.
+        attention: name of a stage -> (n, H, W) float32, as `attention_map` gives it.
+    """
+
+    step: int
+    moment: str
+    attention: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The images that the snapshots show.
+
+    Attributes:
+        images: (n, S, S, 3) uint8 RGB, as the backbone sees them.
+        anomaly_maps: (n, h, w) float32; None without maps.
+        categories: n names.
+        snapshots: in the order of their steps.
+    """
+
+    images: np.ndarray
+    anomaly_maps: Tensor | None
+    categories: list[str]
+    snapshots: list[Snapshot]
+
+
+class AttentionSnapshots:
+    """Takes the snapshots of a run; on the main process alone.
+
+    Args:
+        output: the run's folder; the files come to `attention/` in it.
+        images: the held-out `PretrainingImages`.
+    """
+
+    def __init__(self, output: Path, images: Any) -> None:
+        self.folder, self.images = output / FOLDER, images
+        self._pixel_values: Tensor | None = None
+
+    def begin(self, model: Any, *, resumed: bool) -> None:
+        """Choose the images and take the first snapshot, of the starting weights in eval mode.
+
+        Args:
+            model: `AgsspForPreTraining`.
+            resumed: whether the run goes on, so that the first snapshot is kept if there is one.
+        """
+        rows = choose_examples(self.images.dataset["category"], self._peaks())
+        items = [self.images[row] for row in rows]
+        self._pixel_values = torch.stack([item["pixel_values"] for item in items])
+        if not resumed:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if _file(self.folder, 0).is_file():
+            return
+        settings = model.backbone.config
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (settings.image_mean, settings.image_std))
+        pixels = ((self._pixel_values * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+        tensors = {"images": pixels.permute(0, 2, 3, 1).contiguous()}
+        if "anomaly_maps" in items[0]:
+            tensors["anomaly_maps"] = torch.stack([item["anomaly_maps"] for item in items]).float()
+        names = [model.config.id2label[int(item["labels"])] for item in items]
+        _write(self.folder / EXAMPLES, tensors, {"categories": json.dumps(names)})
+        self.take(model, 0, 1, "start")
+
+    @torch.no_grad()
+    def take(self, model: Any, step: int, max_steps: int, moment: str) -> None:
+        """Take a snapshot, and keep it beside the first one and the first one past the middle of the run.
+
+        Args:
+            model: `AgsspForPreTraining` in eval mode.
+            step: of the optimizer.
+            max_steps: steps of the whole run.
+            moment: the step in words.
+        """
+        assert self._pixel_values is not None, "begin() chooses the images"
+        backbone = model.backbone
+        features = dict(
+            zip(backbone.out_indices, backbone(self._pixel_values.to(model.device)).feature_maps, strict=True)
+        )
+        attention = {
+            backbone.stage_names[layer]: attention_map(features[layer]) for layer in model.config.distill_layers
+        }
+        _write(
+            _file(self.folder, step),
+            {name: values.cpu().contiguous() for name, values in attention.items()},
+            # A file of tensors does not keep their order.
+            {"moment": moment, "stages": json.dumps(list(attention))},
+        )
+        steps = sorted(_steps(self.folder))
+        middle = [other for other in steps if max_steps / 2 <= other <= step]
+        for other in set(steps) - {0, step, *middle[:1]}:
+            _file(self.folder, other).unlink()
+
+    def _peaks(self) -> list[float]:
+        """How far the highest place of each image's map stands out; 0 without maps."""
+        ids, maps = self.images.dataset["image_id"], self.images.maps
+        if maps is None:
+            return [0.0] * len(ids)
+        heights = (np.ptp(maps[name].astype(np.float32)) if name in maps else 0.0 for name in ids)
+        return [float(np.nan_to_num(height)) for height in heights]
+
+
+def choose_examples(categories: Sequence[int], peaks: Sequence[float], count: int = 6) -> list[int]:
+    """Rows of images to look at: spread over the categories, striking maps and ordinary ones in turn.
+
+    Args:
+        categories: category of each image.
+        peaks: how striking the map of each is.
+        count: how many rows at most.
+
+    Returns:
+        Row indices in the order of their categories.
+    """
+    present = sorted(set(categories))
+    if len(present) > count:
+        present = [present[index * len(present) // count] for index in range(count)]
+    waiting = {category: [row for row, other in enumerate(categories) if other == category] for category in present}
+    for rows in waiting.values():
+        rows.sort(key=lambda row: -peaks[row])
+    chosen: dict[int, list[int]] = {category: [] for category in present}
+    for turn in range(len(categories)):
+        for place, category in enumerate(present):
+            rows = waiting[category]
+            if rows and sum(map(len, chosen.values())) < count:
+                striking = (turn + place) % 2 == 0
+                chosen[category].append(rows.pop(0 if striking else len(rows) // 2))
+    return [row for rows in chosen.values() for row in rows]
+
+
+def read_examples(output: Path) -> Examples | None:
+    """What a run has kept so far; None if there is nothing.
+
+    Args:
+        output: the run's folder.
+    """
+    folder = output / FOLDER
+    if not (folder / EXAMPLES).is_file():
+        return None
+    tensors, facts = _read(folder / EXAMPLES)
+    snapshots = []
+    for step in sorted(_steps(folder)):
+        attention, about = _read(_file(folder, step))
+        in_order = {name: attention[name] for name in json.loads(about["stages"])}
+        snapshots.append(Snapshot(step, about["moment"], in_order))
+    return Examples(tensors["images"].numpy(), tensors.get("anomaly_maps"), json.loads(facts["categories"]), snapshots)
+
+
+def _file(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}.safetensors"
+
+
+def _steps(folder: Path) -> list[int]:
+    return [int(file.stem.removeprefix("step-")) for file in folder.glob("step-*.safetensors")]
+
+
+def _write(file: Path, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:
+    """In one step: a reader sees the old file or the new one, never half of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(file.name + ".partial")
+    save_file(tensors, partial, metadata=facts)
+    partial.replace(file)
+
+
+def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with safe_open(file, framework="pt") as content:
+        return {name: content.get_tensor(name) for name in content.keys()}, content.metadata()  # noqa: SIM118
