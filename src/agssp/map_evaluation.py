@@ -78,7 +78,7 @@ def compare_shard(
     levels: Levels,
     pixels: dict[str, PixelScores],
     *,
-    boxes_as_mask: bool = False,
+    masks: str | None = "masks",
     done: Callable[[], object] = lambda: None,
 ) -> list[Compared]:
     """Compare one shard's maps with the labels of their images.
@@ -90,7 +90,7 @@ def compare_shard(
         index: image_id -> row of the data set; maps of other images are left out.
         levels: where maps are cut.
         pixels: category -> scores, which get this shard's pixels.
-        boxes_as_mask: whether boxes stand in for masks.
+        masks: where pixels are known from: `masks`, or `boxes` that stand in for them; None leaves pixels alone.
         done: called after each image.
 
     Returns:
@@ -106,12 +106,12 @@ def compare_shard(
         compared.append(entry)
         size = row["height"], row["width"]
         try:
-            truth = image_truth(dataset[index[row["image_id"]]], size, boxes_as_mask=boxes_as_mask)
+            truth = image_truth(dataset[index[row["image_id"]]], size, boxes_as_mask=masks == "boxes")
         except ImageError as error:
             entry.error = str(error).removeprefix(f"{entry.image_id}: ")
         else:
             entry.defective = truth.defective
-            if truth.mask is not None:
+            if masks is not None and truth.mask is not None:
                 resized = resize_map(anomaly_map, size)
                 pixels[name].update(resized, truth.mask)
                 entry.overlaps = mask_overlap(resized, truth.mask, levels.of(name))

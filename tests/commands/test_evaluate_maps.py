@@ -263,7 +263,8 @@ def test_only_is_normal_known(tmp_path, capsys):
     auroc = roc_auc_score([mask.any() for mask in truth[2:]], maps[2:].max((1, 2)))
     assert metrics["image_auroc"] == pytest.approx(auroc)
     assert (metrics["images"], metrics["normal"] + metrics["defective"], metrics["masks"]) == (12, 10, None)
-    assert (metrics["pixel_auroc"], metrics["mean_iou"]["default"]) == (None, None)
+    assert (metrics["pixel_auroc"], metrics["mean_iou"]["default"], metrics["with_masks"]) == (None, None, 0)
+    assert set(metrics["pooled_iou"]["by_threshold"]) == {None}
     assert "of 2 nothing is known" in page
     assert "Thresholds" not in page
 

@@ -9,7 +9,7 @@ where a number cannot be given:
 
 - `rule` and `delta`: of the adaptive threshold, as `agssp pseudo-boxes` takes them for this teacher; `deltas` and
   `thresholds`: other deltas, and fixed thresholds in the maps' units, both ascending;
-- `masks`: where the pixels come from: `masks`, or `boxes` that stand in for them; null if no pixel is known;
+- `masks`: where the pixels come from: `masks`, or `boxes` that stand in for them; null if neither is there;
 - `images`, `normal`, `defective`, `with_masks`: how many were compared, are known to be so, have known pixels;
 - `image_auroc`, `pixel_auroc`, `image_average_precision`, `pixel_average_precision`;
 - `mean_iou` (over the images with a defect in their mask) and `pooled_iou` (of all known pixels, sound images' too),
@@ -113,7 +113,7 @@ def main(arguments: EvaluateMapsArguments) -> dict[str, Any] | None:
     with tqdm(total=len(index), desc="evaluate maps", unit="image", disable=not state.is_main_process) as progress:
         for number in range(state.process_index, len(shards), state.num_processes):
             entries = compare_shard(
-                store, shards[number], truth, index, levels, pixels, boxes_as_mask=masks == "boxes",
+                store, shards[number], truth, index, levels, pixels, masks=masks,
                 done=lambda: progress.update(state.num_processes),
             )  # fmt: skip
             parts.append((number, entries))

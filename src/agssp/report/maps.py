@@ -55,7 +55,9 @@ def write_map_report(
         more = f" Only the first {LISTED} are listed; metrics.json has all." if len(left) > LISTED else ""
         caption = f"{len(left):,} images count in no number.{more}"
         sections.append(Section("Left out", [Table(("image", "reason"), left[:LISTED], caption)]))
-    sections.append(Section("Next", [Code(next_step, "Cut boxes with the delta that met the masks best:")]))
+    best = metrics["mean_iou"]["best_delta"] is not None
+    what = "Cut boxes with the delta that met the masks best:" if best else "Cut boxes from these maps:"
+    sections.append(Section("Next", [Code(next_step, what)]))
     subtitle = f"{metrics['teacher']} on `{metrics['dataset']}`, rule {metrics['rule']}, delta {metrics['delta']:g}"
     write_page(path, "Anomaly maps", sections, subtitle)
 
@@ -138,16 +140,18 @@ def _thresholds(metrics: dict[str, Any]) -> Section:
         if key == "mean_iou":
             caption += " Only images with a defect in their mask count."
         blocks.append(Table(header, table, caption, strong_row=len(table) - 1 if len(table) > 1 else None))
-    if 1 < len(metrics["categories"]) <= MOST_CURVES:
-        series = {
-            name: _line(metrics["thresholds"], row["mean_iou"]["by_threshold"])
-            for name, row in metrics["categories"].items()
-        }
+    measured = {
+        name: row["mean_iou"] for name, row in metrics["categories"].items() if row["mean_iou"]["default"] is not None
+    }
+    if 1 < len(measured) <= MOST_CURVES:
         own = figures.curves(
-            series, title="Fixed thresholds, a category at a time", x_label="threshold in the maps' units",
-            y_label=f"mask IoU, {MEAN}", limits=(0, None),
-            levels=_known({name: row["mean_iou"]["default"] for name, row in metrics["categories"].items()}),
-        )  # fmt: skip
+            {name: _line(metrics["thresholds"], iou["by_threshold"]) for name, iou in measured.items()},
+            title="Fixed thresholds, a category at a time",
+            x_label="threshold in the maps' units",
+            y_label=f"mask IoU, {MEAN}",
+            levels={name: iou["default"] for name, iou in measured.items()},
+            limits=(0, None),
+        )
         blocks.append(Picture(own, f"Dashed: the adaptive rule at delta {metrics['delta']:g} in the same category."))
     return Section("Thresholds", blocks)
 
@@ -159,9 +163,8 @@ def _verdict(metrics: dict[str, Any]) -> str:
         return "No image has a defect in its mask, so there is no mean IoU."
     above = iou["default"] > iou["best_threshold_iou"]
     one = (
-        " With one category the rule gives one threshold for all images, so it is a fixed one that was chosen without "
-        "labels."
-        if len(metrics["categories"]) == 1
+        " With masks of one category the rule gives one threshold, so it is a fixed one that was chosen without labels."
+        if sum(row["mean_iou"]["default"] is not None for row in metrics["categories"].values()) == 1
         else ""
     )
     return (
