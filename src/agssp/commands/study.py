@@ -9,6 +9,7 @@ same stage share it. The same command goes on after an interruption, and may be 
 GPU): no stage is run twice. OUTPUT gets table.md, table.csv, study.html and study.json, rewritten after every stage.
 """
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from agssp.errors import InputError
 
 POSITIONAL = ("study",)
+PAGE_SECONDS = 60.0
 
 
 @dataclass
@@ -75,7 +77,15 @@ def main(arguments: StudyArguments) -> None:
         return
     # No settings: a study may grow, since a stage is found again by what it is.
     on_main(lambda: claim_output(output, "study", {}))
-    run_missing(state, lambda: write_results(study, state))
+    page_written = [0.0]
+
+    def write() -> None:
+        # Drawing the page takes longer than a small stage; the table is there at once.
+        due = time.monotonic() - page_written[0] > PAGE_SECONDS
+        write_results(study, state, page=due)
+        page_written[0] = time.monotonic() if due else page_written[0]
+
+    run_missing(state, write)
     if is_main():
         write_results(study, state)
         print_table(study, state)
@@ -117,16 +127,17 @@ def print_plan(study: Any, state: Any, *, everything: bool) -> None:
     print(remaining(state))
 
 
-def write_results(study: Any, state: Any) -> None:
-    """Write table.csv, table.md, study.html and study.json of what is there by now."""
+def write_results(study: Any, state: Any, *, page: bool = True) -> None:
+    """Write table.csv, table.md, study.json and the page of what is there by now."""
     import json
     from dataclasses import asdict
 
     from filelock import FileLock
 
     from agssp.study.page import write_study_page
+    from agssp.study.results import csv_table, results
     from agssp.study.runner import LOCKS, write_atomically
-    from agssp.study.table import csv_table, markdown, results
+    from agssp.study.table import markdown
     from agssp.training.run import hardware, versions
 
     output = state.output
@@ -135,12 +146,13 @@ def write_results(study: Any, state: Any) -> None:
     lines = [stage.line(state.root) for stage in state.plan.stages.values()]
     # What another process writes at the same time must not be older than what it overwrites.
     with FileLock(output / LOCKS / "results.lock"):
-        found = results(state)
-        write_atomically(output / "table.csv", csv_table(found))
+        found = results(study, state)
+        write_atomically(output / "table.csv", csv_table(study, found))
         write_atomically(output / "table.md", markdown(study, found, facts))
-        page = output / ".study.html.partial"
-        write_study_page(page, study, found, facts, lines)
-        page.replace(output / "study.html")
+        if page:
+            partial = output / ".study.html.partial"
+            write_study_page(partial, study, found, facts, lines)
+            partial.replace(output / "study.html")
         stages = {key: {"command": stage.line(state.root), **(state.record(key) or {})}
                   for key, stage in state.plan.stages.items()}  # fmt: skip
         described = asdict(study) | {"weights": {"/".join(key): value for key, value in study.weights.items()}}
@@ -150,9 +162,10 @@ def write_results(study: Any, state: Any) -> None:
 
 def print_table(study: Any, state: Any) -> None:
     """The table, where everything is, and what can be done next."""
-    from agssp.study.table import results, table_rows
+    from agssp.study.results import results
+    from agssp.study.table import table_rows
 
-    found = results(state)
+    found = results(study, state)
     for group in study.groups.values():
         heading, rows = table_rows(study, found, group)
         lines = [heading, *rows] if rows else []
@@ -164,6 +177,7 @@ def print_table(study: Any, state: Any) -> None:
     if study.warning:
         print(f"\n{study.warning}")
     print(f"\nlook at {state.output / 'study.html'}; table.md and table.csv are beside it")
-    example = state.plan.cells[-1].stages[-1] if state.plan.cells else None
-    if example:
-        print(f"every finetuned detector is a folder under {state.root}, for instance {example}")
+    done = [entry.cell.stages[-1] for entry in found if entry.state == "done"]
+    if done:
+        kept = "detector and what it was made of" if study.kind == "detectors" else "map and measurement"
+        print(f"every {kept} is kept in {state.root}, for instance {done[-1]}")

@@ -55,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; numbers are set right, floats with three digits unless already text."""
+    """A table; numbers are set right, floats with three digits unless already text; `**text**` is set in bold."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -185,13 +185,16 @@ def _picture(picture: Picture) -> dict[str, Any]:
 
 def _cell(value: Any) -> dict[str, Any]:
     if value is None:
-        return {"text": "–", "number": False}
+        return {"text": "–", "number": False, "strong": False}
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if number and not np.isfinite(value):
-        return {"text": "–", "number": True}
+        return {"text": "–", "number": True, "strong": False}
     text = f"{value:,}" if number and isinstance(value, int | np.integer) else f"{value:.3f}" if number else str(value)
+    strong = len(text) > 4 and text.startswith("**") and text.endswith("**")
+    text = text[2:-2] if strong else text
     # Numbers that come as text (percentages, "12 s") line up on the right as numbers do.
-    return {"text": text, "number": bool(number or re.match(r"^[-+±]?\d[\d.,]*( ?(%|s|ms|min|px)|\s*±.*)?$", text))}
+    number = number or bool(re.match(r"^[-+±]?\d[\d.,]*( ?(%|s|ms|min|px)|\s*±.*)?$", text))
+    return {"text": text, "number": number, "strong": strong}
 
 
 def _inline(text: str) -> str:

@@ -4,38 +4,44 @@ import contextlib
 import dataclasses
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from agssp.arguments import parse_arguments
 from agssp.errors import InputError
 
-from .plan import PYTHON_STAGES, Plan, Stage, command_module, near, without_output
-from .study_file import STAGES, STAND_IN, SYNTHETIC, Study
+from .definition import STAGES, STAND_IN, SYNTHETIC, DataSet, Group, Study
+from .stage import PYTHON_STAGES, Plan, Stage, command_module, without_output
+from .tables import near
 
 DETECTOR_STRIDES = [8, 16, 32]
+SET_BY_STUDY = ("dataset", "output", "maps", "boxes", "model", "test", "backbone", "start", "detector")
+"""Flags that follow from rows, groups and data sets."""
+STORES = ("manifest.json", "thresholds.json")
 
 
-def fingerprints(faults: list[str]) -> Callable[[str], str]:
+def fingerprints(faults: list[str]) -> Callable[[str, str | None], str]:
     """A function that gives a text for a path, which changes with what is there: images, labels, maps or weights.
 
     Args:
         faults: gets the data sets that cannot be read.
+
+    Returns:
+        A function of a path and a split; for what is not on this machine (a Hub id, `timm`) its text is empty.
     """
     from agssp.data.fingerprint import dataset_fingerprint, label_fingerprint
     from agssp.data.readers import read_dataset
     from agssp.training.run import content_fingerprint
 
     @functools.cache
-    def fingerprint(source: str) -> str:
+    def fingerprint(source: str, split: str | None) -> str:
         path = Path(source)
-        # A Hub id or a word such as `timm` is what it says; the commands themselves look at the former's content.
         if not path.exists():
             return ""
-        if path.is_file() or any(path.glob("*.safetensors")) or any((path / name).is_file() for name in _STORES):
+        if path.suffix == ".safetensors" or any((path / name).is_file() for name in (*STORES, "model.safetensors")):
             return content_fingerprint(source) or ""
         try:
-            dataset = read_dataset(source)
+            dataset = read_dataset(source, split=split)
         except InputError as error:
             faults.append(str(error))
             return ""
@@ -43,9 +49,6 @@ def fingerprints(faults: list[str]) -> Callable[[str], str]:
         return f"{dataset_fingerprint(dataset, source)} {labels}"
 
     return fingerprint
-
-
-_STORES = ("manifest.json", "thresholds.json")
 
 
 def check_study(study: Study, plan: Plan, faults: list[str]) -> None:
@@ -59,50 +62,58 @@ def check_study(study: Study, plan: Plan, faults: list[str]) -> None:
     used = {cell.data for cell in plan.cells}
     for entry in study.data:
         if entry.name in used:
-            for source in (entry.dataset, entry.test):
-                _check_data(f"data set {entry.name}", source, labelled=True, faults=faults, split=entry.split)
+            _check_data(study, entry, faults)
+    corpus = study.corpus
     if any(stage.command.startswith("pretrain") for stage in plan.stages.values()):
-        _check_data("corpus", study.corpus.get("dataset"), labelled=False, faults=faults)
+        # A corpus on the Hub may be large; the stages that read it say what is wrong with it.
+        if Path(corpus["dataset"]).exists() or corpus["dataset"].count("/") != 1:
+            _check_source("corpus", corpus["dataset"], corpus.get("split"), False, faults)
         for name in ("maps", "boxes"):
-            if name in study.corpus and not Path(study.corpus[name]).is_dir():
-                faults.append(f"corpus.{name} {study.corpus[name]}: no such folder")
-    _check_networks(study, {cell.group for cell in plan.cells}, faults)
+            if name in corpus and not Path(corpus[name]).is_dir():
+                faults.append(f"corpus.{name} {corpus[name]}: no such folder")
+    _check_networks([study.groups[name] for name in dict.fromkeys(cell.group for cell in plan.cells) if name], faults)
+    _check_weights(study, faults)
+    before = len(faults)
     _check_flag_names(study, faults)
-    if not any("no flag" in fault for fault in faults):
+    if len(faults) == before:
         _check_flag_values(plan, faults)
 
 
-def _check_data(name: str, source: str | None, *, labelled: bool, faults: list[str], split: str | None = None) -> None:
+def _check_data(study: Study, entry: DataSet, faults: list[str]) -> None:
+    name = f"data set {entry.name}"
+    labelled = study.kind == "detectors"
+    _check_source(name, entry.dataset, entry.split, labelled, faults)
+    if entry.test is not None:
+        _check_source(f"{name}, test", entry.test, None, labelled, faults)
+
+
+def _check_source(name: str, source: str, split: str | None, labelled: bool, faults: list[str]) -> None:
     from agssp.data.readers import read_dataset
     from agssp.data.schema import defect_names
 
-    if source is None:
-        return
     if source.startswith(SYNTHETIC):
         if source.removeprefix(SYNTHETIC) not in ("labelled", "unlabelled"):
             faults.append(f"{name}: {source!r}: expected {SYNTHETIC}labelled or {SYNTHETIC}unlabelled")
         return
-    if not labelled and not Path(source).exists() and source.count("/") == 1:
-        return  # a corpus on the Hub may be large; the stages that read it say what is wrong with it
     try:
         dataset = read_dataset(source, split=split)
         if labelled and not defect_names(dataset):
             faults.append(f"{name}: {source} has no labels (`objects`)")
     except (InputError, OSError, ValueError) as error:
-        if not any(str(error) in fault for fault in faults):
-            faults.append(f"{name}: {error}")
+        # The fingerprint may have met the same already, without knowing the data set's name.
+        faults[:] = [fault for fault in faults if fault != str(error)]
+        faults.append(f"{name}: {error}")
 
 
-def _check_networks(study: Study, used: set[str], faults: list[str]) -> None:
-    from agssp.models.backbone.networks import feature_layout, full_name, name_of_weights
+def _check_networks(groups: Iterable[Group], faults: list[str]) -> None:
+    from agssp.models.backbone.networks import default_model_args, feature_layout, full_name, name_of_weights
     from agssp.models.detection import YoloConfig
 
-    for group in study.groups.values():
-        if group.name not in used:
-            continue
+    for group in groups:
         try:
             name_of_weights(group.backbone)
-            strides = list(feature_layout(full_name(group.backbone), {}).strides)
+            architecture = full_name(group.backbone)
+            strides = list(feature_layout(architecture, default_model_args(architecture)).strides)
             if not set(DETECTOR_STRIDES) <= set(strides):
                 faults.append(
                     f"groups.{group.name}.backbone {group.backbone}: has features of strides {strides}; detectors take "
@@ -114,6 +125,9 @@ def _check_networks(study: Study, used: set[str], faults: list[str]) -> None:
             YoloConfig(variant=group.detector)
         except InputError as error:
             faults.append(f"groups.{group.name}.detector: {error}")
+
+
+def _check_weights(study: Study, faults: list[str]) -> None:
     for (start, backbone), source in study.weights.items():
         if source.endswith(".safetensors") and not Path(source).is_file():
             faults.append(f"weights {start}/{backbone}: {source}: no such file")
@@ -128,16 +142,19 @@ def _check_flag_names(study: Study, faults: list[str]) -> None:
     """Flags that a stage's command does not have, wherever they are set, with near names."""
     places = [("flags", study.flags), *((f"groups.{name}.flags", group.flags) for name, group in study.groups.items())]
     places += [(f"row {row.group} / {row.label}", row.stages) for row in study.rows]
-    own = {"dataset", "output", "config_file"}
     for stage in STAGES:
-        module = command_module(stage)
-        known = {item.name for cls in module.ARGUMENTS for item in dataclasses.fields(cls) if item.init} | {"config"}
+        names = {name for _, table in places for name in table.get(stage, {})}
+        if not names:
+            continue
+        arguments = command_module(stage).ARGUMENTS
+        known = {item.name for kind in arguments for item in dataclasses.fields(kind) if item.init}
         for where, table in places:
             for name in table.get(stage, {}):
-                if name not in known:
-                    faults.append(f"{where}: `{stage.replace('_', '-')}` has no flag {name!r}; {near(name, known)}")
-                elif name in own:
-                    faults.append(f"{where}: {stage}.{name} is set by the study itself")
+                if name in SET_BY_STUDY:
+                    faults.append(f"{where}: {stage}.{name} follows from rows, groups and data sets; leave it out")
+                elif name not in known:
+                    command = stage.replace("_", "-")
+                    faults.append(f"{where}: `{command}` has no flag {name!r}; {near(name, known - {*SET_BY_STUDY})}")
 
 
 def _check_flag_values(plan: Plan, faults: list[str]) -> None:
@@ -145,13 +162,11 @@ def _check_flag_values(plan: Plan, faults: list[str]) -> None:
     seen = set()
     for stage in plan.stages.values():
         kind = without_output(stage)
-        told = repr([(name, value) for name, value in kind.flags if name not in ("dataset", "test", "model", "seed")])
-        if stage.command in PYTHON_STAGES or (stage.command, told) in seen:
-            continue
-        seen.add((stage.command, told))
-        fault = _parse_fault(stage)
-        if fault is not None:
-            faults.append(f"{stage.title}: {fault}")
+        told = (stage.command, repr([(name, value) for name, value in kind.flags if name not in SET_BY_STUDY]))
+        if stage.command not in PYTHON_STAGES and told not in seen:
+            seen.add(told)
+            fault = _parse_fault(stage)
+            faults += [] if fault is None else [f"{stage.title}: {fault}"]
 
 
 def _parse_fault(stage: Stage) -> str | None:

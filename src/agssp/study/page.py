@@ -9,12 +9,16 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from agssp.report.figures import COLOURS, INK, STYLE
+from agssp.report.figures import INK, STYLE, empty
 from agssp.report.page import Code, Picture, Section, Table, Text, write_page
+from agssp.report.pictures import COLOURS
 
+from .definition import Study
+from .results import CellResult, row_estimate
 from .statistics import Estimate
-from .study_file import Study
-from .table import METRICS, CellResult, described, estimates, shared_facts, table_rows
+from .table import curve_tables, described, shared_facts, table_rows
+
+THRESHOLD_CAPTION = "Lines: one fixed threshold for all categories. Dashed: the adaptive rule, which sees no mask."
 
 
 def write_study_page(
@@ -32,14 +36,11 @@ def write_study_page(
     summary = [Text(study.warning, note=True)] if study.warning else []
     summary += [Text(study.about)] if study.about else []
     summary += [Text(text + ".") for text in shared_facts(study, found)]
-    figures = _figures(study, found)
-    sections = [Section("What is compared", summary), Section("Figures", [Picture(figure) for figure in figures])]
-    tables: list[Any] = []
-    for group in study.groups.values():
-        heading, rows = table_rows(study, found, group)
-        if rows:
-            tables.append(Table(heading, [[cell.replace("**", "") for cell in row] for row in rows]))
-    sections.append(Section("Table", tables))
+    sections = [Section("What is compared", summary), Section("Figures", figures(study, found))]
+    tables: list[Any] = [table_rows(study, found, group) for group in study.groups.values()]
+    sections.append(Section("Table", [Table(*table) for table in tables if table[1]]))
+    for title, heading, rows in curve_tables(study, found):
+        sections.append(Section(title, [Table(heading, rows)]))
     kinds = [(row.group, row.label, described(row)) for row in study.rows]
     sections.append(Section("Rows", [Table(("group", "row", "what it is"), kinds)]))
     failed = [(entry.cell.name, entry.cell.seed, entry.error) for entry in found if entry.state == "failed"]
@@ -51,14 +52,18 @@ def write_study_page(
     write_page(path, study.title, sections)
 
 
-def _figures(study: Study, found: Sequence[CellResult]) -> list[Figure]:
-    figures = []
-    lines = all(row.x is not None for row in study.rows)
+def figures(study: Study, found: Sequence[CellResult]) -> list[Picture]:
+    """A figure for each data set and metric; in a study of maps also IoU over thresholds, for each data set."""
+    lines = bool(study.rows) and all(row.x is not None for row in study.rows)
+    pictures = []
     for entry in study.data:
-        for metric, title in METRICS.items():
+        for metric, title in study.metrics.items():
             draw = _lines if lines else _bars
-            figures.append(draw(study, found, entry.name, metric, f"{entry.name}: {title}"))
-    return figures
+            pictures.append(Picture(draw(study, found, entry.name, metric, f"{entry.name}: {title}")))
+        curves = [result for result in found if result.cell.data == entry.name and result.curves.get("threshold")]
+        if curves:
+            pictures.append(Picture(_thresholds(curves, f"{entry.name}: mask IoU"), THRESHOLD_CAPTION))
+    return pictures
 
 
 def _bars(study: Study, found: Sequence[CellResult], data: str, metric: str, title: str) -> Figure:
@@ -66,9 +71,11 @@ def _bars(study: Study, found: Sequence[CellResult], data: str, metric: str, tit
     entries: list[tuple[str, int, Estimate]] = []
     for number, group in enumerate(study.groups):
         for row in study.rows:
-            value = estimates(found, group, row.label, data)[metric]
+            value = row_estimate(found, group, row.label, data, metric)
             if row.group == group and value.count:
-                entries.append((f"{group}  {row.label}", number, value))
+                entries.append((f"{group}  {row.label}".strip(), number, value))
+    if not entries:
+        return empty(f"{title}: nothing yet")
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.9 + 0.24 * len(entries)), layout="constrained")
         axes = figure.add_subplot()
@@ -94,7 +101,7 @@ def _lines(study: Study, found: Sequence[CellResult], data: str, metric: str, ti
         names = dict.fromkeys((row.group, row.series) for row in study.rows)
         for number, (group, series) in enumerate(names):
             rows = [row for row in study.rows if (row.group, row.series) == (group, series)]
-            values = [estimates(found, group, row.label, data)[metric] for row in rows]
+            values = [row_estimate(found, group, row.label, data, metric) for row in rows]
             points = sorted((float(row.x or 0), value) for row, value in zip(rows, values, strict=True) if value.count)
             widths = np.nan_to_num([value.half_width for _, value in points])
             label = " ".join(part for part in (group, series) if part)
@@ -102,5 +109,23 @@ def _lines(study: Study, found: Sequence[CellResult], data: str, metric: str, ti
                           markersize=4, capsize=3, label=label, color=COLOURS[number % len(COLOURS)])  # fmt: skip
         axes.set_xticks(sorted({float(row.x or 0) for row in study.rows}))
         axes.set(title=title, xlabel=study.x_label, ylabel="percent, mean and 95 % interval")
+        axes.legend()
+    return figure
+
+
+def _thresholds(results: Sequence[CellResult], title: str) -> Figure:
+    """IoU over fixed thresholds, a line a row and seed, and the level of the adaptive rule in the same colour."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        colours = {row: COLOURS[number % len(COLOURS)]
+                   for number, row in enumerate(dict.fromkeys(result.cell.row for result in results))}  # fmt: skip
+        for result in results:
+            curve, row = result.curves["threshold"], result.cell.row
+            first = result is next(other for other in results if other.cell.row == row)
+            axes.plot(list(curve), [100 * value for value in curve.values()], color=colours[row], linewidth=1.3,
+                      label=row if first else None)  # fmt: skip
+            axes.axhline(100 * result.metrics["adaptive_iou"], color=colours[row], linestyle="--", linewidth=1.3)
+        axes.set(title=title, xlabel="fixed threshold", ylabel="mean IoU, percent")
         axes.legend()
     return figure

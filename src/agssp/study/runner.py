@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 from agssp.arguments import parse_arguments
 from agssp.errors import InputError
 
-from .plan import PYTHON_STAGES, Plan, Stage, command_module
 from .python_stages import run_python_stage
+from .stage import PYTHON_STAGES, Plan, Stage, command_module
 
 STAGES, RECORDS, FAILURES, LOCKS = "stages", "records", "failures", "locks"
 ATTEMPTS = "attempts.jsonl"
-TOGETHER = ("anomaly-maps", "pseudo-boxes", "pretrain-backbone", "pretrain-detector", "finetune")
+TOGETHER = ("anomaly-maps", "evaluate-maps", "pseudo-boxes", "pretrain-backbone", "pretrain-detector", "finetune")
 """Commands that all processes of `accelerate launch` run together; the others are the main process's."""
 POLL_SECONDS = 2.0
 SAY_AGAIN_SECONDS = 60.0
@@ -182,7 +182,7 @@ def remaining(state: State) -> str:
     unknown = sorted({stage.command for stage in left} - seconds.keys())
     text = f"    {len(stages) - len(left)} of {len(stages)} stages finished"
     if known:
-        text += f"; about {duration(total)} of work for {len(known)} others, judging by their like"
+        text += f"; about {duration(total)} of work in {len(known)} more, judging by their like"
     if unknown:
         text += f"; {len(left) - len(known)} of a kind not yet seen ({', '.join(unknown)})"
     return text

@@ -1,104 +1,21 @@
-"""What a study has found so far: one line a cell as CSV, and means with intervals over seeds as Markdown."""
+"""The table of a study: means with intervals over seeds, and above them what the rows share and in what they differ."""
 
-import csv
-import io
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from .plan import Cell
-from .runner import State
-from .statistics import Estimate, estimate, separated_best
-from .study_file import Group, Row, Study
+from .definition import Group, Row, Study
+from .results import CellResult, best_row, of_row, row_estimate
+from .statistics import Estimate
 
-METRICS = {"map_50": "mAP@.5", "map_50_95": "mAP@.5:.95"}
-COLUMNS = ("group", "row", "data", "seed", "state", *METRICS, "stages", "error")
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """One cell and what came of it.
-
-    Attributes:
-        cell: the cell.
-        state: `done`, `failed` or `missing`.
-        metrics: of `METRICS`, 0..1; empty unless done.
-        error: what failed, with the stage's name.
-    """
-
-    cell: Cell
-    state: str
-    metrics: dict[str, float]
-    error: str = ""
-
-
-def results(state: State) -> list[CellResult]:
-    """Read what the finished stages have written, for every cell."""
-    return [_result(state, cell) for cell in state.plan.cells]
-
-
-def csv_table(found: Sequence[CellResult]) -> str:
-    """One line a cell; the same results give the same text."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for entry in found:
-        cell = entry.cell
-        numbers = [entry.metrics.get(name, "") for name in METRICS]
-        writer.writerow([cell.group, cell.row, cell.data, cell.seed, entry.state, *numbers, " ".join(cell.stages),
-                         entry.error])  # fmt: skip
-    return text.getvalue()
-
-
-def estimates(found: Sequence[CellResult], group: str, row: str, data: str) -> dict[str, Estimate]:
-    """Mean and interval in percent over the finished seeds of a row on a data set, by metric."""
-    done = [entry.metrics for entry in found
-            if (entry.cell.group, entry.cell.row, entry.cell.data) == (group, row, data) and entry.metrics]  # fmt: skip
-    return {name: estimate([100 * metrics[name] for metrics in done]) for name in METRICS}
-
-
-def best_rows(study: Study, found: Sequence[CellResult], group: str, data: str, metric: str) -> str | None:
-    """The row of a group that stands out, once all of its planned cells are done."""
-    cells = [entry for entry in found if (entry.cell.group, entry.cell.data) == (group, data)]
-    if any(entry.state != "done" for entry in cells):
-        return None
-    rows = list(dict.fromkeys(entry.cell.row for entry in cells))
-    return separated_best({row: estimates(found, group, row, data)[metric] for row in rows})
-
-
-def written(entry: Estimate, state: str, *, bold: bool = False) -> str:
-    """A mean in percent with its interval, as text."""
-    if math.isnan(entry.mean):
-        return "failed" if state == "failed" else "-"
-    text = f"{entry.mean:.1f}" + ("" if math.isnan(entry.half_width) else f" ± {entry.half_width:.1f}")
-    return f"**{text}**" if bold else text
-
-
-def table_rows(study: Study, found: Sequence[CellResult], group: Group) -> tuple[list[str], list[list[str]]]:
-    """Heading and lines of a group's table.
-
-    Returns:
-        The heading, and a line for each row of the plan, all as text.
-    """
-    planned = {(entry.cell.row, entry.cell.data) for entry in found if entry.cell.group == group.name}
-    sets = [entry.name for entry in study.data if any(data == entry.name for _, data in planned)]
-    rows = [row for row in study.rows if row.group == group.name and any(label == row.label for label, _ in planned)]
-    paper = {name for row in rows for name in row.paper if name in sets}
-    heading = [group.name or "row"]
-    for name in sets:
-        heading += [f"{name} {title}" for title in METRICS.values()] + ["seeds"]
-        heading += ["paper"] if name in paper else []
-    lines = []
-    for row in rows:
-        line = [row.label]
-        for name in sets:
-            line += _cells(study, found, row, name)
-            if name in paper:
-                line.append(" / ".join(f"{number:.1f}" for number in row.paper[name]) if name in row.paper else "")
-        lines.append(line)
-    return heading, lines
+STAGE_NAMES = {
+    "anomaly_maps": "maps",
+    "evaluate_maps": "measured",
+    "pseudo_boxes": "pseudo boxes",
+    "pretrain_backbone": "AGBP",
+    "pretrain_detector": "AGDP",
+    "finetune": "finetuned",
+}
 
 
 def markdown(study: Study, found: Sequence[CellResult], facts: dict[str, str]) -> str:
@@ -110,93 +27,167 @@ def markdown(study: Study, found: Sequence[CellResult], facts: dict[str, str]) -
         facts: further lines for the top: versions, hardware.
     """
     lines = [f"# {study.title}", ""]
-    if study.warning:
-        lines += [f"**{study.warning}**", ""]
-    lines += [study.about.strip(), ""] if study.about else []
+    lines += [f"**{study.warning}**", ""] if study.warning else []
+    lines += [study.about, ""] if study.about else []
     lines += [f"- {text}" for text in [*shared_facts(study, found), *(f"{k}: {v}" for k, v in facts.items())]]
     for group in study.groups.values():
-        heading, rows = table_rows(study, found, group)
-        if rows:
-            numbers = ["---", *["---:"] * (len(heading) - 1)]
-            lines += ["", *(f"| {' | '.join(line)} |" for line in (heading, numbers, *rows))]
+        lines += _lines(*table_rows(study, found, group))
+    for title, heading, rows in curve_tables(study, found):
+        lines += ["", f"{title}:", *_lines(heading, rows)]
     lines += ["", "What each row is:", ""]
-    lines += [f"- {row.group} / {row.label}: {described(row)}" for row in study.rows]
+    planned = {(entry.cell.group, entry.cell.row) for entry in found}
+    lines += [f"- {row.group} / {row.label}: {described(row)}" for row in study.rows
+              if (row.group, row.label) in planned]  # fmt: skip
     failed = [entry for entry in found if entry.state == "failed"]
-    if failed:
-        lines += ["", "Failed:", ""]
-        lines += [f"- {entry.cell.name}, seed {entry.cell.seed}: {entry.error}" for entry in failed]
+    lines += ["", "Failed:", ""] if failed else []
+    lines += [f"- {entry.cell.name}, seed {entry.cell.seed}: {entry.error}" for entry in failed]
     return "\n".join(lines) + "\n"
 
 
+def table_rows(study: Study, found: Sequence[CellResult], group: Group) -> tuple[list[str], list[list[str]]]:
+    """Heading and lines of a group's table, in percent, as text.
+
+    Returns:
+        The heading, and a line for each row of the plan.
+    """
+    planned = {(entry.cell.row, entry.cell.data) for entry in found if entry.cell.group == group.name}
+    sets = [entry.name for entry in study.data if any(data == entry.name for _, data in planned)]
+    rows = [row for row in study.rows if row.group == group.name and any(label == row.label for label, _ in planned)]
+    paper = {name for row in rows for name in row.paper if name in sets}
+    heading = [group.name or "row"]
+    for name in sets:
+        heading += [f"{name} {title}" for title in study.metrics.values()] + ["seeds"]
+        heading += ["paper"] if name in paper else []
+    lines = []
+    for row in rows:
+        line = [row.label]
+        for name in sets:
+            line += _numbers(study, found, row, name)
+            line += [" / ".join(f"{number:.1f}" for number in row.paper.get(name, []))] if name in paper else []
+        lines.append(line)
+    return heading, lines
+
+
+def curve_tables(study: Study, found: Sequence[CellResult]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """In a study of maps: mean mask IoU at every delta of the adaptive rule, and at every fixed threshold.
+
+    Returns:
+        For both: what it is, the heading, and a line for each value; a column for each row and data set. Means over
+        the seeds, in percent, the highest in bold.
+    """
+    tables = []
+    for name, title in (("delta", "Mask IoU by delta"), ("threshold", "Mask IoU by fixed threshold")):
+        columns: dict[str, list[dict[float, float]]] = {}
+        for entry in found:
+            if entry.curves.get(name):
+                columns.setdefault(entry.cell.name, []).append(entry.curves[name])
+        places = sorted({place for curves in columns.values() for curve in curves for place in curve})
+        means = [[_mean([curve[place] for curve in curves if place in curve]) for place in places]
+                 for curves in columns.values()]  # fmt: skip
+        highest = [max((value for value in column if not math.isnan(value)), default=math.nan) for column in means]
+        lines = []
+        for place, *values in zip(places, *means, strict=True):
+            texts = [written(Estimate(100 * value, math.nan, 1), bold=value == best)
+                     for value, best in zip(values, highest, strict=True)]  # fmt: skip
+            lines.append([f"{place:.3g}", *texts])
+        if lines:
+            tables.append((title, [name, *columns], lines))
+    return tables
+
+
+def written(entry: Estimate, *, failed: bool = False, bold: bool = False) -> str:
+    """A mean in percent with its interval, as text."""
+    if math.isnan(entry.mean):
+        return "failed" if failed else "-"
+    text = f"{entry.mean:.1f}" + ("" if math.isnan(entry.half_width) else f" ± {entry.half_width:.1f}")
+    return f"**{text}**" if bold else text
+
+
 def shared_facts(study: Study, found: Sequence[CellResult]) -> list[str]:
-    """What all rows have in common and in what they may differ, in sentences."""
-    done = sum(entry.state == "done" for entry in found)
-    states = f"{done} of {len(found)} cells done" + "".join(
-        f", {count} {state}"
-        for state in ("failed", "missing")
-        if (count := sum(entry.state == state for entry in found))
-    )
+    """What all rows have in common and in what they may differ, in sentences without a full stop."""
     facts = [
         f"Mean ± half width of the 95 % t interval over the seeds {', '.join(map(str, study.seeds))}, in percent; bold "
-        "only where the best row's interval lies above that of every other row of its group",
-        f"A seed decides the training images, the selection images, and finetuning; pretraining has the one seed "
+        "only where the best row's interval lies above that of every other row of its group"
+    ]
+    facts += _detector_facts(study, found) if study.kind == "detectors" else _map_facts(study)
+    states = [f"{count} {name}" for name in ("done", "failed", "missing")
+              if (count := sum(entry.state == name for entry in found))]  # fmt: skip
+    return [*facts, f"Of {len(found)} cells: {', '.join(states) or 'none'}"]
+
+
+def described(row: Row) -> str:
+    """In a few words what a row is made of."""
+    parts = [f"start {row.start}"] if row.start else []
+    for stage, name in STAGE_NAMES.items():
+        if stage in row.stages:
+            flags = dict(row.stages[stage])
+            if stage == "pretrain_backbone" and flags.get("distillation") is False:
+                name = "pretrained on the corpus without maps"
+                del flags["distillation"]
+            parts.append(f"{name} ({_flags(flags)})" if flags else name)
+    return "; ".join(parts) or "as the study says"
+
+
+def _detector_facts(study: Study, found: Sequence[CellResult]) -> list[str]:
+    facts = [
+        "A seed decides the training images, the selection images, and finetuning; pretraining has the one seed "
         f"{study.pretraining_seed} for all of them, so its own spread is not in the intervals",
         "Training and test images, selection, budget and augmentation of finetuning are the same for all rows of a "
         f"group: {_flags(study.flags.get('finetune', {})) or 'the defaults of `agssp finetune`'}",
     ]
-    facts += [
-        f"{group.name} ({group.backbone} in {group.detector}): {_flags(group.flags['finetune'])}"
-        for group in study.groups.values()
-        if group.flags.get("finetune")
-    ]
+    groups, sets = {entry.cell.group for entry in found}, {entry.cell.data for entry in found}
+    for group in study.groups.values():
+        if group.name not in groups:
+            continue
+        own = group.flags.get("finetune", {})
+        facts.append(f"{group.name} is {group.backbone} in {group.detector}" + (f": {_flags(own)}" if own else ""))
     if study.varies:
-        facts.append(f"Rows differ in {', '.join(study.varies)}: that is what is compared")
+        facts.append(f"Rows differ in {', '.join(study.varies)}, which is what is compared")
     for entry in study.data:
+        if entry.name not in sets:
+            continue
         number = f"{entry.amount:g} images"
         share = f"{entry.amount:.0%} of the images"
         amount = {"all": "all others", "count": number, "per_class": f"{number} a class", "fraction": share}
         test = "its own test set" if entry.test else f"{entry.holdout:.0%} put aside" if entry.holdout else "all others"
         facts.append(f"{entry.name}: tested on {test}, trained on {amount[entry.how]}")
-    return [*facts, states]
+    return facts
 
 
-def described(row: Row) -> str:
-    """In a few words what a row is made of."""
-    names = {"anomaly_maps": "maps", "pseudo_boxes": "pseudo boxes", "pretrain_backbone": "AGBP",
-             "pretrain_detector": "AGDP", "finetune": "finetuned"}  # fmt: skip
-    parts = [f"start {row.start}"]
-    for stage, name in names.items():
-        if stage in row.stages:
-            if stage == "pretrain_backbone" and row.stages[stage].get("distillation") is False:
-                name = "pretrained on the corpus without maps"
-            own = {key: value for key, value in row.stages[stage].items() if key != "distillation"}
-            parts.append(f"{name} ({_flags(own)})" if own else name)
-    return "; ".join(parts)
+def _map_facts(study: Study) -> list[str]:
+    return [
+        f"A seed decides the reference images; maps: {_flags(study.flags.get('anomaly_maps', {}))}",
+        "IoU is the mean over the images with a defect in their mask; the best fixed threshold is chosen on the very "
+        "masks that it is measured on, which the adaptive rule never sees",
+    ]
+
+
+def _numbers(study: Study, found: Sequence[CellResult], row: Row, data: str) -> list[str]:
+    cells = of_row(found, row.group, row.label, data)
+    failed = any(entry.state == "failed" for entry in cells)
+    texts = [
+        written(
+            row_estimate(found, row.group, row.label, data, metric),
+            failed=failed,
+            bold=best_row(found, row.group, data, metric) == row.label,
+        )
+        for metric in study.metrics
+    ]
+    done = sum(entry.state == "done" for entry in cells)
+    return [*texts, f"{done}" if done == len(cells) else f"{done} of {len(cells)}"]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
 
 
 def _flags(flags: dict[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in flags.items())
 
 
-def _cells(study: Study, found: Sequence[CellResult], row: Row, data: str) -> list[str]:
-    states = [entry.state for entry in found
-              if (entry.cell.group, entry.cell.row, entry.cell.data) == (row.group, row.label, data)]  # fmt: skip
-    numbers = estimates(found, row.group, row.label, data)
-    state = "failed" if "failed" in states else "missing"
-    texts = [written(numbers[metric], state, bold=best_rows(study, found, row.group, data, metric) == row.label)
-             for metric in METRICS]  # fmt: skip
-    done = states.count("done")
-    return [*texts, (f"{done}" if done == len(states) else f"{done} of {len(states)}")]
-
-
-def _result(state: State, cell: Cell) -> CellResult:
-    last = cell.stages[-1]
-    if state.record(last):
-        tested = json.loads((state.root / last / "run.json").read_text(encoding="utf-8"))["results"]["test"]
-        return CellResult(cell, "done", {name: float(tested[name] or 0.0) for name in METRICS})
-    blocking = state.blocked_by(last)
-    if blocking is None:
-        return CellResult(cell, "missing", {})
-    failure = state.failure(blocking)
-    text = " ".join(failure["error"].split()) if failure else "is being tried again"
-    return CellResult(cell, "failed", {}, f"{blocking}: {text}")
+def _lines(heading: list[str], rows: list[list[str]]) -> list[str]:
+    """A table of Markdown with an empty line before it; nothing for a table without rows."""
+    if not rows:
+        return []
+    rule = ["---", *["---:"] * (len(heading) - 1)]
+    return ["", *(f"| {' | '.join(line)} |" for line in (heading, rule, *rows))]
