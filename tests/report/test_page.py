@@ -108,4 +108,12 @@ def test_photographs_in_figures_become_small():
      (np.float32(0.5), "0.500", True), ("3 images of 7", "3 images of 7", False)],
 )  # fmt: skip
 def test_cells(value, text, number):
-    assert page._cell(value) == {"text": text, "number": number}
+    assert page._cell(value) == {"text": text, "number": number, "strong": False}
+
+
+@pytest.mark.parametrize(("value", "number"), [("**0.3 ± 0.1**", True), ("**pit**", False)])
+def test_marked_cells_are_bold(tmp_path, value, number):
+    text = value.strip("*")
+    assert page._cell(value) == {"text": text, "number": number, "strong": True}
+    written = page.write_page(tmp_path / "page.html", "page", [page.Section("s", [page.Table(["a"], [[value]])])])
+    assert f"<strong>{text}</strong></td>" in written.read_text()
