@@ -241,7 +241,11 @@ def test_boxes_stand_in_for_masks(tmp_path, capsys):
     maps = make_maps(truth)
     write_store(tmp_path, rows, maps)
     found, page = evaluate_to_files(tmp_path)
-    assert "boxes stand in for masks" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "boxes stand in for masks" in printed
+    # The delta that fills boxes best is no advice.
+    assert found["mean_iou"]["best_delta"] != 0.2
+    assert "--threshold-rule relative --delta 0.2 " in printed
     assert "Boxes stand in for masks" in page
     # These masks are rectangles, so nothing else differs.
     write_images(tmp_path / "masked")

@@ -264,8 +264,9 @@ def print_metrics(metrics: dict[str, Any], output: Path | None) -> None:
 
 
 def next_step(metrics: dict[str, Any]) -> str:
-    """The command that cuts boxes with the delta that met the masks best."""
-    best = metrics["mean_iou"]["best_delta"]
+    """The command that cuts boxes, with the delta that met the masks best where there are any."""
+    # Boxes hold much sound surface, so the delta that fills them best is far too large for boxes of defects.
+    best = metrics["mean_iou"]["best_delta"] if metrics["masks"] == "masks" else None
     delta = metrics["delta"] if best is None else best
     return shell_command(
         "pseudo-boxes", maps=metrics["maps"], threshold_rule=metrics["rule"], delta=f"{delta:g}", output="boxes",

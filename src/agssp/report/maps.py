@@ -55,7 +55,7 @@ def write_map_report(
         more = f" Only the first {LISTED} are listed; metrics.json has all." if len(left) > LISTED else ""
         caption = f"{len(left):,} images count in no number.{more}"
         sections.append(Section("Left out", [Table(("image", "reason"), left[:LISTED], caption)]))
-    best = metrics["mean_iou"]["best_delta"] is not None
+    best = metrics["masks"] == "masks" and metrics["mean_iou"]["best_delta"] is not None
     what = "Cut boxes with the delta that met the masks best:" if best else "Cut boxes from these maps:"
     sections.append(Section("Next", [Code(next_step, what)]))
     subtitle = f"{metrics['teacher']} on `{metrics['dataset']}`, rule {metrics['rule']}, delta {metrics['delta']:g}"
