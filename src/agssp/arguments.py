@@ -169,12 +169,11 @@ def command_line(command: str, *instances: Any, positional: Sequence[str] = ()) 
     words = ["agssp", command]
     flags: list[str] = []
     for instance in instances:
-        required = any(_default(field) is dataclasses.MISSING for field in dataclasses.fields(instance) if field.init)
-        # Fields may be rewritten when an instance is made, so a fresh one tells the defaults better than the class.
-        fresh = None if required else type(instance)()
+        # A fresh instance would tell as much, but one of transformers' arguments makes accelerate forget its processes.
+        rewritten = getattr(instance, "rewritten_defaults", {})
         for field in dataclasses.fields(instance):
             value = getattr(instance, field.name)
-            default = getattr(fresh, field.name) if fresh is not None else _default(field)
+            default = rewritten.get(field.name, _default(field))
             if field.name in positional:
                 words.append(str(value))
             elif field.init and field.name != "output_dir" and value != default:

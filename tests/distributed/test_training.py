@@ -47,6 +47,9 @@ def test_two_ranks_pretrain_a_backbone_and_measure_all_images_once(root):
     one, two = (json.loads((root / name / "run.json").read_text()) for name in ("one", "two"))
     assert two["results"]["starting_weights"] == pytest.approx(one["results"]["starting_weights"], rel=1e-4)
     assert two["lambda"] > 0
+    assert two["optimizer"] == one["optimizer"], "the learning rate belongs to the images of both"
+    assert one["optimizer"]["global_batch"] == 4
+    assert one["optimizer"]["scaled_learning_rate"] == pytest.approx(0.01 * 4 / 512)
 
 
 def test_two_ranks_finetune_and_a_second_run_finds_it_finished(root):

@@ -2,7 +2,7 @@
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -56,6 +56,7 @@ class AgsspTrainingArguments(TrainingArguments):
     seed: int = field(default=0, metadata={"help": "of the order, the augmentation and new weights"})
 
     def __post_init__(self) -> None:
+        left_open = [each.name for each in fields(self) if each.init and getattr(self, each.name) == each.default]
         for name, value, legal in (("optimizer", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, SCHEDULES)):
             if value is not None and value not in legal:  # None: a command chooses it
                 raise InputError(f"--{name} {value!r}: expected one of {', '.join(legal)}")
@@ -82,6 +83,8 @@ class AgsspTrainingArguments(TrainingArguments):
         # Streams are split over ranks by our own data set, and items of other lengths could not be dispatched.
         accelerator: Any = self.accelerator_config
         accelerator.dispatch_batches = False
+        # What defaults have become, so that the record of a command leaves out what nobody asked for.
+        self.rewritten_defaults = {name: getattr(self, name) for name in left_open}
 
     @property
     def global_batch(self) -> int:
