@@ -10,9 +10,9 @@ from transformers import AutoImageProcessor, pipeline
 from yolo_cases import NAMES, build
 
 from agssp.errors import InputError
+from agssp.letterbox import letterbox
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.detection.yolo import YoloImageProcessor
-from agssp.models.detection.yolo.image_processing_yolo import letterbox
 from agssp.models.ultralytics import import_ultralytics
 
 

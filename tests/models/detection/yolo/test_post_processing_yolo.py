@@ -6,14 +6,11 @@ import torch
 from torchvision.ops import box_convert
 
 from agssp.errors import InputError
+from agssp.letterbox import letterbox_geometry
+from agssp.models.detection.post_processing import undo_letterbox
 from agssp.models.detection.yolo.modeling_yolo import YoloObjectDetectionOutput
 from agssp.models.detection.yolo.neck_and_head import decode_boxes
-from agssp.models.detection.yolo.post_processing import (
-    letterbox_geometry,
-    post_process_object_detection,
-    square_input_size,
-    undo_letterbox,
-)
+from agssp.models.detection.yolo.post_processing import post_process_object_detection, square_input_size
 from agssp.models.ultralytics import import_ultralytics
 
 SIZES = [(64, 64), (61, 40), (40, 61), (37, 200), (1, 300), (128, 90), (333, 332)]

@@ -1,88 +1,20 @@
-"""Images to the letterboxed, normalised input of a YOLO, in transformers' form, so that its pipelines work."""
+"""The letterboxed input of a YOLO and its boxes, in transformers' form, so that its pipelines work."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import cv2
-import numpy as np
-from PIL import Image
-from transformers import BatchFeature
-from transformers.image_processing_utils import BaseImageProcessor
-from transformers.image_utils import make_flat_list_of_images
-
-from agssp.errors import InputError
-
-from .post_processing import letterbox_geometry, post_process_object_detection
-
-GREY = 114  # what ultralytics pads with, so what its weights have seen
+from ..image_processing import LetterboxImageProcessor
+from .post_processing import post_process_object_detection
 
 
-class YoloImageProcessor(BaseImageProcessor):
-    """Resize with the aspect ratio kept, pad to the input size with grey, scale to 0..1, normalise.
-
-    The geometry and the interpolation are those of ultralytics' `LetterBox` in validation.
-
-    Args:
-        size: Side of the square input, or `{"height": ..., "width": ...}`.
-        image_mean: Mean of each channel on the scale 0..1, as the backbone was trained with.
-        image_std: Standard deviation of each channel likewise.
-        kwargs: transformers' own fields.
-    """
-
-    model_input_names = ["pixel_values"]
-
-    def __init__(
-        self,
-        size: int | dict[str, int] = 640,
-        image_mean: Sequence[float] = (0.0, 0.0, 0.0),
-        image_std: Sequence[float] = (1.0, 1.0, 1.0),
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        self.size = (
-            {"height": size, "width": size}
-            if isinstance(size, int)
-            else {key: size[key] for key in ("height", "width")}
-        )
-        self.image_mean = list(image_mean)
-        self.image_std = list(image_std)
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """(height, width) of the input."""
-        return self.size["height"], self.size["width"]
-
-    def preprocess(self, images: Any, return_tensors: str | None = None) -> BatchFeature:
-        """Prepare one image or a list.
-
-        Args:
-            images: PIL images of any mode, or uint8 arrays or tensors (H, W, 3) or (3, H, W) in RGB.
-            return_tensors: `"pt"` for a tensor, `"np"` or None for an array.
-
-        Returns:
-            `pixel_values`: float32 (B, 3, height, width).
-
-        Raises:
-            InputError: for an array that is not an RGB image of bytes.
-        """
-        flat: Any = make_flat_list_of_images(images)
-        arrays = [_to_rgb(image) for image in flat]
-        mean, std = (np.asarray(value, dtype=np.float32)[:, None] for value in (self.image_mean, self.image_std))
-        # Every channel has 256 values only, so looking them up is several times faster than computing them.
-        tables = (np.arange(256, dtype=np.float32) / 255 - mean) / std
-        pixel_values = np.empty((len(arrays), 3, *self.input_size), dtype=np.float32)
-        for array, values in zip(arrays, pixel_values, strict=True):
-            for channel, table, out in zip(cv2.split(letterbox(array, self.input_size)), tables, values, strict=True):
-                cv2.LUT(channel, table, dst=out)
-        return BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
+class YoloImageProcessor(LetterboxImageProcessor):
+    """`LetterboxImageProcessor` for dense predictions, most of which are suppressed."""
 
     def post_process_object_detection(
         self,
         outputs: Any,
         threshold: float = 0.25,
         target_sizes: Any = None,
-        iou_threshold: float = 0.7,
-        max_detections: int = 300,
+        **options: Any,
     ) -> list[dict[str, Any]]:
         """Boxes on the original images; see `YoloForObjectDetection.post_process_object_detection`."""
         return post_process_object_detection(
@@ -91,39 +23,5 @@ class YoloImageProcessor(BaseImageProcessor):
             input_size=self.input_size,
             threshold=threshold,
             target_sizes=target_sizes,
-            iou_threshold=iou_threshold,
-            max_detections=max_detections,
+            **options,
         )
-
-
-def letterbox(image: np.ndarray, input_size: Sequence[int]) -> np.ndarray:
-    """Fit an image into an input with its aspect ratio kept, between bars of grey.
-
-    Args:
-        image: uint8 (H, W, 3).
-        input_size: (height, width) of the result.
-
-    Returns:
-        uint8 (height, width, 3).
-    """
-    geometry = letterbox_geometry(image.shape[:2], input_size)
-    height, width = geometry.resized
-    if image.shape[:2] != geometry.resized:
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    canvas = np.full((*input_size, 3), GREY, dtype=np.uint8)
-    canvas[geometry.top : geometry.top + height, geometry.left : geometry.left + width] = image
-    return canvas
-
-
-def _to_rgb(image: Any) -> np.ndarray:
-    """One image as uint8 (H, W, 3)."""
-    if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
-    array = np.asarray(image)
-    if array.ndim == 3 and array.shape[-1] != 3 and array.shape[0] == 3:
-        array = array.transpose(1, 2, 0)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3:
-        raise InputError(
-            f"an image of dtype {array.dtype} and shape {array.shape}: expected uint8 (H, W, 3) or (3, H, W)"
-        )
-    return np.ascontiguousarray(array)

@@ -1,49 +1,17 @@
-"""From a YOLO's dense predictions to boxes on the original images: threshold, suppression, and the letterbox undone."""
+"""From a YOLO's dense predictions to boxes on the original images: threshold and suppression within each class."""
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import torch
 from torch import Tensor
-from torchvision.ops import batched_nms, box_convert
+from torchvision.ops import batched_nms
 
 from agssp.errors import InputError
 
+from ..post_processing import image_sizes, input_corners, on_image
+
 # As many candidates enter the suppression at most; ultralytics has the same limit.
 MAX_CANDIDATES = 30_000
-
-
-class Letterbox(NamedTuple):
-    """How an image lies in an input that keeps its aspect ratio, centred between bars of grey.
-
-    Attributes:
-        scale: Pixels of the input per pixel of the image, down and across. They differ by the rounding of `resized`.
-        resized: (height, width) of the image after resizing.
-        top: Rows of grey above the image.
-        left: Columns of grey on its left.
-    """
-
-    scale: tuple[float, float]
-    resized: tuple[int, int]
-    top: int
-    left: int
-
-
-def letterbox_geometry(image_size: Sequence[int], input_size: Sequence[int]) -> Letterbox:
-    """Place an image in an input: the largest scale that fits, centred, an odd pixel of padding on the far side.
-
-    The same numbers as ultralytics' `LetterBox`.
-
-    Args:
-        image_size: (height, width) of the image.
-        input_size: (height, width) of the network's input.
-    """
-    fit = min(side / original for side, original in zip(input_size, image_size, strict=True))
-    height, width = (max(round(side * fit), 1) for side in image_size)
-    # The tenth of a pixel decides on which side the odd pixel goes.
-    top, left = (round((outer - inner) / 2 - 0.1) for outer, inner in zip(input_size, (height, width), strict=True))
-    return Letterbox((height / image_size[0], width / image_size[1]), (height, width), top, left)
 
 
 def square_input_size(num_anchors: int, strides: Sequence[float]) -> tuple[int, int]:
@@ -91,19 +59,12 @@ def post_process_object_detection(
     Raises:
         InputError: `target_sizes` does not have one entry an image.
     """
-    if target_sizes is not None:
-        sizes = target_sizes.tolist() if isinstance(target_sizes, Tensor) else target_sizes
-        if len(sizes) != len(logits):
-            raise InputError(
-                f"target_sizes has {len(sizes)} entries for {len(logits)} images; give (height, width) of each"
-            )
-    height, width = input_size
-    pixels = pred_boxes.new_tensor([width, height, width, height], dtype=torch.float32)
-    corners = box_convert(pred_boxes.detach().float(), "cxcywh", "xyxy") * pixels
+    sizes = image_sizes(target_sizes, len(logits))
+    corners = input_corners(pred_boxes, input_size)
     logits = logits.detach().float()
 
     results = []
-    for index, (image_logits, image_boxes) in enumerate(zip(logits, corners, strict=True)):
+    for image_logits, image_boxes, size in zip(logits, corners, sizes, strict=True):
         if multi_label:
             scores = image_logits.sigmoid()
             anchors, labels = (scores > threshold).nonzero(as_tuple=True)
@@ -118,29 +79,5 @@ def post_process_object_detection(
             anchors, labels = anchors[kept], labels[kept]
         boxes = image_boxes[anchors]
         keep = batched_nms(boxes, best, labels, iou_threshold)[:max_detections]
-        boxes, best, labels = boxes[keep], best[keep], labels[keep]
-        if target_sizes is None:
-            boxes = boxes / pixels
-        else:
-            boxes = undo_letterbox(boxes, sizes[index], input_size)
-            inside = (boxes[:, 2:] > boxes[:, :2]).all(1)
-            boxes, best, labels = boxes[inside], best[inside], labels[inside]
-        results.append({"scores": best, "labels": labels, "boxes": boxes})
+        results.append(on_image(boxes[keep], best[keep], labels[keep], size, input_size))
     return results
-
-
-def undo_letterbox(boxes: Tensor, image_size: Sequence[int], input_size: Sequence[int]) -> Tensor:
-    """Move boxes from the letterboxed input back to the image, and clip them to it.
-
-    Args:
-        boxes: (n, 4) as left, top, right, bottom in pixels of the input.
-        image_size: (height, width) of the image.
-        input_size: (height, width) of the input.
-
-    Returns:
-        (n, 4) in pixels of the image.
-    """
-    geometry = letterbox_geometry(image_size, input_size)
-    x = ((boxes[:, 0::2] - geometry.left) / geometry.scale[1]).clamp(0, image_size[1])
-    y = ((boxes[:, 1::2] - geometry.top) / geometry.scale[0]).clamp(0, image_size[0])
-    return torch.stack((x, y), 2).flatten(1)
