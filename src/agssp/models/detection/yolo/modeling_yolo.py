@@ -15,7 +15,7 @@ from transformers.utils import ModelOutput
 from agssp.errors import InputError
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
 
-from ..transfer import TransferReport
+from ..transfer import TransferReport, load_backbone, raise_for_problems
 from . import weights
 from .configuration_yolo import YoloConfig
 from .image_processing_yolo import YoloImageProcessor
@@ -222,7 +222,7 @@ class YoloForObjectDetection(PreTrainedModel):
         problems = {"missing": sorted(info["missing_keys"]), "unexpected": sorted(info["unexpected_keys"])}
         if not resize:
             problems["of another shape"] = sorted(key for key, *_ in info["mismatched_keys"])
-        weights.raise_for_problems(problems, name)
+        raise_for_problems(problems, name)
         return (model, info) if output_loading_info else model
 
     @classmethod
@@ -241,8 +241,8 @@ class YoloForObjectDetection(PreTrainedModel):
         return weights.to_ultralytics(self)
 
     def load_backbone(self, backbone: AgsspBackbone) -> TransferReport:
-        """Take over a pretrained backbone; see `weights.load_backbone`."""
-        return weights.load_backbone(self, backbone)
+        """Take over a pretrained backbone; see `transfer.load_backbone`."""
+        return load_backbone(self, backbone)
 
     def transfer_from(self, model: "YoloForObjectDetection", keep_class_head: bool = False) -> TransferReport:
         """Take over everything but the final class convolutions; see `weights.transfer_from`."""

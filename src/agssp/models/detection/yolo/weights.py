@@ -6,7 +6,7 @@ Files are safetensors only. Weights published by Ultralytics are AGPL-3.0, like 
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,10 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from agssp.errors import InputError
-from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
 from agssp.models.ultralytics import import_ultralytics
 
-from ..transfer import TransferReport
+from ..transfer import TransferReport, carry_over, check_fit, class_names, require_same
 from .configuration_yolo import YoloConfig
 from .neck_and_head import Head, build_neck_and_head, class_convolutions, class_width, set_classes
 
@@ -109,26 +108,6 @@ def ultralytics_names(model: "YoloForObjectDetection") -> dict[str, str]:
     return names
 
 
-def load_backbone(model: "YoloForObjectDetection", backbone: AgsspBackbone) -> TransferReport:
-    """Take over a pretrained backbone with the input normalisation that it was trained with.
-
-    Args:
-        model: Detector whose backbone's values are replaced. How much of it is frozen stays as the detector has it.
-        backbone: Backbone of the same architecture, such as `AgsspForPreTraining.backbone`.
-
-    Raises:
-        InputError: the architectures differ.
-    """
-    ours, theirs = model.config.backbone_config, cast(Any, backbone.config)
-    _same("backbone", ours.architecture, theirs.architecture)
-    state = backbone.state_dict()
-    expected = model.backbone.state_dict()
-    _check_fit(expected, state, f"backbone {theirs.architecture}")
-    model.backbone.load_state_dict(state)
-    ours.image_mean, ours.image_std = list(theirs.image_mean), list(theirs.image_std)
-    return TransferReport(f"backbone {theirs.architecture}", tuple(f"backbone.{name}" for name in expected))
-
-
 def transfer_from(
     model: "YoloForObjectDetection", source: "YoloForObjectDetection", keep_class_head: bool = False
 ) -> TransferReport:
@@ -144,9 +123,9 @@ def transfer_from(
     Raises:
         InputError: variant or backbone differ, or `keep_class_head` with different numbers of classes.
     """
-    _same("variant", model.config.variant, source.config.variant)
-    _same("backbone", model.config.backbone_config.architecture, source.config.backbone_config.architecture)
-    ours, theirs = _class_names(model), _class_names(source)
+    require_same("variant", model.config.variant, source.config.variant)
+    require_same("backbone", model.config.backbone_config.architecture, source.config.backbone_config.architecture)
+    ours, theirs = class_names(model), class_names(source)
     if keep_class_head and len(ours) != len(theirs):
         raise InputError(f"keep_class_head: the source has {len(theirs)} classes, the target {len(ours)}")
 
@@ -155,20 +134,7 @@ def transfer_from(
     if ours != theirs and not keep_class_head:
         set_classes(model.head, len(ours))
         dropped = [f"head.{name}.{kind}" for name, _ in class_convolutions(model.head) for kind in ("weight", "bias")]
-    state = source.state_dict()
-    expected = model.state_dict()
-    carried = {name: value for name, value in state.items() if name not in dropped}
-    _check_fit({name: value for name, value in expected.items() if name not in dropped}, carried, "the source model")
-    model.load_state_dict(carried, strict=False)
-    mean_std = source.config.backbone_config
-    model.config.backbone_config.image_mean = list(mean_std.image_mean)
-    model.config.backbone_config.image_std = list(mean_std.image_std)
-    return TransferReport(
-        f"{source.config.variant} with {len(theirs)} classes ({_listed(theirs)})",
-        tuple(carried),
-        dict.fromkeys(dropped, f"{len(ours)} classes of its own ({_listed(ours)})"),
-        dict.fromkeys(dropped, "belongs to the source's classes"),
-    )
+    return carry_over(model, source, source.config.variant, dropped)
 
 
 def read_weights(file: str | os.PathLike) -> dict[str, Tensor]:
@@ -187,25 +153,12 @@ def read_weights(file: str | os.PathLike) -> dict[str, Tensor]:
         ) from error
 
 
-def raise_for_problems(problems: dict[str, list[str]], source: str) -> None:
-    """Raise InputError that names the first few tensors of each kind of problem, if there are any."""
-    found = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in problems.items() if names]
-    if found:
-        raise InputError(f"the tensors of {source} do not fit the model: {'; '.join(found)}")
-
-
 def coco_names() -> dict[int, str]:
     """Names of COCO's 80 classes in the order of ultralytics' weights, from its own description of COCO."""
     root = Path(str(import_ultralytics().__file__)).parent
     from ultralytics.utils import YAML
 
     return dict(YAML.load(root / "cfg" / "datasets" / "coco.yaml")["names"])
-
-
-def _class_names(model: "YoloForObjectDetection") -> list[str]:
-    """Names of the classes in the order of the logits."""
-    names: Any = model.config.id2label
-    return [names[index] for index in range(model.num_labels)]
 
 
 def _bins(head: Head) -> dict[str, Tensor]:
@@ -226,32 +179,5 @@ def _match_class_width(model: "YoloForObjectDetection", width: int) -> None:
 
 def _load(model: nn.Module, state: dict[str, Tensor], rest: dict[str, Tensor], source: str) -> None:
     """Load a complete state; what is missing, left over or of another shape is an error that names it."""
-    _check_fit(model.state_dict(), state | rest, source)
+    check_fit(model.state_dict(), state | rest, source)
     model.load_state_dict(state)
-
-
-def _check_fit(expected: dict[str, Tensor], given: dict[str, Tensor], source: str) -> None:
-    """Raise InputError unless both have the same names and shapes."""
-    problems = {
-        "missing": [name for name in expected if name not in given],
-        "unexpected": [name for name in given if name not in expected],
-        "of another shape": [
-            f"{name} {tuple(given[name].shape)} for {tuple(value.shape)}"
-            for name, value in expected.items()
-            if name in given and given[name].shape != value.shape
-        ],
-    }
-    raise_for_problems(problems, source)
-
-
-def _same(what: str, ours: str, theirs: str) -> None:
-    """Raise InputError that names both unless they are equal."""
-    if ours != theirs:
-        raise InputError(
-            f"{what} differs: this detector has {ours}, the source has {theirs}; build the detector with {theirs}"
-        )
-
-
-def _listed(names: list[str], limit: int = 6) -> str:
-    """The first few names, and how many more there are."""
-    return ", ".join(names[:limit]) + (f", and {len(names) - limit} more" if len(names) > limit else "")
