@@ -11,6 +11,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from chain_cases import write_all
 
+from agssp.training.attention_snapshots import read_examples
+
 WORKER = Path(__file__).with_name("training_worker.py")
 
 
@@ -46,6 +48,12 @@ def test_two_ranks_pretrain_a_backbone_and_measure_all_images_once(root):
     torchrun(*words, "--per-device-train-batch-size", "2", "--output", root / "two")
     one, two = (json.loads((root / name / "run.json").read_text()) for name in ("one", "two"))
     assert two["results"]["starting_weights"] == pytest.approx(one["results"]["starting_weights"], rel=1e-4)
+    assert "alignment_elsewhere" in one["results"]["starting_weights"]
+    for name, numbers in one["results"]["levels"].items():
+        assert two["results"]["levels"][name] == pytest.approx(numbers, rel=1e-4)
+    for name in ("one", "two"):
+        assert [shot.moment for shot in read_examples(root / name).snapshots] == ["start", "epoch 1"]
+        assert "5 held-out images" in (root / name / "report.html").read_text()
     assert two["lambda"] > 0
     assert two["optimizer"] == one["optimizer"], "the learning rate belongs to the images of both"
     assert one["optimizer"]["global_batch"] == 4

@@ -60,7 +60,7 @@ class AttentionSnapshots:
     """
 
     def __init__(self, output: Path, images: Any) -> None:
-        self.folder, self.images = output / FOLDER, images
+        self.output, self.images = output, images
         self._pixel_values: Tensor | None = None
 
     def begin(self, model: Any, *, resumed: bool) -> None:
@@ -74,17 +74,15 @@ class AttentionSnapshots:
         items = [self.images[row] for row in rows]
         self._pixel_values = torch.stack([item["pixel_values"] for item in items])
         if not resumed:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        if _file(self.folder, 0).is_file():
+            shutil.rmtree(self.output / FOLDER, ignore_errors=True)
+        if _file(self.output, 0).is_file():
             return
         settings = model.backbone.config
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (settings.image_mean, settings.image_std))
         pixels = ((self._pixel_values * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
-        tensors = {"images": pixels.permute(0, 2, 3, 1).contiguous()}
-        if "anomaly_maps" in items[0]:
-            tensors["anomaly_maps"] = torch.stack([item["anomaly_maps"] for item in items]).float()
-        names = [model.config.id2label[int(item["labels"])] for item in items]
-        _write(self.folder / EXAMPLES, tensors, {"categories": json.dumps(names)})
+        maps = torch.stack([item["anomaly_maps"] for item in items]) if "anomaly_maps" in items[0] else None
+        categories = [model.config.id2label[int(item["labels"])] for item in items]
+        write_examples(self.output, pixels.permute(0, 2, 3, 1), maps, categories)
         self.take(model, 0, 1, "start")
 
     @torch.no_grad()
@@ -105,16 +103,11 @@ class AttentionSnapshots:
         attention = {
             backbone.stage_names[layer]: attention_map(features[layer]) for layer in model.config.distill_layers
         }
-        _write(
-            _file(self.folder, step),
-            {name: values.cpu().contiguous() for name, values in attention.items()},
-            # A file of tensors does not keep their order.
-            {"moment": moment, "stages": json.dumps(list(attention))},
-        )
-        steps = sorted(_steps(self.folder))
+        write_snapshot(self.output, Snapshot(step, moment, attention))
+        steps = _steps(self.output)
         middle = [other for other in steps if max_steps / 2 <= other <= step]
         for other in set(steps) - {0, step, *middle[:1]}:
-            _file(self.folder, other).unlink()
+            _file(self.output, other).unlink()
 
     def _peaks(self) -> list[float]:
         """How far the highest place of each image's map stands out; 0 without maps."""
@@ -152,30 +145,46 @@ def choose_examples(categories: Sequence[int], peaks: Sequence[float], count: in
     return [row for rows in chosen.values() for row in rows]
 
 
+def write_examples(output: Path, images: Tensor, anomaly_maps: Tensor | None, categories: Sequence[str]) -> None:
+    """Write the images that the snapshots show; arguments as the attributes of `Examples`, but images as a tensor."""
+    tensors = {"images": images.contiguous()}
+    if anomaly_maps is not None:
+        tensors["anomaly_maps"] = anomaly_maps.float().contiguous()
+    _write(output / FOLDER / EXAMPLES, tensors, {"categories": json.dumps(list(categories))})
+
+
+def write_snapshot(output: Path, snapshot: Snapshot) -> None:
+    """Write one snapshot of a run."""
+    tensors = {name: values.cpu().contiguous() for name, values in snapshot.attention.items()}
+    # A file of tensors does not keep their order.
+    facts = {"moment": snapshot.moment, "stages": json.dumps(list(tensors))}
+    _write(_file(output, snapshot.step), tensors, facts)
+
+
 def read_examples(output: Path) -> Examples | None:
     """What a run has kept so far; None if there is nothing.
 
     Args:
         output: the run's folder.
     """
-    folder = output / FOLDER
-    if not (folder / EXAMPLES).is_file():
+    file = output / FOLDER / EXAMPLES
+    if not file.is_file():
         return None
-    tensors, facts = _read(folder / EXAMPLES)
+    tensors, facts = _read(file)
     snapshots = []
-    for step in sorted(_steps(folder)):
-        attention, about = _read(_file(folder, step))
+    for step in _steps(output):
+        attention, about = _read(_file(output, step))
         in_order = {name: attention[name] for name in json.loads(about["stages"])}
         snapshots.append(Snapshot(step, about["moment"], in_order))
     return Examples(tensors["images"].numpy(), tensors.get("anomaly_maps"), json.loads(facts["categories"]), snapshots)
 
 
-def _file(folder: Path, step: int) -> Path:
-    return folder / f"step-{step:08d}.safetensors"
+def _file(output: Path, step: int) -> Path:
+    return output / FOLDER / f"step-{step:08d}.safetensors"
 
 
-def _steps(folder: Path) -> list[int]:
-    return [int(file.stem.removeprefix("step-")) for file in folder.glob("step-*.safetensors")]
+def _steps(output: Path) -> list[int]:
+    return sorted(int(file.stem.removeprefix("step-")) for file in (output / FOLDER).glob("step-*.safetensors"))
 
 
 def _write(file: Path, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:

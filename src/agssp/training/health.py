@@ -121,9 +121,9 @@ def _attention(health: RunHealth) -> list[str]:
         )
     if now is not None and fixed is not None and now <= fixed:
         problems.append(
-            f"One map for all images would agree better: alignment {now:.3f}, of the mean map {fixed:.3f}. So the "
-            "attention may follow places, such as borders, and not defects. Train longer, and see whether the maps are "
-            "hot in the same place everywhere; if they are, cut that border off the images or choose other references."
+            f"One map for all images would agree better: alignment {now:.3f}, of the mean map {fixed:.3f}. So usual "
+            "places, such as borders, tell more of the maps than what was learned. Train longer; and where the maps "
+            "are hot at the same border everywhere, cut it off the images or choose other references."
         )
     elsewhere = health.latest.get("alignment_elsewhere")
     enough = health.images >= FEWEST_IMAGES

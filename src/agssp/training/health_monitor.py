@@ -8,7 +8,7 @@ from typing import Any
 
 from accelerate import PartialState
 from tqdm import tqdm
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 
 from agssp.training.alignment import AlignmentEvaluator
 from agssp.training.attention_snapshots import AttentionSnapshots
@@ -59,7 +59,7 @@ class HealthMonitor(TrainerCallback):
         if held_out is not None:
             self._evaluator = AlignmentEvaluator(held_out, collate, batch_size=batch_size, workers=workers)
             self._snapshots = AttentionSnapshots(output, held_out) if PartialState().is_main_process else None
-        self._state: Any = None
+        self._state = TrainerState()
         self._reported_step, self._free_from = -1, -math.inf
 
     @property
