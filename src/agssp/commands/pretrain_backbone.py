@@ -7,7 +7,8 @@ accelerate launch scripts/pretrain_backbone.py --dataset images --maps maps --ba
 
 OUTPUT is a backbone for `AgsspBackbone.from_pretrained` and timm, the last average of the weights; OUTPUT/best/backbone
 that of the epoch with the highest alignment on held-out images. OUTPUT/pretraining and OUTPUT/best are these models
-with head and lambda, OUTPUT/log.jsonl the curves, OUTPUT/run.json how it came about. The same command goes on after an
+with head and lambda, OUTPUT/log.jsonl the curves, OUTPUT/run.json how it came about. OUTPUT/report.html says, while it
+trains too, whether the run is healthy, and shows where the backbone looks. The same command goes on after an
 interruption.
 """
 
