@@ -183,7 +183,7 @@ def test_loading_with_other_classes_initialises_only_their_convolutions(detector
 
 
 def test_folders_that_hold_no_such_detector(detector, tmp_path):
-    with pytest.raises(InputError, match="expected a YOLO detector"):
+    with pytest.raises(InputError, match="expected a detector of type agssp_yolo"):
         YoloForObjectDetection.from_pretrained(tmp_path)
     with pytest.raises(InputError, match="cannot be opened"):
         YoloForObjectDetection.from_pretrained(tmp_path / "none")

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from agssp.errors import InputError
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
 
-from ..transfer import TransferReport, load_backbone, raise_for_problems
+from ..detector import Detector
+from ..transfer import TransferReport
 from . import weights
 from .configuration_yolo import YoloConfig
 from .image_processing_yolo import YoloImageProcessor
@@ -44,7 +44,7 @@ class YoloObjectDetectionOutput(ModelOutput):
     pred_boxes: Tensor | None = None
 
 
-class YoloForObjectDetection(PreTrainedModel):
+class YoloForObjectDetection(Detector):
     """A YOLO detector on an `AgsspBackbone`.
 
     Neck, head, loss (and the backbones `yolov8n`, `yolov8s`) are built from the modules of the package
@@ -62,9 +62,7 @@ class YoloForObjectDetection(PreTrainedModel):
     """
 
     config_class = YoloConfig
-    main_input_name = "pixel_values"
-    # The loss is a mean over images already; transformers' Trainer must not divide it by a number of tokens.
-    accepts_loss_kwargs = False
+    image_processor_class = YoloImageProcessor
 
     def __init__(self, config: YoloConfig):
         super().__init__(config)
@@ -176,55 +174,6 @@ class YoloForObjectDetection(PreTrainedModel):
             multi_label=multi_label,
         )
 
-    def image_processor(self, size: int | None = None) -> YoloImageProcessor:
-        """The preparation of images that this model expects, at its own input size or another."""
-        backbone = self.config.backbone_config
-        return YoloImageProcessor(size or self.config.image_size, backbone.image_mean, backbone.image_std)
-
-    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
-        """Save as every transformers model, and the image processor beside it, without which no pipeline opens it."""
-        super().save_pretrained(save_directory, *args, **kwargs)
-        if kwargs.get("is_main_process", True):
-            # A push uploads what the push itself has written, so the processor needs one of its own.
-            hub = {name: kwargs[name] for name in ("push_to_hub", "repo_id", "token", "private") if name in kwargs}
-            self.image_processor().save_pretrained(str(save_directory), **hub)
-
-    @classmethod
-    def from_pretrained(  # type: ignore[override]  # a folder or repository is needed, a state dict alone is not enough
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike,
-        *args: Any,
-        output_loading_info: bool = False,
-        **kwargs: Any,
-    ) -> Any:
-        """Load a saved detector; see `PreTrainedModel.from_pretrained` for the arguments.
-
-        Raises:
-            InputError: there is no such folder or repository, it holds another kind of model, or its weights do not
-                fit its config. transformers itself would only warn, and go on with random weights.
-        """
-        name = str(pretrained_model_name_or_path)
-        resize = kwargs.pop("ignore_mismatched_sizes", False)
-        hub = {key: kwargs[key] for key in ("cache_dir", "revision", "token", "local_files_only") if key in kwargs}
-        try:
-            found, _ = YoloConfig.get_config_dict(name, subfolder=kwargs.get("subfolder", ""), **hub)
-            kind = found.get("model_type", "none")
-            if kind != YoloConfig.model_type:
-                raise InputError(
-                    f"{name}: expected a YOLO detector ({YoloConfig.model_type}), its config.json says {kind}"
-                )
-            loaded: Any = super().from_pretrained(
-                name, *args, ignore_mismatched_sizes=True, output_loading_info=True, **kwargs
-            )
-        except OSError as error:
-            raise InputError(f"detector {name!r} cannot be opened: {error}") from error
-        model, info = loaded
-        problems = {"missing": sorted(info["missing_keys"]), "unexpected": sorted(info["unexpected_keys"])}
-        if not resize:
-            problems["of another shape"] = sorted(key for key, *_ in info["mismatched_keys"])
-        raise_for_problems(problems, name)
-        return (model, info) if output_loading_info else model
-
     @classmethod
     def from_ultralytics(
         cls,
@@ -239,10 +188,6 @@ class YoloForObjectDetection(PreTrainedModel):
     def to_ultralytics(self) -> dict[str, Tensor]:
         """State dict under ultralytics' names; see `weights.to_ultralytics`."""
         return weights.to_ultralytics(self)
-
-    def load_backbone(self, backbone: AgsspBackbone) -> TransferReport:
-        """Take over a pretrained backbone; see `transfer.load_backbone`."""
-        return load_backbone(self, backbone)
 
     def transfer_from(self, model: "YoloForObjectDetection", keep_class_head: bool = False) -> TransferReport:
         """Take over everything but the final class convolutions; see `weights.transfer_from`."""

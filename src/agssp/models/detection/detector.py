@@ -1,0 +1,94 @@
+"""What all detectors of ours are to transformers: how they are opened, saved, and given a pretrained backbone."""
+
+import os
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from agssp.errors import InputError
+from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
+
+from .image_processing import LetterboxImageProcessor
+from .transfer import TransferReport, load_backbone, raise_for_problems
+
+
+class Detector(PreTrainedModel):
+    """A model with an `AgsspBackbone` as `backbone`, whose config has `backbone_config`, `image_size` and `id2label`.
+
+    `forward(pixel_values, labels=None, return_dict=None)` gives `loss`, `loss_dict`, `logits` and `pred_boxes`;
+    `post_process_object_detection` makes boxes on the original images of them.
+    """
+
+    config: Any
+    backbone: AgsspBackbone
+    main_input_name = "pixel_values"
+    # The loss is a mean over images already; transformers' Trainer must not divide it by a number of tokens.
+    accepts_loss_kwargs = False
+    image_processor_class: type[LetterboxImageProcessor] = LetterboxImageProcessor
+
+    def image_processor(self, size: int | None = None) -> Any:
+        """The `image_processor_class` that prepares images as this model expects, at its own input size or another."""
+        backbone = self.config.backbone_config
+        return self.image_processor_class(size or self.config.image_size, backbone.image_mean, backbone.image_std)
+
+    def load_backbone(self, backbone: AgsspBackbone) -> TransferReport:
+        """Take over a pretrained backbone and its input normalisation; see `transfer.load_backbone`."""
+        return load_backbone(self, backbone)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """Save as every transformers model, and the image processor beside it, without which no pipeline opens it."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if kwargs.get("is_main_process", True):
+            # A push uploads what the push itself has written, so the processor needs one of its own.
+            hub = {name: kwargs[name] for name in ("push_to_hub", "repo_id", "token", "private") if name in kwargs}
+            self.image_processor().save_pretrained(str(save_directory), **hub)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]  # a folder or repository is needed, a state dict alone is not enough
+        cls, pretrained_model_name_or_path: str | os.PathLike, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Load a saved detector; see `open_detector`."""
+        return open_detector(cls, pretrained_model_name_or_path, *args, **kwargs)
+
+
+def open_detector(
+    model_class: Any,
+    pretrained_model_name_or_path: str | os.PathLike,
+    *args: Any,
+    output_loading_info: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """transformers' `from_pretrained`, which does not go on with random weights where a file lacks some.
+
+    Args:
+        model_class: The detector's class.
+        pretrained_model_name_or_path: Folder or Hub id.
+        args: See `PreTrainedModel.from_pretrained`.
+        output_loading_info: Return what transformers has to tell about the tensors as well.
+        kwargs: See `PreTrainedModel.from_pretrained`. With `ignore_mismatched_sizes=True` tensors of another shape
+            start afresh.
+
+    Raises:
+        InputError: there is no such folder or repository, it holds another kind of model, or its weights do not fit
+            its config.
+    """
+    name, expected = str(pretrained_model_name_or_path), model_class.config_class.model_type
+    resize = kwargs.pop("ignore_mismatched_sizes", False)
+    hub = {key: kwargs[key] for key in ("cache_dir", "revision", "token", "local_files_only") if key in kwargs}
+    # The class itself may have put this function in the place of transformers' own.
+    load: Any = PreTrainedModel.from_pretrained
+    try:
+        found, _ = model_class.config_class.get_config_dict(name, subfolder=kwargs.get("subfolder", ""), **hub)
+        kind = found.get("model_type", "none")
+        if kind != expected:
+            raise InputError(f"{name}: expected a detector of type {expected}, its config.json says {kind}")
+        model, info = load.__func__(
+            model_class, name, *args, ignore_mismatched_sizes=True, output_loading_info=True, **kwargs
+        )
+    except OSError as error:
+        raise InputError(f"detector {name!r} cannot be opened: {error}") from error
+    problems = {"missing": sorted(info["missing_keys"]), "unexpected": sorted(info["unexpected_keys"])}
+    if not resize:
+        problems["of another shape"] = sorted(key for key, *_ in info["mismatched_keys"])
+    raise_for_problems(problems, name)
+    return (model, info) if output_loading_info else model
