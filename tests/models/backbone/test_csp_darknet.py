@@ -1,21 +1,24 @@
-"""CSPDarknet against ultralytics' own detector."""
+"""Backbones of the YOLO family against ultralytics' own detectors."""
 
 import pytest
 import torch
 
 from agssp.errors import InputError
 from agssp.models.backbone import AgsspBackbone, AgsspBackboneConfig
-from agssp.models.backbone.csp_darknet import FEATURE_LAYERS
+from agssp.models.backbone.csp_darknet import VARIANTS
+from agssp.models.backbone.networks import feature_layout, trains_with_adamw
 from agssp.models.ultralytics import import_ultralytics
 
+FEATURE_LAYERS = {"yolov8n": (0, 2, 4, 6, 9), "yolo11n": (0, 2, 4, 6, 10), "yolo12n": (0, 2, 4, 6, 8)}
+FEATURE_LAYERS["yolo26n"] = FEATURE_LAYERS["yolo11n"]
 
-@pytest.fixture(scope="module")
-def detector():
+
+def ultralytics_detector(variant):
     import_ultralytics()
     from ultralytics.nn.tasks import DetectionModel
 
     torch.manual_seed(0)
-    model = DetectionModel("yolov8n.yaml", verbose=False).eval()
+    model = DetectionModel(f"{variant}.yaml", verbose=False).eval()
     for module in model.modules():  # fresh statistics would hide a norm that is not loaded
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
@@ -23,30 +26,37 @@ def detector():
     return model
 
 
-@pytest.fixture
-def coco_like_file(detector, tmp_path):
+def save_weights(detector, path):
     from safetensors.torch import save_file
 
-    path = tmp_path / "detector.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in detector.state_dict().items()}, path)
     return path
 
 
-def test_features_equal_those_inside_the_detector(detector, coco_like_file):
+@pytest.fixture(scope="module")
+def detector():
+    return ultralytics_detector("yolov8n")
+
+
+@pytest.fixture
+def coco_like_file(detector, tmp_path):
+    return save_weights(detector, tmp_path / "detector.safetensors")
+
+
+@pytest.mark.parametrize("variant", FEATURE_LAYERS)
+def test_features_equal_those_inside_the_detector(variant, tmp_path):
+    detector = ultralytics_detector(variant)
     inside = {}
-    hooks = [
+    for layer in FEATURE_LAYERS[variant]:
         detector.model[layer].register_forward_hook(lambda _, __, output, layer=layer: inside.update({layer: output}))
-        for layer in FEATURE_LAYERS
-    ]
-    image = torch.rand(2, 3, 128, 96)
-    backbone = AgsspBackbone.from_architecture("yolov8n", start=coco_like_file, out_indices=[0, 1, 2, 3, 4])
+    image = torch.rand(2, 3, 64, 96)
+    file = save_weights(detector, tmp_path / "detector.safetensors")
+    backbone = AgsspBackbone.from_architecture(variant, start=file, out_indices=[0, 1, 2, 3, 4])
     with torch.no_grad():
         detector(image)
         features = backbone(image).feature_maps
-    for hook in hooks:
-        hook.remove()
     assert backbone.strides == [2, 4, 8, 16, 32]
-    for layer, feature in zip(FEATURE_LAYERS, features, strict=True):
+    for layer, feature in zip(FEATURE_LAYERS[variant], features, strict=True):
         torch.testing.assert_close(feature, inside[layer], rtol=0, atol=1e-6)
 
 
@@ -56,6 +66,29 @@ def test_neck_and_head_are_left_out_and_reported(detector, coco_like_file):
     assert set(report.matched) == own
     assert set(report.left_out) == set(detector.state_dict()) - own
     assert report.missing == ()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_has_a_feature_a_stride_and_can_be_frozen(variant):
+    layout = feature_layout(variant, {})
+    assert layout.stage_names == ("stem", "stage1", "stage2", "stage3", "stage4")
+    assert layout.strides == (2, 4, 8, 16, 32)
+    assert all(finer < coarser for finer, coarser in zip(layout.parameters[:-1], layout.parameters[1:], strict=True))
+    assert not trains_with_adamw(variant)
+
+
+def test_other_family_is_refused(coco_like_file):
+    with pytest.raises(InputError, match="does not hold the weights of yolo11n"):
+        AgsspBackbone.from_architecture("yolo11n", start=coco_like_file)
+
+
+@pytest.mark.parametrize("variant", ["yolo12n", "slf_yolon"])
+def test_frozen_stages_get_no_gradient_and_all_others_do(variant, tmp_path):
+    AgsspBackbone.from_architecture(variant, frozen_stages=2).save_pretrained(tmp_path)
+    backbone = AgsspBackbone.from_pretrained(tmp_path).train()
+    sum(feature.square().mean() for feature in backbone(torch.rand(2, 3, 64, 64)).feature_maps).backward()
+    frozen = feature_layout(variant, {}).parameters[2]
+    assert {name for name, value in backbone.network.named_parameters() if value.grad is None} == frozen
 
 
 def test_norms_are_those_of_ultralytics(detector):

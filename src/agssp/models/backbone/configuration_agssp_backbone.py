@@ -14,7 +14,7 @@ class AgsspBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
     """Configuration of `AgsspBackbone`.
 
     Args:
-        architecture: a timm name, `swin_base` for the paper's Swin, `yolov8n` or `yolov8s`.
+        architecture: a timm name, `swin_base` for the paper's Swin, or the variant of a YOLO (`yolov8s`, `yolo11n`).
         model_args: keyword arguments of `timm.create_model`. Without it, networks with a fixed image size are set to
             take any size.
         out_indices: positions in `stage_names` of the features to return, ascending; negative ones count from the end.

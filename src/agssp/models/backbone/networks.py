@@ -36,7 +36,7 @@ class FeatureLayout:
 
 
 def full_name(architecture: str) -> str:
-    """Turn what a user wrote into a timm name without tag, or a YOLOv8 variant.
+    """Turn what a user wrote into a timm name without tag, or the variant of a YOLO.
 
     Raises:
         InputError: no such network; near names are shown.
@@ -131,8 +131,11 @@ def trains_with_adamw(architecture: str) -> bool:
     """Whether a network is of the kind that AdamW trains and SGD does not: transformers, and others with layer norms.
 
     These are the networks with attention over positions, and those that normalise more often by layer than by batch
-    (ConvNeXt, mixers); batch-normalised networks with channel attention (squeeze and excitation) are not.
+    (ConvNeXt, mixers); batch-normalised networks with channel attention (squeeze and excitation) are not, nor are the
+    YOLOs that have an attention block or two, which train with SGD as well.
     """
+    if architecture in VARIANTS:
+        return False
     with torch.device("meta"):
         modules = list(build_network(architecture, {}).modules())
     if any("Attention" in type(module).__name__ for module in modules):

@@ -12,7 +12,7 @@ from torch import nn
 from agssp.errors import InputError
 from agssp.packaged_weights import PACKAGES, packaged_state_dict
 
-from .csp_darknet import FEATURE_LAYERS, VARIANTS
+from .csp_darknet import VARIANTS, CSPDarknet
 
 
 @dataclass(frozen=True)
@@ -164,14 +164,15 @@ def _listing(title: str, items: list[str], most: int = 5) -> list[str]:
 
 
 def _is_leftover(name: str, network: nn.Module) -> bool:
-    """Whether a key belongs to a classifier of this network, or to the neck or head of a YOLOv8 detector."""
+    """Whether a key belongs to a classifier of this network, or to the neck or head of a YOLO detector."""
     classifiers = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
     classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
     if any(name.startswith(f"{classifier}.") for classifier in classifiers):
         return True
     parts = name.split(".")
-    is_yolo = not hasattr(network, "pretrained_cfg")
-    return is_yolo and parts[0] == "model" and parts[1].isdigit() and int(parts[1]) > FEATURE_LAYERS[-1]
+    if not isinstance(network, CSPDarknet) or parts[0] != "model" or not parts[1].isdigit():
+        return False
+    return int(parts[1]) > network.feature_layers[-1]
 
 
 def _adapted(state: dict[str, torch.Tensor], network: nn.Module, source: str) -> dict[str, torch.Tensor]:
