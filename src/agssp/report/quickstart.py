@@ -160,7 +160,7 @@ def _boxes(output: Path) -> Section:
 def _backbone(output: Path) -> Section:
     run, health = _json(output / "backbone" / "run.json"), read_health(output / "backbone")
     weight = (
-        f" Its weight is {run['lambda']:.3g}, set at the first step so that both parts weigh alike."
+        f" The second part is weighed {run['lambda']:.3g}, set at the first step so that both count alike."
         if run["lambda"]
         else ""
     )

@@ -70,7 +70,7 @@ class AttentionSnapshots:
             model: `AgsspForPreTraining`.
             resumed: whether the run goes on, so that the first snapshot is kept if there is one.
         """
-        rows = choose_examples(self.images.dataset["category"], self._peaks())
+        rows = choose_examples(list(self.images.dataset["category"]), self._peaks())
         items = [self.images[row] for row in rows]
         self._pixel_values = torch.stack([item["pixel_values"] for item in items])
         if not resumed:
@@ -111,7 +111,7 @@ class AttentionSnapshots:
 
     def _peaks(self) -> list[float]:
         """How far the highest place of each image's map stands out; 0 without maps."""
-        ids, maps = self.images.dataset["image_id"], self.images.maps
+        ids, maps = list(self.images.dataset["image_id"]), self.images.maps
         if maps is None:
             return [0.0] * len(ids)
         heights = (np.ptp(maps[name].astype(np.float32)) if name in maps else 0.0 for name in ids)
