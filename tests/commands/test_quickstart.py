@@ -26,6 +26,15 @@ def test_both_starts_get_the_same_budget(tmp_path):
     assert scratch == agssp
 
 
+def test_a_short_run_has_a_rate_of_its_own(tmp_path):
+    """The default is meant for batches of a thousand images, and would hardly move in so few steps."""
+    argv = {step.name: step.argv for step in chain(tmp_path, plan_for(4), seed=0)}["backbone"]
+    module = importlib.import_module("agssp.commands.pretrain_backbone")
+    _, training = parse_arguments("pretrain-backbone", module.ARGUMENTS, argv[1:])
+    module.choose_recipe(training, "yolov8n")
+    assert (training.optimizer, training.scaled_learning_rate, training.global_batch) == ("sgd", 0.01, 16)
+
+
 @pytest.mark.parametrize("minutes", [0.01, 1, 4, 60])
 def test_more_minutes_are_never_less_of_anything(minutes):
     plan, more = plan_for(minutes), plan_for(minutes * 1.5)
