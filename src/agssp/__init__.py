@@ -13,6 +13,8 @@ _PUBLIC = {
     "AgsspBackboneConfig": "agssp.models.backbone.configuration_agssp_backbone",
     "AgsspForPreTraining": "agssp.models.pretraining.modeling_agssp_pretraining",
     "AgsspPreTrainingConfig": "agssp.models.pretraining.configuration_agssp_pretraining",
+    "FasterRcnnConfig": "agssp.models.detection.faster_rcnn.configuration_faster_rcnn",
+    "FasterRcnnForObjectDetection": "agssp.models.detection.faster_rcnn.modeling_faster_rcnn",
     "InputError": "agssp.errors",
     "KeAD": "agssp.kead.modeling_kead",
     "KnowledgeBase": "agssp.kead.knowledge_base",
