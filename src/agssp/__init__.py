@@ -15,6 +15,8 @@ _PUBLIC = {
     "AgsspPreTrainingConfig": "agssp.models.pretraining.configuration_agssp_pretraining",
     "FasterRcnnConfig": "agssp.models.detection.faster_rcnn.configuration_faster_rcnn",
     "FasterRcnnForObjectDetection": "agssp.models.detection.faster_rcnn.modeling_faster_rcnn",
+    "DinoConfig": "agssp.models.detection.dino.configuration_dino",
+    "DinoForObjectDetection": "agssp.models.detection.dino.modeling_dino",
     "InputError": "agssp.errors",
     "KeAD": "agssp.kead.modeling_kead",
     "KnowledgeBase": "agssp.kead.knowledge_base",

@@ -1,6 +1,7 @@
 """Detectors in transformers' form; importing this lets transformers' Auto classes open their folders."""
 
 from .detector import Detector
+from .dino import DinoConfig, DinoForObjectDetection
 from .faster_rcnn import FasterRcnnConfig, FasterRcnnForObjectDetection
 from .image_processing import LetterboxImageProcessor
 from .transfer import TransferReport
@@ -8,6 +9,8 @@ from .yolo import YoloConfig, YoloForObjectDetection, YoloImageProcessor
 
 __all__ = [
     "Detector",
+    "DinoConfig",
+    "DinoForObjectDetection",
     "FasterRcnnConfig",
     "FasterRcnnForObjectDetection",
     "LetterboxImageProcessor",
