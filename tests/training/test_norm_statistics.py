@@ -1,0 +1,79 @@
+"""Fresh batch norms begin with plain means; others, and their momentum afterwards, are as they were."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import TrainerState
+
+from agssp.training.norm_statistics import NormStatistics
+
+
+def train(model: nn.Module, batches: list[torch.Tensor], first: int = 0) -> None:
+    """Steps of a Trainer, as far as its callbacks see them."""
+    callback, state = NormStatistics(), TrainerState(global_step=first)
+    callback.on_train_begin(None, state, None, model=model)
+    for batch in batches:
+        model.train()(batch)
+        state.global_step += 1
+        callback.on_step_end(None, state, None)
+    callback.on_train_end(None, state, None)
+
+
+def norm(momentum: float | None = 0.1) -> nn.BatchNorm1d:
+    return nn.BatchNorm1d(3, momentum=momentum)
+
+
+def draw(count: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [1e-3 * torch.randn(16, 3, generator=generator) + 5 for _ in range(count)]
+
+
+def test_model_without_norms_is_left_alone():
+    train(nn.Linear(3, 2), draw(2))
+
+
+def test_statistics_of_the_first_steps_are_their_means():
+    model, batches = norm(), draw(6)
+    train(model, batches)
+    torch.testing.assert_close(model.running_mean, torch.stack([b.mean(0) for b in batches]).mean(0))
+    torch.testing.assert_close(model.running_var, torch.stack([b.var(0) for b in batches]).mean(0))
+    assert model.momentum == 0.1
+
+
+def test_later_steps_have_the_momentum_of_the_norm():
+    model, reference, batches = norm(), norm(), draw(15)
+    train(model, batches)
+    reference.running_mean = torch.stack([b.mean(0) for b in batches[:10]]).mean(0)
+    for batch in batches[10:]:
+        reference.train()(batch)
+    torch.testing.assert_close(model.running_mean, reference.running_mean)
+
+
+@pytest.mark.parametrize("counter", [0, 500])
+def test_statistics_from_a_file_are_not_begun_anew(counter):
+    model = norm()
+    model.running_mean.fill_(2.0)
+    model.num_batches_tracked.fill_(counter)
+    train(model, draw(1))
+    torch.testing.assert_close(model.running_mean, 0.9 * torch.full((3,), 2.0) + 0.1 * draw(1)[0].mean(0))
+
+
+@pytest.mark.parametrize("from_file", [False, True])
+def test_interrupted_equals_uninterrupted(from_file):
+    whole, cut = norm(), norm()
+    if from_file:
+        whole.running_mean.fill_(2.0)
+        cut.running_mean.fill_(2.0)
+    batches = draw(8)
+    train(whole, batches)
+    train(cut, batches[:3])
+    resumed = norm()
+    resumed.load_state_dict(cut.state_dict())
+    train(resumed, batches[3:], first=3)
+    assert torch.equal(resumed.running_var, whole.running_var)
+
+
+def test_cumulative_norms_keep_their_own_way():
+    model = norm(momentum=None)
+    train(model, draw(3))
+    assert model.momentum is None
