@@ -1,4 +1,4 @@
-r"""Distil anomaly maps into a backbone (AGBP), beside the task of telling the categories apart.
+r"""Distil anomaly maps into a backbone (AGBP), beside a task: classification, MoCo v3, SimMIM or none.
 
 agssp pretrain-backbone --dataset images --maps maps --backbone yolov8n --start scratch \
     --num-train-epochs 20 --output backbone
@@ -25,6 +25,8 @@ from agssp.training.arguments import AgsspTrainingArguments
 POSITIONAL = ()
 SWIN_BASE_DROP_PATH = {"swin_base_patch4_window7_224": 0.5}
 DETECTOR_STRIDES = [8, 16, 32]
+BEST_OF_TASK = {"classification": "accuracy"}
+"""What selects `best/` where nothing is distilled; the other tasks leave no selection."""
 STREAM_HEAD = 2000  # rows at the start of a stream among which the held-out ones are measured
 
 
@@ -40,7 +42,13 @@ class PretrainBackboneArguments:
         default="scratch",
         metadata={"help": "scratch, timm, pypi, or a safetensors file with timm's or ultralytics' names"},
     )
-    objective: str = field(default="auto", metadata={"help": "classification, none; auto: classification if it can be"})
+    objective: str = field(
+        default="auto",
+        metadata={
+            "help": "classification (of the categories), mocov3 (two views), simmim (hidden patches; transformers), "
+            "none; auto: classification if there are categories"
+        },
+    )
     distillation: bool = field(default=True, metadata={"help": "distil the maps (--no_distillation: the task alone)"})
     distill_loss: str = field(default="l2", metadata={"help": "l2, cosine or l2_raw (Eq. 7)"})
     distill_layers: list[int] | None = field(
@@ -48,6 +56,14 @@ class PretrainBackboneArguments:
     )
     map_target: str = field(default="raw", metadata={"help": "raw, centered or minmax"})
     loss_weights: list[float] | None = field(default=None, metadata={"help": "fixed weights of task and distillation"})
+    encoder_momentum: float = field(default=0.99, metadata={"help": "mocov3: of the slow encoder; rises to 1"})
+    temperature: float = field(default=1.0, metadata={"help": "mocov3: of the contrastive loss; transformers: 0.2"})
+    mask_unit: int = field(default=32, metadata={"help": "simmim: side of a hidden patch in px"})
+    mask_ratio: float = field(default=0.6, metadata={"help": "simmim: share of the patches that is hidden"})
+    distill_masked: bool = field(
+        default=False,
+        metadata={"help": "simmim: distil from the image with hidden patches: one forward pass a step instead of two"},
+    )
     frozen_stages: int | None = field(
         default=None, metadata={"help": "stem and first stages kept; default 2, scratch 0"}
     )
@@ -55,7 +71,7 @@ class PretrainBackboneArguments:
         default=None,
         metadata={"help": "highest probability of leaving out a block; default 0.5 for swin_base, else the network's"},
     )
-    image_size: int = field(default=224, metadata={"help": "side of the input in px"})
+    image_size: int | None = field(default=None, metadata={"help": "side of the input in px; default 224, simmim 192"})
     min_scale: float = field(default=0.2, metadata={"help": "smallest share of the image in a crop"})
     vertical_flip: float = field(default=0.0, metadata={"help": "probability of mirroring top and bottom"})
     val_fraction: float = field(default=0.05, metadata={"help": "share of images held out for the health signal"})
@@ -92,7 +108,9 @@ ARGUMENTS = (PretrainBackboneArguments, BackboneTrainingArguments)
 def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments) -> None:
     """Pretrain and save the backbone."""
     import transformers
+    from accelerate import PartialState
     from datasets import Dataset
+    from timm.layers import convert_sync_batchnorm
     from transformers.trainer_utils import IntervalStrategy
 
     from agssp.arguments import command_line
@@ -102,7 +120,6 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     from agssp.data.schema import category_names
     from agssp.data.splits import split_rows
     from agssp.data.training_sets import PretrainingImages, PretrainingStream, collate_pretraining, is_held_out
-    from agssp.data.transforms import PretrainingTransform
     from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
     from agssp.models.backbone.networks import drop_path_args, full_name
     from agssp.models.pretraining.modeling_agssp_pretraining import AgsspForPreTraining
@@ -159,21 +176,18 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
         distill_loss=arguments.distill_loss,
         map_target=arguments.map_target,
         loss_weights=arguments.loss_weights,
+        encoder_momentum=arguments.encoder_momentum,
+        temperature=arguments.temperature,
+        distill_masked=arguments.distill_masked,
         id2label=dict(enumerate(categories)),
     )
-    transform = PretrainingTransform(
-        arguments.image_size,
-        backbone.config.image_mean,
-        backbone.config.image_std,
-        max(arguments.image_size // 8, 1),
-        scale=(arguments.min_scale, 1.0),
-        vertical_flip=arguments.vertical_flip,
-    )
+    state = PartialState()
+    if objective == "mocov3" and state.num_processes > 1 and state.device.type == "cuda":
+        # As its authors do: statistics of a process's own few images would tell which views came together.
+        backbone.network = convert_sync_batchnorm(backbone.network)
+    transform = augmentation(arguments, objective, backbone.config)
     held_out: Any = None
     if arguments.streaming:
-        from accelerate import PartialState
-
-        state = PartialState()
         images: Any = PretrainingStream(
             dataset,
             store,
@@ -218,7 +232,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
         data_collator=collate_pretraining,
         evaluator=None if held_out is None else monitor.measure,
         callbacks=[monitor],
-        best_metric="alignment" if arguments.distillation else "accuracy",
+        best_metric="alignment" if arguments.distillation else BEST_OF_TASK.get(objective),
     )
     monitor.begin(trainer.model)
     # Alignment says whether the maps are learned, not which epoch is best for a detector: the last average is final.
@@ -272,6 +286,32 @@ def about(config: Any, start: str) -> str:
     if config.distillation:
         parts.append(f"distillation {config.distill_loss} of {config.map_target} maps")
     return ", ".join(parts)
+
+
+def augmentation(arguments: PretrainBackboneArguments, objective: str, config: Any) -> Any:
+    """How images become inputs: what each objective wants of its views.
+
+    Args:
+        arguments: sizes and shares.
+        objective: the one that is used, not `auto`.
+        config: of the backbone.
+
+    Raises:
+        InputError: sizes that do not fit the objective.
+    """
+    from agssp.data.transforms import PretrainingTransform
+    from agssp.data.views import HiddenPatches, TwoViews
+
+    size = arguments.image_size or (192 if objective == "simmim" else 224)
+    shared: dict[str, Any] = {"scale": (arguments.min_scale, 1.0), "vertical_flip": arguments.vertical_flip}
+    kind = TwoViews if objective == "mocov3" else PretrainingTransform
+    # SimMIM's authors crop and mirror only; colours that change would have to be guessed with the pixels.
+    if objective == "simmim":
+        shared["hsv"] = (0.0, 0.0, 0.0)
+    transform: Any = kind(size, config.image_mean, config.image_std, max(size // 8, 1), **shared)
+    if objective == "simmim":
+        return HiddenPatches(transform, arguments.mask_unit, arguments.mask_ratio)
+    return transform
 
 
 def choose_recipe(training: AgsspTrainingArguments, architecture: str) -> None:
