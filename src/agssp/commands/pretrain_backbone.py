@@ -109,7 +109,6 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     """Pretrain and save the backbone."""
     import transformers
     from accelerate import PartialState
-    from datasets import Dataset
     from timm.layers import convert_sync_batchnorm
     from transformers.trainer_utils import IntervalStrategy
 
@@ -118,8 +117,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     from agssp.data.map_store import MapStore
     from agssp.data.readers import read_dataset
     from agssp.data.schema import category_names
-    from agssp.data.splits import split_rows
-    from agssp.data.training_sets import PretrainingImages, PretrainingStream, collate_pretraining, is_held_out
+    from agssp.data.training_sets import collate_pretraining
     from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
     from agssp.models.backbone.networks import drop_path_args, full_name
     from agssp.models.pretraining.modeling_agssp_pretraining import AgsspForPreTraining
@@ -186,36 +184,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
         # As its authors do: statistics of a process's own few images would tell which views came together.
         backbone.network = convert_sync_batchnorm(backbone.network)
     transform = augmentation(arguments, objective, backbone.config)
-    held_out: Any = None
-    if arguments.streaming:
-        images: Any = PretrainingStream(
-            dataset,
-            store,
-            transform,
-            training.seed,
-            rank=state.process_index,
-            world_size=state.num_processes,
-            held_out=arguments.val_fraction,
-            skipped_file=Path(arguments.output) / "skipped.jsonl",
-        )
-        kept = [
-            row
-            for row in dataset.take(STREAM_HEAD)
-            if is_held_out(row["image_id"], arguments.val_fraction) and (store is None or row["image_id"] in store)
-        ]
-        if kept:
-            rows_kept = Dataset.from_list(kept, features=dataset.features)
-            held_out = PretrainingImages(rows_kept, store, transform, training.seed, evaluation=True)
-        count = None
-    else:
-        count = len(dataset)
-        rows = list(range(count))
-        if arguments.val_fraction > 0:
-            rows, kept = split_rows(
-                dataset["image_id"], [[label] for label in dataset["category"]], arguments.val_fraction, training.seed
-            )
-            held_out = PretrainingImages(dataset.select(kept), store, transform, training.seed, evaluation=True)
-        images = PretrainingImages(dataset.select(rows), store, transform, training.seed)
+    images, held_out = training_images(dataset, store, transform, arguments, training.seed)
     monitor = HealthMonitor(
         Path(arguments.output),
         held_out,
@@ -258,7 +227,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
                 "arguments": asdict(arguments),
                 "epochs": training.num_train_epochs,
                 "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}
-                | {"images": count, "categories": categories},
+                | {"images": None if arguments.streaming else len(dataset), "categories": categories},
                 "teacher": teacher_facts(store),
                 "start": str(backbone.start_report),
                 "frozen_stages": frozen,
@@ -273,6 +242,53 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
         print(f"backbone in {output} ({len(images.skipped)} images skipped)")
         print(monitor.closing_line())
         print(next_step(arguments, final.backbone))
+
+
+def training_images(
+    dataset: Any, store: Any, transform: Any, arguments: PretrainBackboneArguments, seed: int
+) -> tuple[Any, Any]:
+    """The images to train on, and those that are held out: by rows, or by their ids where they come as a stream.
+
+    Args:
+        dataset: rows, or a stream of them.
+        store: their maps, or None.
+        transform: augmentation.
+        arguments: `streaming`, `val_fraction` and `output`.
+        seed: of the choice and the augmentation.
+
+    Returns:
+        The training images, and a `PretrainingImages` in evaluation, or None where nothing is held out.
+    """
+    from accelerate import PartialState
+    from datasets import Dataset
+
+    from agssp.data.splits import split_rows
+    from agssp.data.training_sets import PretrainingImages, PretrainingStream, is_held_out
+
+    share = arguments.val_fraction
+    if arguments.streaming:
+        state = PartialState()
+        stream = PretrainingStream(
+            dataset,
+            store,
+            transform,
+            seed,
+            rank=state.process_index,
+            world_size=state.num_processes,
+            held_out=share,
+            skipped_file=Path(arguments.output) / "skipped.jsonl",
+        )
+        head = (row for row in dataset.take(STREAM_HEAD) if store is None or row["image_id"] in store)
+        found = [row for row in head if is_held_out(row["image_id"], share)]
+        if not found:
+            return stream, None
+        kept_rows = Dataset.from_list(found, features=dataset.features)
+        return stream, PretrainingImages(kept_rows, store, transform, seed, evaluation=True)
+    if share <= 0:
+        return PretrainingImages(dataset, store, transform, seed), None
+    rows, kept = split_rows(dataset["image_id"], [[label] for label in dataset["category"]], share, seed)
+    held_out = PretrainingImages(dataset.select(kept), store, transform, seed, evaluation=True)
+    return PretrainingImages(dataset.select(rows), store, transform, seed), held_out
 
 
 def about(config: Any, start: str) -> str:
