@@ -68,7 +68,10 @@ def main(arguments: StudyArguments) -> None:
             raise InputError(f"study {arguments.study}, scale {arguments.scale}: cannot be run as it is:{lines}")
         return study, plan
 
-    study, plan = on_main(prepare)
+    # Every process checks for itself, and imports what the networks need: ultralytics waits for all of them when it is
+    # imported in a process group. The main process's plan is then everybody's.
+    prepared = prepare()
+    study, plan = on_main(lambda: prepared)
     output = Path(arguments.output or f"{study.name}-{study.scale}").resolve()
     state = State(output, plan)
     if is_main():

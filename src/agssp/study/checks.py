@@ -72,7 +72,7 @@ def check_study(study: Study, plan: Plan, faults: list[str]) -> None:
             if name in corpus and not Path(corpus[name]).is_dir():
                 faults.append(f"corpus.{name} {corpus[name]}: no such folder")
     _check_networks([study.groups[name] for name in dict.fromkeys(cell.group for cell in plan.cells) if name], faults)
-    _check_weights(study, faults)
+    _check_weights(study, plan, faults)
     before = len(faults)
     _check_flag_names(study, faults)
     if len(faults) == before:
@@ -127,8 +127,12 @@ def _check_networks(groups: Iterable[Group], faults: list[str]) -> None:
             faults.append(f"groups.{group.name}.detector: {error}")
 
 
-def _check_weights(study: Study, faults: list[str]) -> None:
-    for (start, backbone), source in study.weights.items():
+def _check_weights(study: Study, plan: Plan, faults: list[str]) -> None:
+    planned = {(cell.group, cell.row) for cell in plan.cells}
+    rows = [row for row in study.rows if (row.group, row.label) in planned]
+    used = dict.fromkeys((row.start, study.groups[row.group].backbone) for row in rows)
+    for start, backbone in used:
+        source = study.weights.get((start, backbone), "")
         if source.endswith(".safetensors") and not Path(source).is_file():
             faults.append(f"weights {start}/{backbone}: {source}: no such file")
         elif study.starts.get(start) == "detector" and source in ("timm", "pypi"):

@@ -129,9 +129,8 @@ def _run(state: State, stage: Stage, after_each: Callable[[], None]) -> None:
     """Run one stage that is locked, and write down how it ended."""
     number = list(state.plan.stages).index(stage.key) + 1
     if is_main():
-        line = stage.line(state.root)
-        print(f"\n[{number}/{len(state.plan.stages)}] {stage.title}\n    {line}", flush=True)
         _log(state, stage, "began")
+        print(f"\n[{number}/{len(state.plan.stages)}] {stage.title}\n    {stage.line(state.root)}", flush=True)
     started = time.perf_counter()
     error: Exception | None = None
     with _torch_as_it_is():
@@ -214,10 +213,12 @@ def on_main(work: Callable[[], Result]) -> Result:
     """
     if processes() == 1:
         return work()
+    import torch
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    PartialState()  # joins the process group
+    # Joins the process group; without a GPU only if told so.
+    PartialState(cpu=not torch.cuda.is_available())
     found: list[Any] = [None, None]
     if is_main():
         try:

@@ -1,0 +1,41 @@
+"""Two gloo ranks run a study together: every stage once, the main process alone writes down what came of it."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
+from study_cases import tiny, write_all, write_study
+
+SCRIPT = Path(__file__).parents[2] / "scripts/study.py"
+
+
+def torchrun(*words):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(SCRIPT)]
+    return subprocess.run([*command, *map(str, words)], capture_output=True, text=True, env=environment, timeout=240)
+
+
+def test_two_ranks(tmp_path):
+    root = write_all(tmp_path)
+    table = tiny(root)
+    table["rows"] = table["rows"][:2]
+    # A data set whose images do not suffice: all ranks must leave it and go on together.
+    table["scales"]["full"]["data"] |= {"many": {"dataset": str(root / "labelled"), "subset": {"per_class": 11}}}
+    result = torchrun(write_study(root, table), "--output", root / "out")
+    assert "1 of 9 stages failed: split-many_0" in result.stderr, result.stderr[-3000:]
+    assert result.returncode != 0
+    with (root / "out/table.csv").open() as file:
+        states = {(row["row"], row["data"]): row["state"] for row in csv.DictReader(file)}
+    assert states == {("scratch", "squares"): "done", ("+AGBP", "squares"): "done",
+                      ("scratch", "many"): "failed", ("+AGBP", "many"): "failed"}  # fmt: skip
+    lines = (root / "out/attempts.jsonl").read_text().splitlines()
+    events = Counter((entry["stage"], entry["event"]) for entry in map(json.loads, lines))
+    assert set(events.values()) == {1}
+    assert sum(event == "finished" for _, event in events) == 6
+    settings = json.loads(next((root / "out/stages").glob("finetune-*+agbp*/settings.json")).read_text())
+    assert settings["settings"]["processes"] == 2

@@ -1,0 +1,122 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+from study_cases import tiny, write_study
+
+from agssp.study.checks import check_study, fingerprints
+from agssp.study.plan import make_plan
+from agssp.study.study_file import read_study
+from agssp.study.tables import packaged_studies
+
+SETS = ("casting_billet", "steel_pipe", "gc10_mini", "gc10_det", "casting_billet_mini50", "fabric")
+
+
+def faults_of(source, scale="full", **options):
+    faults = []
+    study = read_study(source, scale, faults, **options)
+    plan = make_plan(study, faults, fingerprint=fingerprints(faults))
+    check_study(study, plan, faults)
+    return faults
+
+
+def test_a_sound_study_has_none(root):
+    assert faults_of(write_study(root, tiny(root))) == []
+
+
+def test_an_empty_study_has_none(root):
+    assert faults_of(write_study(root, {"title": "nothing", "scales": {"full": {}}})) == []
+
+
+def test_all_that_is_missing_is_listed_at_once(root):
+    table = tiny(root)
+    full = table["scales"]["full"]
+    full["data"]["squares"]["dataset"] = str(root / "labeled")
+    full["data"]["unlabelled"] = {"dataset": str(root / "images"), "subset": {"count": 2}}
+    full["corpus"] |= {"maps": str(root / "no-maps"), "dataset": str(root / "imagez")}
+    full["weights"]["coco"] = "gone.safetensors"
+    full["flags"]["finetune"] |= {"image_sice": 64}
+    table["groups"]["ResNet"] |= {"flags": {"pretrain_detector": {"boxes": "mine"}}}
+    table["groups"]["CSPDarknet"] |= {"detector": "yolov9"}
+    faults = faults_of(write_study(root, table))
+    expected = [
+        f"data set squares: {root}/labeled: no such file or folder",
+        f"data set unlabelled: {root}/images has no labels",
+        f"corpus: {root}/imagez: no such file or folder",
+        f"corpus.maps {root}/no-maps: no such folder",
+        "weights coco/yolov8n: gone.safetensors: no such file",
+        "flags: `finetune` has no flag 'image_sice'; did you mean 'image_size'",
+        "groups.ResNet.flags: pretrain_detector.boxes follows from rows, groups and data sets",
+        "groups.CSPDarknet.detector: variant='yolov9': expected one of yolov8n, yolov8s",
+    ]
+    for text in expected:
+        assert sum(fault.startswith(text) for fault in faults) == 1, (text, faults)
+    assert len(faults) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        ("resnet5", "no network 'resnet5'"),
+        ("test_vit", "has features of strides [16, 16, 16, 16, 16, 16]; detectors take [8, 16, 32]"),
+    ],
+)
+def test_networks(root, backbone, message):
+    table = tiny(root)
+    table["groups"]["ResNet"]["backbone"] = backbone
+    (fault,) = faults_of(write_study(root, table))
+    assert fault.startswith("groups.ResNet.backbone")
+    assert message in fault
+
+
+@pytest.mark.parametrize(
+    ("stage", "given", "message"),
+    [
+        ("finetune", {"mosaic": "much"}, "argument --mosaic: invalid float value: 'much'"),
+        ("finetune", {"optimizer": "lion"}, "--optimizer 'lion': expected one of"),
+        ("pretrain_backbone", {"num_train_epochs": "x"}, "invalid float value: 'x'"),
+        ("pretrain_detector", {"freeze_backbone": "maybe"}, "Truthy value expected: got maybe"),
+    ],
+)
+def test_values_that_a_command_refuses(root, stage, given, message):
+    table = tiny(root)
+    table["scales"]["full"]["flags"][stage] |= given
+    # Once, not once for each cell.
+    (fault,) = faults_of(write_study(root, table))
+    assert message in fault
+
+
+def test_weights_of_no_detector(root):
+    table = tiny(root)
+    table["scales"]["full"]["weights"]["coco"] = "timm"
+    assert any("coco/yolov8n: 'timm' has no detectors" in fault for fault in faults_of(write_study(root, table)))
+
+
+def test_fingerprints_tell_content(root):
+    fingerprint = fingerprints(faults := [])
+    labels, images, maps = (fingerprint(str(root / name), None) for name in ("labelled", "images", "maps"))
+    assert len({labels, images, maps, ""}) == 4
+    assert fingerprint("timm", None) == fingerprint("o/hub", None) == ""
+    lines = (root / "labelled/metadata.jsonl").read_text()
+    (root / "labelled/metadata.jsonl").write_text(lines.replace("pit", "hole"))
+    assert fingerprints(faults)(str(root / "labelled"), None) != labels
+    assert faults == []
+
+
+@pytest.mark.parametrize("scale", ["full", "smoke"])
+def test_packaged_studies_are_sound(root, scale):
+    """Every flag of every stage is one that its command takes, at both scales."""
+    weights = root / "weights.safetensors"
+    save_file({"x": torch.zeros(1)}, weights)
+    for name in packaged_studies():
+        if name == "neu_det":
+            continue
+        study = read_study(name, scale, [])
+        data = {entry: str(root / "labelled") for entry in SETS if any(entry == found.name for found in study.data)}
+        options = {"data": data, "weights": {}}
+        if scale == "full" and study.kind == "detectors":
+            data["corpus"] = str(root / "images")
+            names = ("imagenet/yolov8s", "coco/yolov8s", "mocov3/resnet50", "simmim/swin_base")
+            options["weights"] = dict.fromkeys(names, str(weights))
+            if "fabric" in data:
+                data["fabric/test"] = str(root / "labelled")
+        assert faults_of(name, scale, **options) == [], name
