@@ -85,6 +85,11 @@ def neck_inputs(graph: dict[str, Any]) -> tuple[int, ...]:
     return tuple(sorted({source for source in sources if 0 <= source < last} | {last}))
 
 
+def neck_strides(variant: str) -> tuple[int, ...]:
+    """Strides of the feature maps that a variant's neck reads; known without reading its description."""
+    return (4, 8, 16, 32) if variant.startswith("slf_yolo") else (8, 16, 32)
+
+
 def traits(variant: str) -> Traits:
     """What tells a variant's weights from another's, read from its description."""
     graph = read_graph(variant)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import torch
 
 from agssp.models.detection.yolo import YoloConfig, YoloForObjectDetection
+from agssp.models.detection.yolo.neck_and_head import class_convolutions
 from agssp.models.ultralytics import import_ultralytics
 
 NAMES = {0: "scratch", 1: "pit", 2: "inclusion"}
@@ -16,14 +17,14 @@ def build(variant="yolov8n", id2label=None, seed=0, **config):
     model = YoloForObjectDetection(YoloConfig(variant=variant, id2label=id2label or NAMES, image_size=64, **config))
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
+            if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
                 module.running_mean.normal_(0, 0.1)
                 module.running_var.uniform_(0.5, 1.5)
                 module.weight.uniform_(0.8, 1.2)
                 module.bias.normal_(0, 0.1)
-        for branch in model.head.cv3:
-            branch[-1].weight.normal_(0, 0.3)
-            branch[-1].bias.normal_(0, 1)
+        for _, convolution in class_convolutions(model.head):
+            convolution.weight.normal_(0, 0.3)
+            convolution.bias.normal_(0, 1)
     return model
 
 
@@ -34,7 +35,7 @@ def ultralytics_model(state, variant="yolov8n", num_labels=3):
 
     model = DetectionModel(f"{variant}.yaml", nc=num_labels, verbose=False)
     model.load_state_dict(state)
-    model.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
+    model.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5, epochs=5)
     return model
 
 

@@ -7,43 +7,71 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agssp.errors import InputError
 from agssp.models.ultralytics import import_ultralytics
 
-from .neck_and_head import Head
+from ..labels import check_labels
+from .fimetal_iou import FIMetalBoxLoss
+from .neck_and_head import Head, is_end_to_end
 
 
-def make_criterion(head: Head, box_gain: float, cls_gain: float, dfl_gain: float) -> Any:
-    """ultralytics' `v8DetectionLoss` for a head; it keeps tensors on the head's present device."""
+def make_criterion(head: Head, box_gain: float, cls_gain: float, dfl_gain: float, box_loss: str = "ciou") -> Any:
+    """ultralytics' loss for a head; it keeps tensors on the head's present device.
+
+    Args:
+        head: Detection head. One with two branches gets `E2ELoss`, which trains both; all others `v8DetectionLoss`.
+        box_gain: Weight of the box loss.
+        cls_gain: Weight of the class loss.
+        dfl_gain: Weight of the loss of the distances.
+        box_loss: `ciou`, ultralytics' own, or `fimetal_iou`.
+    """
     import_ultralytics()
-    from ultralytics.utils.loss import v8DetectionLoss
+    from ultralytics.utils.loss import E2ELoss, v8DetectionLoss
 
-    # The loss reads only these of ultralytics' own model.
-    owner: Any = SimpleNamespace(
-        parameters=head.parameters, model=[head], args=SimpleNamespace(box=box_gain, cls=cls_gain, dfl=dfl_gain)
-    )
-    return v8DetectionLoss(owner)
+    # The loss reads only these of ultralytics' own model. It shifts the weights of the branches over `epochs - 1`
+    # epochs; with 2 of them the shift is counted in trainings, see `set_progress`.
+    gains = SimpleNamespace(box=box_gain, cls=cls_gain, dfl=dfl_gain, epochs=2)
+    owner: Any = SimpleNamespace(parameters=head.parameters, model=[head], args=gains)
+    criterion: Any = E2ELoss(owner) if is_end_to_end(head) else v8DetectionLoss(owner)
+    if box_loss == "fimetal_iou":
+        for part in (criterion.one2many, criterion.one2one) if is_end_to_end(head) else (criterion,):
+            part.bbox_loss = FIMetalBoxLoss(part.bbox_loss)
+    return criterion
 
 
-def detection_loss(criterion: Any, raw: dict[str, Tensor], targets: dict[str, Tensor]) -> Tensor:
-    """The box, class and distribution losses (3,) in float32, each times the number of images.
+def set_progress(criterion: Any, progress: float) -> None:
+    """Weigh the branches of an end-to-end loss for this part of the training, as ultralytics does epoch by epoch.
+
+    Args:
+        criterion: What `make_criterion` returned; one without branches is left as it is.
+        progress: 0 at the beginning (the many predictions an object count 0.8, the one 0.2), 1 at the end (0.1, 0.9).
+    """
+    if hasattr(criterion, "decay"):
+        criterion.o2m = criterion.decay(progress)
+        criterion.o2o = criterion.total - criterion.o2m
+
+
+def detection_loss(criterion: Any, branches: dict[str, dict[str, Tensor]], targets: dict[str, Tensor]) -> Tensor:
+    """The box and class losses and the loss of the distances (3,) in float32, each times the number of images.
 
     Args:
         criterion: What `make_criterion` returned.
-        raw: Raw predictions of the head, see `run_head`.
+        branches: Raw predictions of each of the head's branches, see `run_head`.
         targets: Boxes of the batch, see `flat_targets`.
     """
-    device = raw["scores"].device
+    device = targets["bboxes"].device
     # The task-aligned assignment and the IoU need more digits than bfloat16 has for a coordinate of 640 px.
     with torch.autocast(device.type, enabled=False):
         # Of the feature maps it reads only the sizes and the dtype.
         empty = torch.zeros((), device=device)
-        preds = {
-            "boxes": raw["boxes"].float(),
-            "scores": raw["scores"].float(),
-            "feats": [empty.expand(feature_map.shape) for feature_map in raw["feats"]],
+        preds: dict[str, Any] = {
+            branch: {
+                "boxes": raw["boxes"].float(),
+                "scores": raw["scores"].float(),
+                "feats": [empty.expand(feature_map.shape) for feature_map in raw["feats"]],
+            }
+            for branch, raw in branches.items()
         }
-        parts, _ = criterion(preds, targets)
+        parts, _ = criterion(preds if len(preds) > 1 else preds["one2many"], targets)
     return parts
 
 
@@ -64,19 +92,9 @@ def flat_targets(
     Raises:
         InputError: not one entry an image, boxes and classes that do not match, or a class beyond the list.
     """
-    if len(labels) != batch:
-        raise InputError(
-            f"labels for {len(labels)} images, pixel_values of {batch}: give one dict an image, boxes or not"
-        )
+    check_labels(labels, batch, num_labels)
     counts = torch.tensor([len(image["class_labels"]) for image in labels])
-    if any(image["boxes"].shape != (count, 4) for image, count in zip(labels, counts.tolist(), strict=True)):
-        shapes = [tuple(image["boxes"].shape) for image in labels]
-        raise InputError(f"class_labels of {counts.tolist()} boxes with boxes of shapes {shapes}: expected (n, 4) each")
     classes = torch.cat([image["class_labels"] for image in labels]).to(device)
-    if len(classes) and bool(((classes < 0) | (classes >= num_labels)).any()):
-        raise InputError(
-            f"class_labels from {int(classes.min())} to {int(classes.max())}, the model has {num_labels} labels"
-        )
     return {
         "batch_idx": torch.arange(batch).repeat_interleave(counts).to(device),
         "cls": classes.float(),

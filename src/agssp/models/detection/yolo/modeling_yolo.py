@@ -1,4 +1,4 @@
-"""YOLO as a transformers model: any backbone with strides 8, 16, 32, ultralytics' neck, head and loss."""
+"""YOLOs as a transformers model: any backbone with the strides of a neck, ultralytics' neck, head and loss."""
 
 import contextlib
 import os
@@ -13,14 +13,26 @@ from transformers.utils import ModelOutput
 
 from agssp.errors import InputError
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
+from agssp.models.yolo_graphs import neck_strides
 
 from ..detector import Detector
+from ..image_processing import LetterboxImageProcessor
+from ..post_processing import post_process_set_predictions
 from ..transfer import TransferReport
 from . import weights
 from .configuration_yolo import YoloConfig
 from .image_processing_yolo import YoloImageProcessor
-from .loss import detection_loss, flat_targets, make_criterion
-from .neck_and_head import Head, build_neck_and_head, class_width, decode_boxes, prior_biases, run_head, run_neck
+from .loss import detection_loss, flat_targets, make_criterion, set_progress
+from .neck_and_head import (
+    Head,
+    build_neck_and_head,
+    class_width,
+    decode_boxes,
+    is_end_to_end,
+    prior_biases,
+    run_head,
+    run_neck,
+)
 from .post_processing import post_process_object_detection, square_input_size
 
 
@@ -32,8 +44,9 @@ class YoloObjectDetectionOutput(ModelOutput):
         loss: Scalar, the mean over the images of the batch; None without labels. ultralytics trains on the sum over
             its nominal batch of 64 images, so its learning rates for SGD suppose 64 times this gradient (clipped to
             a norm of 10).
-        loss_dict: The scalar parts that add up to it, detached: `box`, `cls`, `dfl`; None without labels.
-        logits: Class logits (B, A, C), one sigmoid a class.
+        loss_dict: The scalar parts that add up to it, detached: `box`, `cls`, and `dfl` or (YOLO26) `l1`; None without
+            labels.
+        logits: Class logits (B, A, C), one sigmoid a class; of YOLO26 those of the branch that finds an object once.
         pred_boxes: float32 (B, A, 4), centre x, centre y, width, height in 0..1 of the input. Without gradient when
             labels were given, because the loss reads the distributions behind them.
     """
@@ -47,9 +60,9 @@ class YoloObjectDetectionOutput(ModelOutput):
 class YoloForObjectDetection(Detector):
     """A YOLO detector on an `AgsspBackbone`.
 
-    Neck, head, loss (and the backbones `yolov8n`, `yolov8s`) are built from the modules of the package
-    `ultralytics`, which is licensed under **AGPL-3.0**. Our own code is Apache-2.0, but a program that uses this class
-    is combined with AGPL code: who distributes such a program, or lets others use it over a network, must offer them
+    Neck, head, loss (and the variants' own backbones) are built from the modules of the package `ultralytics`, which is
+    licensed under **AGPL-3.0**. Our own code is Apache-2.0, but a program that uses this class is combined with AGPL
+    code: who distributes such a program, or lets others use it over a network, must offer them
     the complete source of the whole under the AGPL, or buy a commercial licence from Ultralytics. Ultralytics claims
     the same for weights trained with its code. The rest of this package (maps, boxes, timm backbones and their
     pretraining, the other detectors) does not touch `ultralytics`.
@@ -58,28 +71,55 @@ class YoloForObjectDetection(Detector):
         config: A `YoloConfig`.
 
     Raises:
-        InputError: the backbone does not give feature maps at strides 8, 16 and 32, or `ultralytics` is missing.
+        InputError: the backbone does not give feature maps at the strides of the neck, or `ultralytics` is missing.
     """
 
     config_class = YoloConfig
-    image_processor_class = YoloImageProcessor
+    image_processor_class: type[LetterboxImageProcessor] = YoloImageProcessor
 
     def __init__(self, config: YoloConfig):
         super().__init__(config)
         self.num_labels = len(config.id2label or ())
         self.backbone = AgsspBackbone(config.backbone_config)
         strides, channels = tuple(self.backbone.strides), tuple(self.backbone.channels)
-        if strides != (8, 16, 32):
+        needed = neck_strides(config.variant)
+        if strides != needed:
             raise InputError(
                 f"backbone {config.backbone_config.architecture} with out_indices={config.backbone_config.out_indices} "
-                f"has strides {strides}; YOLO takes 8, 16 and 32, so choose the three stages that have them"
+                f"has strides {strides}; {config.variant} takes {', '.join(map(str, needed[:-1]))} and {needed[-1]}, "
+                "so choose the stages that have them"
             )
         self.head: Head
         self.neck, self.head, self.taps = build_neck_and_head(
             config.variant, channels, strides, self.num_labels, config.class_channels
         )
         config.class_channels = class_width(self.head)
+        if is_end_to_end(self.head):
+            # Nothing need be suppressed among its predictions.
+            self.image_processor_class = LetterboxImageProcessor
+        self._training_progress = 0.0
         self.post_init()
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the input per cell of each of the head's feature maps."""
+        return tuple(int(stride) for stride in self.head.stride)
+
+    def set_training_progress(self, progress: float) -> None:
+        """Tell an end-to-end model (YOLO26) how far its training is, which shifts the weights of its two branches.
+
+        ultralytics does so after every epoch. Without it the branches keep the weights of the beginning; other models
+        take no notice.
+
+        Args:
+            progress: From 0 at the beginning to 1 at the end.
+
+        Raises:
+            InputError: a number outside of 0..1.
+        """
+        if not 0 <= progress <= 1:
+            raise InputError(f"training progress {progress}: expected a number from 0 to 1")
+        self._training_progress = float(progress)
 
     def forward(
         self,
@@ -103,13 +143,17 @@ class YoloForObjectDetection(Detector):
         if height % 32 or width % 32:
             raise InputError(f"pixel_values of {height} x {width} pixels: both sides must be multiples of 32")
         feature_maps = run_neck(self.neck, self.head, self.taps, self.backbone(pixel_values).feature_maps)
-        raw = run_head(self.head, feature_maps)
+        chosen = "one2one" if is_end_to_end(self.head) else "one2many"
+        raw = run_head(self.head, feature_maps, chosen)
         loss = loss_dict = None
         if labels is not None:
-            loss, loss_dict = self._loss(raw, labels, batch)
+            branches = {chosen: raw}
+            if chosen != "one2many":
+                branches["one2many"] = run_head(self.head, feature_maps, "one2many")
+            loss, loss_dict = self._loss(branches, labels, batch)
         sizes = [(feature_map.shape[2], feature_map.shape[3]) for feature_map in feature_maps]
         with torch.no_grad() if labels is not None else contextlib.nullcontext():
-            pred_boxes = decode_boxes(raw["boxes"], sizes, self.backbone.strides)
+            pred_boxes = decode_boxes(raw["boxes"], sizes, self.strides)
         output = YoloObjectDetectionOutput(
             loss=loss, loss_dict=loss_dict, logits=raw["scores"].transpose(1, 2), pred_boxes=pred_boxes
         )
@@ -118,19 +162,21 @@ class YoloForObjectDetection(Detector):
         return output if return_dict else output.to_tuple()
 
     def _loss(
-        self, raw: dict[str, Tensor], labels: Sequence[dict[str, Tensor]], batch: int
+        self, branches: dict[str, dict[str, Any]], labels: Sequence[dict[str, Tensor]], batch: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """ultralytics' loss of the raw predictions, divided by the batch that it is multiplied with."""
-        device = raw["scores"].device
-        gains = (self.config.box_gain, self.config.cls_gain, self.config.dfl_gain)
-        key = (device, self.head.nc, *gains)
+        device = branches["one2many"]["scores"].device
+        settings = (self.config.box_gain, self.config.cls_gain, self.config.dfl_gain, self.config.box_loss)
+        key = (device, self.head.nc, *settings)
         cached = self.__dict__.get("_cached_criterion")
         if cached is None or cached[0] != key:
-            cached = (key, make_criterion(self.head, *gains))
+            cached = (key, make_criterion(self.head, *settings))
             # It keeps tensors on one device and has nothing to save: it must not become a submodule.
             object.__setattr__(self, "_cached_criterion", cached)
-        parts = detection_loss(cached[1], raw, flat_targets(labels, batch, self.num_labels, device)) / batch
-        return parts.sum(), dict(zip(("box", "cls", "dfl"), parts.detach(), strict=True))
+        set_progress(cached[1], self._training_progress)
+        parts = detection_loss(cached[1], branches, flat_targets(labels, batch, self.num_labels, device)) / batch
+        names = ("box", "cls", "dfl" if self.head.reg_max > 1 else "l1")
+        return parts.sum(), dict(zip(names, parts.detach(), strict=True))
 
     def post_process_object_detection(
         self,
@@ -144,6 +190,8 @@ class YoloForObjectDetection(Detector):
         multi_label: bool = False,
     ) -> list[dict[str, Tensor]]:
         """Boxes on the original images: confident ones, after suppression within each class, letterbox undone.
+
+        End-to-end models (YOLO26) find an object once, so nothing is suppressed and `iou_threshold` has no effect.
 
         Args:
             outputs: What `forward` returned.
@@ -162,16 +210,18 @@ class YoloForObjectDetection(Detector):
             InputError: `target_sizes` does not have one entry an image, or the input was not a square and not named.
         """
         if input_size is None:
-            input_size = square_input_size(outputs["logits"].shape[1], self.backbone.strides)
+            input_size = square_input_size(outputs["logits"].shape[1], self.strides)
+        options: dict[str, Any] = {
+            "input_size": input_size,
+            "threshold": threshold,
+            "target_sizes": target_sizes,
+            "max_detections": max_detections,
+            "multi_label": multi_label,
+        }
+        if is_end_to_end(self.head):
+            return post_process_set_predictions(outputs["logits"], outputs["pred_boxes"], **options)
         return post_process_object_detection(
-            outputs["logits"],
-            outputs["pred_boxes"],
-            input_size=input_size,
-            threshold=threshold,
-            target_sizes=target_sizes,
-            iou_threshold=iou_threshold,
-            max_detections=max_detections,
-            multi_label=multi_label,
+            outputs["logits"], outputs["pred_boxes"], iou_threshold=iou_threshold, **options
         )
 
     @classmethod

@@ -1,11 +1,10 @@
-"""The half of a YOLO that comes after the backbone, built from ultralytics' modules and its own graph description.
+"""The half of a YOLO that comes after the backbone, built from its graph's description.
 
 The modules are ultralytics' and therefore under AGPL-3.0; see `YoloForObjectDetection` for what that means.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from agssp.errors import InputError
 from agssp.models.ultralytics import import_ultralytics
+from agssp.models.yolo_graphs import as_list, build_layers, neck_inputs, read_graph
 
 # ultralytics' `Detect`; the types of its nested modules are beyond a type checker.
 Head = Any
@@ -30,7 +30,7 @@ def build_neck_and_head(
     Args:
         variant: Name of the graph with its scale, such as `yolov8s`.
         channels: Channels of the backbone's feature maps, finest first.
-        strides: Strides of these maps, which are also those of the head.
+        strides: Strides of these maps; the head has the last three.
         num_labels: Number of classes.
         class_channels: Width of the head's class branch; `None` takes what ultralytics derives from `num_labels`.
 
@@ -41,17 +41,12 @@ def build_neck_and_head(
     Raises:
         InputError: the graph takes another number of feature maps, or the class branch cannot have this width.
     """
-    root = Path(str(import_ultralytics().__file__)).parent
-    from ultralytics.nn.tasks import parse_model
-    from ultralytics.utils import YAML
+    import_ultralytics()
     from ultralytics.utils.torch_utils import initialize_weights
 
-    # Read by its path: ultralytics' own search would prefer a file of that name in the working directory.
-    family, scale = variant[:-1], variant[-1]
-    graph = YAML.load(root / "cfg" / "models" / family.removeprefix("yolo") / f"{family}.yaml") | {"scale": scale}
+    graph = read_graph(variant)
     last = len(graph["backbone"]) - 1
-    sources = [source for layer in graph["head"] for source in _as_list(layer[0])]
-    taps = tuple(sorted({source for source in sources if 0 <= source <= last} | {last}))
+    taps = neck_inputs(graph)
     if len(taps) != len(channels):
         raise InputError(
             f"{variant} takes {len(taps)} feature maps, the backbone gives {len(channels)}; set out_indices"
@@ -63,11 +58,11 @@ def build_neck_and_head(
     graph["nc"] = class_channels or num_labels
     # transformers builds models without storage inside from_pretrained; the parser and the head need real numbers.
     with torch.device("cpu"):
-        layers, _ = parse_model(graph, ch=3, verbose=False)
+        layers = build_layers(graph)
         neck = nn.ModuleDict({str(index): layers[index] for index in range(last + 1, len(layers) - 1)})
-        head = layers[-1]
+        head: Head = layers[-1]
         # The priors of the head's biases depend on the strides, which ultralytics finds by a trial run of its backbone.
-        head.stride = torch.tensor(strides, dtype=torch.float32)
+        head.stride = torch.tensor(strides[-head.nl :], dtype=torch.float32)
         head.bias_init()
         if class_channels is not None:
             set_classes(head, num_labels)
@@ -98,30 +93,54 @@ def run_neck(neck: nn.ModuleDict, head: Head, taps: Sequence[int], feature_maps:
     previous = feature_maps[-1]
     layer: Any  # carries ultralytics' numbers of itself and of what it reads
     for layer in neck.values():
-        inputs = [previous if source == -1 else outputs[source] for source in _as_list(layer.f)]
+        inputs = [previous if source == -1 else outputs[source] for source in as_list(layer.f)]
         previous = outputs[layer.i] = layer(inputs if isinstance(layer.f, list) else inputs[0])
     return [outputs[source] for source in head.f]
 
 
-def run_head(head: Head, feature_maps: list[Tensor]) -> dict[str, Tensor]:
-    """Raw predictions of the head, the same in training and evaluation mode.
+def run_head(head: Head, feature_maps: list[Tensor], branch: str) -> dict[str, Any]:
+    """Raw predictions of one branch of the head, the same in training and evaluation mode.
+
+    Args:
+        head: The head.
+        feature_maps: What it reads.
+        branch: `one2many`, the only one of most heads; or `one2one` of an end-to-end head, whose gradient ends at the
+            feature maps in training, so that backbone and neck learn from the many predictions an object.
 
     Returns:
-        `boxes` (B, 4 * bins, A): logits of the distances' bins; `scores` (B, C, A): class logits; `feats`: the
-        feature maps. This is what ultralytics' loss reads.
+        `boxes` (B, 4 * bins, A): logits of the distances' bins, or the distances where there is one bin; `scores`
+        (B, C, A): class logits; `feats`: the feature maps. This is what ultralytics' loss reads.
     """
-    return head.forward_head(feature_maps, **head.one2many)
+    if branch == "one2one" and head.training:
+        feature_maps = [feature_map.detach() for feature_map in feature_maps]
+    return head.forward_head(feature_maps, **getattr(head, branch))
+
+
+def is_end_to_end(head: Head) -> bool:
+    """Whether the head has a second branch with one prediction an object, which need no suppression."""
+    return hasattr(head, "one2one_cv3")
+
+
+def box_branches(head: Head) -> dict[str, Any]:
+    """The branches that predict boxes, by their names inside the head."""
+    return {"cv2": head.cv2} | ({"one2one_cv2": head.one2one_cv2} if is_end_to_end(head) else {})
+
+
+def class_branches(head: Head) -> dict[str, Any]:
+    """The branches that predict classes, by their names inside the head."""
+    return {"cv3": head.cv3} | ({"one2one_cv3": head.one2one_cv3} if is_end_to_end(head) else {})
 
 
 def class_width(head: Head) -> int:
-    """Width of the head's class branch: the channels that enter its final convolution."""
+    """Width of the head's class branches: the channels that enter their final convolutions."""
     return head.cv3[0][-1].in_channels
 
 
 def class_convolutions(head: Head) -> Iterator[tuple[str, Any]]:
-    """The final class convolution of each stride with its name inside the head, such as `cv3.0.2`."""
-    for level, branch in enumerate(head.cv3):
-        yield f"cv3.{level}.{len(branch) - 1}", branch[-1]
+    """The final class convolution of each branch and stride with its name inside the head, such as `cv3.0.2`."""
+    for name, branch in class_branches(head).items():
+        for level, layers in enumerate(branch):
+            yield f"{name}.{level}.{len(layers) - 1}", layers[-1]
 
 
 def prior_biases(head: Head) -> dict[nn.Module, float]:
@@ -129,18 +148,20 @@ def prior_biases(head: Head) -> dict[nn.Module, float]:
 
     The class bias makes every image of 640 px begin with about five objects.
     """
-    biases = {branch[-1]: 2.0 for branch in head.cv2}
-    for branch, stride in zip(head.cv3, head.stride.tolist(), strict=True):
-        biases[branch[-1]] = math.log(5 / head.nc / (640 / stride) ** 2)
+    biases = {layers[-1]: 2.0 for branch in box_branches(head).values() for layers in branch}
+    for branch in class_branches(head).values():
+        for layers, stride in zip(branch, head.stride.tolist(), strict=True):
+            biases[layers[-1]] = math.log(5 / head.nc / (640 / stride) ** 2)
     return biases
 
 
 def set_classes(head: Head, num_labels: int) -> None:
     """Give the head fresh final class convolutions for this number of classes, with their prior biases."""
     head.nc, head.no = num_labels, num_labels + 4 * head.reg_max
-    for branch in head.cv3:
-        old = branch[-1]
-        branch[-1] = nn.Conv2d(old.in_channels, num_labels, 1).to(old.weight)
+    for branch in class_branches(head).values():
+        for layers in branch:
+            old = layers[-1]
+            layers[-1] = nn.Conv2d(old.in_channels, num_labels, 1).to(old.weight)
     biases = prior_biases(head)
     for _, convolution in class_convolutions(head):
         nn.init.constant_(convolution.bias, biases[convolution])
@@ -185,8 +206,3 @@ def decode_boxes(distributions: Tensor, feature_sizes: Sequence[tuple[int, int]]
     centre, cell = torch.cat(centres, 1), torch.cat(cells, 1)
     boxes = torch.cat((centre + (far - near) / 2 * cell, (near + far) * cell), 1)
     return boxes.transpose(1, 2)
-
-
-def _as_list(value: int | list[int]) -> list[int]:
-    """`ultralytics` writes the layer that another one reads as a number, several of them as a list."""
-    return value if isinstance(value, list) else [value]

@@ -15,16 +15,14 @@ from torch import Tensor, nn
 
 from agssp.errors import InputError
 from agssp.models.ultralytics import import_ultralytics
+from agssp.models.yolo_graphs import VARIANTS, Traits, traits
 
 from ..transfer import TransferReport, carry_over, check_fit, class_names, require_same
 from .configuration_yolo import YoloConfig
-from .neck_and_head import Head, build_neck_and_head, class_convolutions, class_width, set_classes
+from .neck_and_head import Head, build_neck_and_head, class_branches, class_convolutions, class_width, set_classes
 
 if TYPE_CHECKING:
     from .modeling_yolo import YoloForObjectDetection
-
-# Channels of the first convolution, by which a file tells its scale.
-FIRST_CHANNELS = {16: "yolov8n", 32: "yolov8s"}
 
 
 def from_ultralytics(
@@ -39,7 +37,8 @@ def from_ultralytics(
     Args:
         model_class: `YoloForObjectDetection`.
         file: safetensors file with ultralytics' key names (`model.0.conv.weight` ...); half precision becomes float32.
-        variant: Which graph it is; by default told from the width of the first convolution.
+        variant: Which graph it is; by default told from the width of the first convolution and the head's number and
+            branches.
         id2label: Names of the classes; by default COCO's where there are 80, else `class_0` and so on.
         config: Other fields of `YoloConfig`.
 
@@ -50,16 +49,10 @@ def from_ultralytics(
     first = state.get("model.0.conv.weight")
     if first is None:
         raise InputError(f"{file}: no tensor model.0.conv.weight; expected the key names of an ultralytics detector")
-    found = FIRST_CHANNELS.get(len(first))
-    variant = variant or found
-    if variant is None or variant != found:
-        raise InputError(
-            f"{file}: its first convolution has {len(first)} channels, which is {found or 'none of ours'}; "
-            f"variant={variant!r} was asked for"
-        )
     heads = [name for name in state if re.fullmatch(r"model\.\d+\.cv3\.0\.2\.weight", name)]
     if len(heads) != 1:
         raise InputError(f"{file}: expected one detection head (model.22.cv3.0.2.weight), found {heads or 'none'}")
+    variant = _variant(file, Traits(len(first), int(heads[0].split(".")[1]), _one_to_one(heads[0]) in state), variant)
     num_labels, class_channels = state[heads[0]].shape[:2]
     if id2label is None:
         id2label = coco_names() if num_labels == 80 else {index: f"class_{index}" for index in range(num_labels)}
@@ -161,6 +154,31 @@ def coco_names() -> dict[int, str]:
     return dict(YAML.load(root / "cfg" / "datasets" / "coco.yaml")["names"])
 
 
+def _variant(file: str | os.PathLike, found: Traits, asked: str | None) -> str:
+    """The variant that a file holds.
+
+    Raises:
+        InputError: no variant of ours is like it, several are and none was asked for, or another was asked for.
+    """
+    alike = [variant for variant in VARIANTS if traits(variant) == found]
+    if asked in alike:
+        return str(asked)
+    described = (
+        f"{file}: its first convolution has {found.first_channels} channels and its head is layer {found.head}"
+        f"{' with two branches' if found.end_to_end else ''}, which is {' or '.join(alike) or 'none of ours'}"
+    )
+    if asked is not None:
+        raise InputError(f"{described}; variant={asked!r} was asked for")
+    if len(alike) != 1:
+        raise InputError(f"{described}; give variant=, one of {', '.join(alike or VARIANTS)}")
+    return alike[0]
+
+
+def _one_to_one(name: str) -> str:
+    """The name of the tensor in the second branch of an end-to-end head that corresponds to one in its first."""
+    return name.replace(".cv3.", ".one2one_cv3.")
+
+
 def _bins(head: Head) -> dict[str, Tensor]:
     """The constant that ultralytics keeps among its weights: the distances that the bins of a box side stand for."""
     bins = torch.arange(head.reg_max, dtype=torch.float32).view(1, -1, 1, 1)
@@ -168,12 +186,13 @@ def _bins(head: Head) -> dict[str, Tensor]:
 
 
 def _match_class_width(model: "YoloForObjectDetection", width: int) -> None:
-    """Rebuild the class branch at another width."""
+    """Rebuild the class branches at another width."""
     if class_width(model.head) == width:
         return
     backbone, config = model.backbone, model.config
     _, head, _ = build_neck_and_head(config.variant, backbone.channels, backbone.strides, model.num_labels, width)
-    model.head.cv3 = head.cv3.to(model.head.cv3[0][-1].weight).train(model.head.training)
+    for name, branch in class_branches(head).items():
+        setattr(model.head, name, branch.to(model.head.cv2[0][-1].weight).train(model.head.training))
     config.class_channels = width
 
 
