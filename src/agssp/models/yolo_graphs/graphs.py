@@ -15,6 +15,8 @@ from torch import nn
 
 from agssp.models.ultralytics import import_ultralytics
 
+from .slf_yolo import build_module, is_ours
+
 VARIANTS = (
     "yolov8n",
     "yolov8s",
@@ -132,8 +134,6 @@ def build_layers(graph: dict[str, Any]) -> nn.Sequential:
     import_ultralytics()
     from ultralytics.nn.tasks import parse_model
 
-    from .slf_yolo import build_module, is_ours
-
     rows = graph["backbone"] + graph["head"]
     channels = layer_channels(graph)
     known = [
@@ -148,7 +148,7 @@ def build_layers(graph: dict[str, Any]) -> nn.Sequential:
     depth = graph["scales"][graph["scale"]][0]
     for number, (sources, repeats, module, arguments) in enumerate(rows):
         if is_ours(module):
-            inputs = [channels[source] for source in _absolute(sources, number)]
+            inputs = [channels[:number][source] for source in as_list(sources)]
             layer: Any = build_module(module, inputs, channels[number], max(round(repeats * depth), 1), arguments[1:])
             layer.i, layer.f = number, sources
             layers[number] = layer
@@ -158,7 +158,3 @@ def build_layers(graph: dict[str, Any]) -> nn.Sequential:
 def as_list(value: int | list[int]) -> list[int]:
     """Descriptions write the layer that another one reads as a number, several of them as a list."""
     return value if isinstance(value, list) else [value]
-
-
-def _absolute(sources: int | list[int], number: int) -> list[int]:
-    return [source % number for source in as_list(sources)]

@@ -1,4 +1,4 @@
-"""YOLOv8 on any backbone, as transformers models; importing this registers the Auto classes."""
+"""The YOLO family on any backbone, as transformers models; importing this registers the Auto classes."""
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForObjectDetection
 from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES

@@ -62,10 +62,10 @@ class YoloForObjectDetection(Detector):
 
     Neck, head, loss (and the variants' own backbones) are built from the modules of the package `ultralytics`, which is
     licensed under **AGPL-3.0**. Our own code is Apache-2.0, but a program that uses this class is combined with AGPL
-    code: who distributes such a program, or lets others use it over a network, must offer them
-    the complete source of the whole under the AGPL, or buy a commercial licence from Ultralytics. Ultralytics claims
-    the same for weights trained with its code. The rest of this package (maps, boxes, timm backbones and their
-    pretraining, the other detectors) does not touch `ultralytics`.
+    code: who distributes such a program, or lets others use it over a network, must offer them the complete source of
+    the whole under the AGPL, or buy a commercial licence from Ultralytics. Ultralytics claims the same for weights
+    trained with its code. The rest of this package (maps, boxes, timm backbones and their pretraining, the other
+    detectors) does not touch `ultralytics`.
 
     Args:
         config: A `YoloConfig`.

@@ -25,7 +25,7 @@ def build_neck_and_head(
     num_labels: int,
     class_channels: int | None = None,
 ) -> tuple[nn.ModuleDict, Head, tuple[int, ...]]:
-    """Build the layers that follow the backbone in ultralytics' graph of a variant.
+    """Build the layers that follow the backbone in the graph of a variant.
 
     Args:
         variant: Name of the graph with its scale, such as `yolov8s`.
@@ -35,7 +35,7 @@ def build_neck_and_head(
         class_channels: Width of the head's class branch; `None` takes what ultralytics derives from `num_labels`.
 
     Returns:
-        The neck's layers under their numbers in ultralytics' graph, the `Detect` head, and the numbers of the graph's
+        The neck's layers under their numbers in the graph, ultralytics' `Detect` head, and the numbers of the graph's
         backbone layers whose place the feature maps take.
 
     Raises:
