@@ -162,3 +162,56 @@ def test_another_split_is_not_overwritten(root):
     (root / "few/test/test-00000-of-00001.parquet").unlink()
     run(root, count=3)
     assert contents(root / "few") == before
+
+
+def test_images_put_aside_are_the_same_however_many_are_trained_on(root):
+    whole, aside = run(root, "all", holdout=0.3)
+    assert (len(whole), len(aside)) == (21, 9)
+    few, test = run(root, "few", holdout=0.3, count=5)
+    assert test["image_id"] == aside["image_id"]
+    assert len(few) == 5
+    assert set(few["image_id"]) < set(whole["image_id"])
+    _, other = run(root, "other", holdout=0.3, count=5, seed=1)
+    assert set(other["image_id"]) != set(test["image_id"])
+    # With images put aside all others may be trained on.
+    train, test = run(root, "most", holdout=0.3, count=21)
+    assert (train["image_id"], test["image_id"]) == (whole["image_id"], aside["image_id"])
+
+
+def test_a_test_set_of_ones_own_is_kept(root, capsys):
+    write_labelled(root / "test", 7)
+    for path in (root / "test").glob("*/*.png"):
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    test = str(root / "test")
+    main(SplitArguments(str(root / "labelled"), str(root / "few"), count=30, test=test))
+    assert sorted(read_dataset(root / "few/train")["image_id"]) == sorted(read_dataset(root / "labelled")["image_id"])
+    assert not (root / "few/test").exists()
+    printed = capsys.readouterr().out
+    assert f"30 training and those of {test} test images" in printed
+    assert f"--test {test}" in printed
+    assert json.loads((root / "few/split.json").read_text())["test"] == test
+
+
+def test_an_image_that_is_in_both_is_named(root):
+    write_labelled(root / "test", 7)
+    for path in (root / "test").glob("*/*.png"):
+        if path.name != "03.png":
+            Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    with pytest.raises(InputError, match=r"1 of its images are among the training images too, first strip/03\.png"):
+        main(SplitArguments(str(root / "labelled"), str(root / "few"), count=3, test=str(root / "test")))
+    assert not (root / "few").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"holdout": 0.3, "test": "t"}, "give --holdout, .* or --test"),
+        ({"holdout": 1.5}, "between 0 and 1, got 1.5"),
+        ({"holdout": 0.3, "count": 22}, "--count 22: expected between 1 and 21$"),
+        ({"holdout": 0.3, "count": 3, "per_class": 3}, "give exactly one"),
+    ],
+)
+def test_bad_flags_of_test_images(root, changes, message):
+    with pytest.raises(InputError, match=message):
+        run(root, **changes)
+    assert not (root / "few").exists()
