@@ -22,7 +22,7 @@ from ..post_processing import post_process_set_predictions
 from ..transfer import TransferReport, carry_over, class_names, require_same
 from .configuration_dino import DinoConfig
 from .decoder import DinoDecoder
-from .denoising import attention_mask, box_logits, denoising_queries
+from .denoising import DenoisingQueries, attention_mask, box_logits, denoising_queries
 from .encoder import DinoEncoder
 from .heads import PRIOR_LOGIT, PredictionHeads
 from .loss import denoising_matches, flat_targets, match, mean_number_of_boxes, set_losses
@@ -143,7 +143,7 @@ class DinoForObjectDetection(Detector, DeformableDetrPreTrainedModel):
         logits: Tensor,
         boxes: Tensor,
         selected: SelectedQueries,
-        noisy: Any,
+        noisy: DenoisingQueries | None,
         labels: Sequence[dict[str, Tensor]],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of all layers' predictions, of the proposals and of the denoising queries, and its parts."""
