@@ -24,6 +24,8 @@ def test_two_ranks(tmp_path):
     root = write_all(tmp_path)
     table = tiny(root)
     table["rows"] = table["rows"][:2]
+    # That there is no GPU is found out without being said.
+    del table["scales"]["full"]["flags"]["finetune"]["use_cpu"]
     # A data set whose images do not suffice: all ranks must leave it and go on together.
     table["scales"]["full"]["data"] |= {"many": {"dataset": str(root / "labelled"), "subset": {"per_class": 11}}}
     result = torchrun(write_study(root, table), "--output", root / "out")

@@ -48,8 +48,10 @@ def main(arguments: StudyArguments) -> None:
     from agssp.output_folder import claim_output
     from agssp.study.checks import check_study, fingerprints
     from agssp.study.plan import make_plan
-    from agssp.study.runner import State, is_main, on_main, run_missing
+    from agssp.study.runner import State, agree_on_device, is_main, on_main, run_missing
     from agssp.study.study_file import read_study
+
+    agree_on_device()
 
     def prepare() -> tuple[Any, Any]:
         faults: list[str] = []

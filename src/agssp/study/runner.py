@@ -200,6 +200,14 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
+def agree_on_device() -> None:
+    """Tell stages that there is no GPU: accelerate takes processes without one for strangers unless it is told."""
+    import torch
+
+    if processes() > 1 and not torch.cuda.is_available():
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+
+
 def is_main() -> bool:
     """Whether this is the process that decides and writes."""
     return int(os.environ.get("RANK", 0)) == 0
@@ -217,8 +225,7 @@ def on_main(work: Callable[[], Result]) -> Result:
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    # Joins the process group; without a GPU only if told so.
-    PartialState(cpu=not torch.cuda.is_available())
+    PartialState(cpu=not torch.cuda.is_available())  # joins the process group
     found: list[Any] = [None, None]
     if is_main():
         try:
