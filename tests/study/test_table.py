@@ -9,8 +9,8 @@ from scipy import stats
 from study_cases import quick_plan
 
 from agssp.study.definition import DataSet, Group, Row, Study
-from agssp.study.page import figures, write_study_page
-from agssp.study.results import CellResult, best_row, csv_table, results, row_estimate
+from agssp.study.page import write_study_page
+from agssp.study.results import CellResult, best_row, csv_table, provenance, results, row_estimate
 from agssp.study.runner import State
 from agssp.study.stage import Cell, Plan, Stage
 from agssp.study.table import curve_tables, described, markdown, table_rows
@@ -46,7 +46,6 @@ def test_nothing(tmp_path):
     empty = Study("name", "title", "full")
     assert csv_table(empty, []) == "group,row,data,seed,state,map_50,map_50_95,stages,error\n"
     assert "Of 0 cells: none" in markdown(empty, [], {})
-    assert figures(empty, []) == []
     write_study_page(tmp_path / "page.html", empty, [], {}, [])
     assert table_rows(study(), [], study().groups["ResNet50"]) == (["ResNet50"], [])
 
@@ -98,8 +97,8 @@ def test_markdown_says_what_is_shared_and_what_differs():
     text = markdown(study(warning="Synthetic.", varies=("finetune.frozen_stages",)), entries, {"Hardware": "CPU"})
     for words in (
         "**Synthetic.**", "over the seeds 0, 1, 2", "num train epochs 500",
-        "ResNet50 is resnet50 in yolov8s: mosaic 0.5",
-        "billet: tested on all others, trained on 50 images", "Rows differ in finetune.frozen_stages",
+        "ResNet50: backbone resnet50, detector yolov8s; finetuned with mosaic 0.5",
+        "billet: trained on 50 images, tested on all others", "Rows differ in finetune.frozen_stages",
         "Of 7 cells: 6 done, 1 failed", "- Hardware: CPU", "| AGBP | failed | failed | 0 of 1 |  |",
         "- ResNet50 / AGSSP: start imagenet; AGBP (objective none); AGDP",
         "- ResNet50 / AGBP / billet, seed 0: split-x: no such file",
@@ -129,6 +128,19 @@ def test_states_of_cells(tmp_path):
     assert math.isnan(done.metrics["map_50_95"])
     assert (failed.state, failed.error) == ("failed", "split-1: no images")
     assert missing.state == "missing"
+
+
+def test_hardware_and_versions_are_those_of_the_stages(tmp_path):
+    plan = quick_plan(3)
+    state = State(tmp_path, plan)
+    assert provenance(state) == {"hardware": []}
+    (tmp_path / "records").mkdir()
+    for key, hardware, torch in (("split-0", "A100", "2.1"), ("split-1", "CPU", "2.1"), ("split-2", "A100", "2.2")):
+        (tmp_path / "stages" / key).mkdir(parents=True)
+        (tmp_path / f"records/{key}.json").write_text('{"seconds": 1}')
+        facts = {"hardware": hardware, "versions": {"torch": torch}}
+        (tmp_path / "stages" / key / "run.json").write_text(json.dumps(facts))
+    assert provenance(state) == {"hardware": ["A100", "CPU"], "torch": ["2.1", "2.2"]}
 
 
 def maps_state(root):

@@ -4,9 +4,11 @@ agssp study table2 --scale smoke --output table2-smoke
 agssp study table2 --data corpus=images casting_billet=billet --weights imagenet/swin_base=timm --output table2
 accelerate launch scripts/study.py table2 --data corpus=images casting_billet=billet --output table2
 
-STUDY is a packaged study or a YAML file. Every stage is a command of its own under OUTPUT/stages; cells that need the
-same stage share it. The same command goes on after an interruption, and may be run several times at once (one on each
-GPU): no stage is run twice. OUTPUT gets table.md, table.csv, study.html and study.json, rewritten after every stage.
+STUDY is a packaged study or a YAML file; what paths it has are relative to the working directory. Every stage is a
+command of its own under OUTPUT/stages; cells that need the same stage share it. The same command goes on after an
+interruption, and may be run several times at once, for instance on each GPU by CUDA_VISIBLE_DEVICES: no stage is run
+twice. OUTPUT gets table.md, table.csv, study.html and study.json, of the cells that the command names, rewritten as
+they come.
 """
 
 import time
@@ -140,14 +142,18 @@ def write_results(study: Any, state: Any, *, page: bool = True) -> None:
     from filelock import FileLock
 
     from agssp.study.page import write_study_page
-    from agssp.study.results import csv_table, results
+    from agssp.study.results import csv_table, provenance, results
     from agssp.study.runner import LOCKS, write_atomically
     from agssp.study.table import markdown
     from agssp.training.run import hardware, versions
 
     output = state.output
-    found_versions = versions()
-    facts = {"Hardware": hardware(), "Versions": ", ".join(f"{name} {v}" for name, v in found_versions.items())}
+    # Of the stages themselves: they may have been run by others, elsewhere. Before there is any, of this process.
+    made_with = provenance(state)
+    if not made_with["hardware"]:
+        made_with = {"hardware": [hardware()]} | {name: [version] for name, version in versions().items()}
+    named = {name: " and ".join(values) for name, values in made_with.items()}
+    facts = {"Hardware": named.pop("hardware"), "Versions": ", ".join(f"{name} {v}" for name, v in named.items())}
     lines = [stage.line(state.root) for stage in state.plan.stages.values()]
     # What another process writes at the same time must not be older than what it overwrites.
     with FileLock(output / LOCKS / "results.lock"):
@@ -161,7 +167,7 @@ def write_results(study: Any, state: Any, *, page: bool = True) -> None:
         stages = {key: {"command": stage.line(state.root), **(state.record(key) or {})}
                   for key, stage in state.plan.stages.items()}  # fmt: skip
         described = asdict(study) | {"weights": {"/".join(key): value for key, value in study.weights.items()}}
-        content = {"study": described, "versions": found_versions, "hardware": hardware(), "stages": stages}
+        content = {"study": described, "made_with": made_with, "stages": stages}
         write_atomically(output / "study.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -39,6 +39,22 @@ def results(study: Study, state: State) -> list[CellResult]:
     return [_result(study, state, cell) for cell in state.plan.cells]
 
 
+def provenance(state: State) -> dict[str, list[str]]:
+    """Hardware and versions that the finished stages were run with, from their records: all that occur, if several.
+
+    Returns:
+        `hardware` -> its names, and each library -> its versions, in the order of the plan.
+    """
+    found: dict[str, dict[str, None]] = {"hardware": {}}
+    for key in state.plan.stages:
+        path = state.root / key / "run.json"
+        if path.is_file() and state.record(key):
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            for name, value in {"hardware": facts["hardware"], **facts["versions"]}.items():
+                found.setdefault(name, {})[value] = None
+    return {name: list(values) for name, values in found.items()}
+
+
 def csv_table(study: Study, found: Sequence[CellResult]) -> str:
     """One line a cell; the same results give the same text."""
     text = io.StringIO()

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .definition import Group, Row, Study
+from .definition import DataSet, Group, Row, Study
 from .results import CellResult, best_row, of_row, row_estimate
 from .statistics import Estimate
 
@@ -62,10 +62,31 @@ def table_rows(study: Study, found: Sequence[CellResult], group: Group) -> tuple
     for row in rows:
         line = [row.label]
         for name in sets:
-            line += _numbers(study, found, row, name)
-            line += [" / ".join(f"{number:.1f}" for number in row.paper.get(name, []))] if name in paper else []
+            line += numbers(study, found, row, name)
+            line += [published(row, name)] if name in paper else []
         lines.append(line)
     return heading, lines
+
+
+def numbers(study: Study, found: Sequence[CellResult], row: Row, data: str) -> list[str]:
+    """A row's metrics on a data set, and how many seeds they are of, as text."""
+    cells = of_row(found, row.group, row.label, data)
+    failed = any(entry.state == "failed" for entry in cells)
+    texts = [
+        written(
+            row_estimate(found, row.group, row.label, data, metric),
+            failed=failed,
+            bold=best_row(found, row.group, data, metric) == row.label,
+        )
+        for metric in study.metrics
+    ]
+    done = sum(entry.state == "done" for entry in cells)
+    return [*texts, f"{done}" if done == len(cells) else f"{done} of {len(cells)}"]
+
+
+def published(row: Row, data: str) -> str:
+    """The paper's numbers of a row on a data set, as text."""
+    return " / ".join(f"{number:.1f}" for number in row.paper.get(data, []))
 
 
 def curve_tables(study: Study, found: Sequence[CellResult]) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -129,29 +150,39 @@ def described(row: Row) -> str:
 
 
 def _detector_facts(study: Study, found: Sequence[CellResult]) -> list[str]:
+    shared = _flags(study.flags.get("finetune", {}))
     facts = [
         "A seed decides the training images, the selection images, and finetuning; pretraining has the one seed "
         f"{study.pretraining_seed} for all of them, so its own spread is not in the intervals",
         "Training and test images, selection, budget and augmentation of finetuning are the same for all rows of a "
-        f"group: {_flags(study.flags.get('finetune', {})) or 'the defaults of `agssp finetune`'}",
+        "group" + (f": {shared}" if shared else ""),
     ]
     groups, sets = {entry.cell.group for entry in found}, {entry.cell.data for entry in found}
     for group in study.groups.values():
-        if group.name not in groups:
-            continue
-        own = group.flags.get("finetune", {})
-        facts.append(f"{group.name} is {group.backbone} in {group.detector}" + (f": {_flags(own)}" if own else ""))
+        if group.name in groups:
+            own = _flags(group.flags.get("finetune", {}))
+            networks = f"{group.name}: backbone {group.backbone}, detector {group.detector}"
+            facts.append(networks + (f"; finetuned with {own}" if own else ""))
     if study.varies:
         facts.append(f"Rows differ in {', '.join(study.varies)}, which is what is compared")
-    for entry in study.data:
-        if entry.name not in sets:
-            continue
-        number = f"{entry.amount:g} images"
-        share = f"{entry.amount:.0%} of the images"
-        amount = {"all": "all others", "count": number, "per_class": f"{number} a class", "fraction": share}
-        test = "its own test set" if entry.test else f"{entry.holdout:.0%} put aside" if entry.holdout else "all others"
-        facts.append(f"{entry.name}: tested on {test}, trained on {amount[entry.how]}")
-    return facts
+    return facts + [_division(entry) for entry in study.data if entry.name in sets]
+
+
+def _division(entry: DataSet) -> str:
+    """Which images of a data set are for training, and which for testing."""
+    if entry.test is not None:
+        test = "tested on a test set of its own"
+    elif entry.holdout is not None:
+        test = f"{entry.holdout:.0%} of the images put aside for testing"
+    else:
+        test = "tested on all others"
+    train = {
+        "all": "trained on all images" if entry.test else "trained on all others",
+        "count": f"trained on {entry.amount:g} images",
+        "per_class": f"trained on {entry.amount:g} images a class",
+        "fraction": f"trained on {entry.amount:.0%} of the images",
+    }[entry.how]
+    return f"{entry.name}: " + (f"{test}, {train}" if entry.holdout is not None else f"{train}, {test}")
 
 
 def _map_facts(study: Study) -> list[str]:
@@ -160,21 +191,6 @@ def _map_facts(study: Study) -> list[str]:
         "IoU is the mean over the images with a defect in their mask; the best fixed threshold is chosen on the very "
         "masks that it is measured on, which the adaptive rule never sees",
     ]
-
-
-def _numbers(study: Study, found: Sequence[CellResult], row: Row, data: str) -> list[str]:
-    cells = of_row(found, row.group, row.label, data)
-    failed = any(entry.state == "failed" for entry in cells)
-    texts = [
-        written(
-            row_estimate(found, row.group, row.label, data, metric),
-            failed=failed,
-            bold=best_row(found, row.group, data, metric) == row.label,
-        )
-        for metric in study.metrics
-    ]
-    done = sum(entry.state == "done" for entry in cells)
-    return [*texts, f"{done}" if done == len(cells) else f"{done} of {len(cells)}"]
 
 
 def _mean(values: Sequence[float]) -> float:
