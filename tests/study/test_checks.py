@@ -6,9 +6,7 @@ from study_cases import tiny, write_study
 from agssp.study.checks import check_study, fingerprints
 from agssp.study.plan import make_plan
 from agssp.study.study_file import read_study
-from agssp.study.tables import packaged_studies
-
-SETS = ("casting_billet", "steel_pipe", "gc10_mini", "gc10_det", "casting_billet_mini50", "fabric")
+from agssp.study.tables import load_table, packaged_studies
 
 
 def faults_of(source, scale="full", **options):
@@ -102,21 +100,20 @@ def test_fingerprints_tell_content(root):
     assert faults == []
 
 
-@pytest.mark.parametrize("scale", ["full", "smoke"])
-def test_packaged_studies_are_sound(root, scale):
-    """Every flag of every stage is one that its command takes, at both scales."""
-    weights = root / "weights.safetensors"
-    save_file({"x": torch.zeros(1)}, weights)
-    for name in packaged_studies():
-        if name == "neu_det":
-            continue
+@pytest.mark.parametrize("name", packaged_studies())
+def test_packaged_studies_are_sound(root, name):
+    """Every flag of every stage is one that its command takes, at all scales."""
+    file, folder = root / "weights.safetensors", str(root / "labelled")
+    save_file({"x": torch.zeros(1)}, file)
+    for scale in load_table(name)["scales"]:
         study = read_study(name, scale, [])
-        data = {entry: str(root / "labelled") for entry in SETS if any(entry == found.name for found in study.data)}
-        options = {"data": data, "weights": {}}
-        if scale == "full" and study.kind == "detectors":
+        weights = {
+            f"{row.start}/{study.groups[row.group].backbone}": str(file)
+            for row in study.rows
+            if row.start in study.starts and (row.start, study.groups[row.group].backbone) not in study.weights
+        }
+        data = {entry.name: folder for entry in study.data if not entry.dataset}
+        data |= {f"{entry.name}/test": folder for entry in study.data if entry.name == "fabric"}
+        if study.kind == "detectors" and not study.corpus:
             data["corpus"] = str(root / "images")
-            names = ("imagenet/yolov8s", "coco/yolov8s", "mocov3/resnet50", "simmim/swin_base")
-            options["weights"] = dict.fromkeys(names, str(weights))
-            if "fabric" in data:
-                data["fabric/test"] = str(root / "labelled")
-        assert faults_of(name, scale, **options) == [], name
+        assert faults_of(name, scale, data=data, weights=weights) == [], scale

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from agssp.errors import InputError
+from agssp.study.tables import packaged_studies
 
 POSITIONAL = ("study",)
 PAGE_SECONDS = 60.0
@@ -26,7 +27,9 @@ PAGE_SECONDS = 60.0
 class StudyArguments:
     """Which study, on which data, and how much of it."""
 
-    study: str = field(metadata={"help": "packaged study, or a YAML file; paths are relative to the working directory"})
+    study: str = field(
+        metadata={"help": f"a YAML file, or one of the packaged studies: {', '.join(packaged_studies())}"}
+    )
     output: str | None = field(default=None, metadata={"help": "folder for everything; default: STUDY-SCALE"})
     scale: str = field(default="full", metadata={"help": "full, smoke (minutes, synthetic), or another of the file's"})
     data: list[str] | None = field(
