@@ -67,6 +67,10 @@ def test_the_same_study_has_the_same_plan(tmp_path):
     assert tiny_plan(tmp_path, table) == first
     table["title"] = "another name"
     assert tiny_plan(tmp_path, table) == first
+    table["scales"]["full"]["flags"]["finetune"]["dataloader_num_workers"] = 4
+    assert list(tiny_plan(tmp_path, table).stages) == list(first.stages)
+    table["scales"]["full"]["flags"]["finetune"]["mosaic"] = 0.5
+    assert sum(key not in first.stages for key in tiny_plan(tmp_path, table).stages) == 4
     # Keys are the folders of finished work: they must not change from version to version without need.
     table["rows"] = [{"label": "scratch", "group": "CSPDarknet", "start": "scratch"}]
     table["scales"] = {"full": {"data": {"d": {"dataset": "a/b", "subset": {"count": 2}}}}}

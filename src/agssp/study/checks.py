@@ -42,7 +42,7 @@ def fingerprints(faults: list[str]) -> Callable[[str, str | None], str]:
             return content_fingerprint(source) or ""
         try:
             dataset = read_dataset(source, split=split)
-        except InputError as error:
+        except (InputError, OSError, ValueError) as error:
             faults.append(str(error))
             return ""
         labels = label_fingerprint(dataset) if "objects" in dataset.features else ""

@@ -8,6 +8,10 @@ STAGES = ("anomaly_maps", "evaluate_maps", "pseudo_boxes", "pretrain_backbone", 
 """Stages whose flags a study sets, in the order of the chain."""
 PRETRAINING = ("pretrain_backbone", "pretrain_detector")
 """Stages that a row has only if it names them."""
+WITHOUT_EFFECT = (
+    "checkpoint_every", "dataloader_num_workers", "disable_tqdm", "report_to", "save_total_limit", "workers",
+)  # fmt: skip
+"""Flags that say how a stage is run and change nothing of what comes of it."""
 SYNTHETIC = "synthetic:"
 """Prefix of a data set that the study makes itself: `synthetic:unlabelled`, `synthetic:labelled`."""
 STAND_IN = "stand_in"

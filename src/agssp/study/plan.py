@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .definition import PRETRAINING, STAND_IN, SYNTHETIC, DataSet, Group, Row, Study, merged
+from .definition import PRETRAINING, STAND_IN, SYNTHETIC, WITHOUT_EFFECT, DataSet, Group, Row, Study, merged
 from .stage import Cell, Output, Plan, Stage, cell_name, readable
 from .tables import near
 
@@ -70,6 +70,7 @@ class _Planner:
         described = {
             name: ["output of", value.stage, value.part] if isinstance(value, Output) else value
             for name, value in flags.items()
+            if name not in WITHOUT_EFFECT
         }
         contents = [
             self.fingerprint(flags[name], flags.get("split") if name == "dataset" else None)

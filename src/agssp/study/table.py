@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .definition import DataSet, Group, Row, Study
+from .definition import WITHOUT_EFFECT, DataSet, Group, Row, Study
 from .results import CellResult, best_row, of_row, row_estimate
 from .statistics import Estimate
 
@@ -198,7 +198,8 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _flags(flags: dict[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in flags.items())
+    told = {name: value for name, value in flags.items() if name not in WITHOUT_EFFECT}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items())
 
 
 def _lines(heading: list[str], rows: list[list[str]]) -> list[str]:
