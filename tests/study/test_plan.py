@@ -1,9 +1,14 @@
+import re
+import shlex
 from collections import Counter, defaultdict
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from study_cases import tiny, tiny_plan, write_study
 
+from agssp.arguments import parse_arguments
+from agssp.commands import study
 from agssp.study.plan import make_plan, wanted
 from agssp.study.stage import Output
 from agssp.study.study_file import read_study
@@ -109,10 +114,29 @@ def test_all_rows_are_finetuned_alike(name):
         assert len(groups) > 0 or study.kind == "maps"
 
 
+@pytest.mark.parametrize("name", packaged_studies())
+def test_the_command_that_a_study_names_runs_all_of_it(name):
+    """What the comment at its top says gives every path and weight that the study needs."""
+    text = files("agssp.study").joinpath("studies", f"{name}.yaml").read_text(encoding="utf-8")
+    comment = "".join(line.removeprefix("#") for line in text.splitlines(keepends=True) if line.startswith("#"))
+    commands = re.findall(r"^   agssp study (.*)$", comment.replace("\\\n", " "), re.MULTILINE)
+    assert commands
+    for command in commands:
+        words = shlex.split(command)
+        (given,) = parse_arguments("study", study.ARGUMENTS, words, positional=study.POSITIONAL)
+        assert given.study == name
+        faults = []
+        tables = {flag: study.pairs(getattr(given, flag), flag, faults) for flag in ("data", "weights")}
+        found = read_study(name, given.scale, faults, **tables)
+        plan = make_plan(found, faults, only=given.only)
+        assert faults == []
+        assert len(plan.cells) == len(found.rows) * len(found.seeds) * (len(found.data) if given.only is None else 1)
+
+
 def test_table2_has_the_papers_rows():
-    study, plan, _ = packaged("table2")
-    assert len(study.rows) == 23
-    assert all(len(row.paper) == 4 for row in study.rows)
+    table2, plan, _ = packaged("table2")
+    assert len(table2.rows) == 23
+    assert all(len(row.paper) == 4 for row in table2.rows)
     assert len({(cell.group, cell.row) for cell in plan.cells}) == 23
     one_seed = [cell for cell in plan.cells if cell.seed == 0]
     ways = Counter("+".join(command for command in commands(plan, cell) if "pretrain" in command) for cell in one_seed)

@@ -1,8 +1,9 @@
 r"""Run a whole comparison, what is missing of it, and write its table with intervals over seeds.
 
 agssp study table2 --scale smoke --output table2-smoke
-agssp study table2 --data corpus=images casting_billet=billet --weights imagenet/swin_base=timm --output table2
-accelerate launch scripts/study.py table2 --data corpus=images casting_billet=billet --output table2
+agssp study table2 --only 'ResNet50 / Cls*billet' --data corpus=images casting_billet=billet --output table2
+accelerate launch scripts/study.py table2 --only 'ResNet50 / Cls*billet' --data corpus=images casting_billet=billet \
+    --output table2
 
 STUDY is a packaged study or a YAML file; what paths it has are relative to the working directory. Every stage is a
 command of its own under OUTPUT/stages; cells that need the same stage share it. The same command goes on after an
@@ -87,13 +88,14 @@ def main(arguments: StudyArguments) -> None:
         return
     # No settings: a study may grow, since a stage is found again by what it is.
     on_main(lambda: claim_output(output, "study", {}))
-    page_written = [0.0]
+    page_written = 0.0
 
     def write() -> None:
+        nonlocal page_written
         # Drawing the page takes longer than a small stage; the table is there at once.
-        due = time.monotonic() - page_written[0] > PAGE_SECONDS
+        due = time.monotonic() - page_written > PAGE_SECONDS
         write_results(study, state, page=due)
-        page_written[0] = time.monotonic() if due else page_written[0]
+        page_written = time.monotonic() if due else page_written
 
     run_missing(state, write)
     if is_main():
