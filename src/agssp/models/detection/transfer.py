@@ -38,7 +38,7 @@ def load_backbone(model: Any, backbone: AgsspBackbone) -> TransferReport:
     """Take over a pretrained backbone with the input normalisation that it was trained with.
 
     Args:
-        model: Detector whose `backbone` has its values replaced. How much of it is frozen stays as the detector has it.
+        model: Detector whose backbone has its values replaced. How much of it is frozen stays as the detector has it.
         backbone: Backbone of the same architecture, such as `AgsspForPreTraining.backbone`.
 
     Raises:
@@ -46,12 +46,25 @@ def load_backbone(model: Any, backbone: AgsspBackbone) -> TransferReport:
     """
     ours, theirs = model.config.backbone_config, backbone.config
     require_same("backbone", ours.architecture, theirs.architecture)
+    place, target = detector_backbone(model)
     state = backbone.state_dict()
-    expected = model.backbone.state_dict()
+    expected = target.state_dict()
     check_fit(expected, state, f"backbone {theirs.architecture}")
-    model.backbone.load_state_dict(state)
+    target.load_state_dict(state)
     ours.image_mean, ours.image_std = list(theirs.image_mean), list(theirs.image_std)
-    return TransferReport(f"backbone {theirs.architecture}", tuple(f"backbone.{name}" for name in expected))
+    return TransferReport(f"backbone {theirs.architecture}", tuple(f"{place}.{name}" for name in expected))
+
+
+def detector_backbone(model: Any) -> tuple[str, AgsspBackbone]:
+    """The backbone in a detector, and the name that it has there.
+
+    Raises:
+        InputError: it has none of ours.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, AgsspBackbone):
+            return name, module
+    raise InputError(f"{type(model).__name__} has no AgsspBackbone; build it with one as its backbone_config")
 
 
 def carry_over(model: Any, source: Any, kind: str, of_the_classes: Collection[str]) -> TransferReport:

@@ -7,12 +7,9 @@ from transformers import PreTrainedConfig
 
 from agssp.errors import InputError
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
-from agssp.models.backbone.networks import feature_layout
 
+from ..features import COARSEST_STRIDE, taken_strides, with_strides
 from ..labels import with_class_names
-
-PYRAMID_STRIDES = (4, 8, 16, 32)
-COARSEST_STRIDE = 32
 
 
 class FasterRcnnConfig(PreTrainedConfig):
@@ -66,9 +63,9 @@ class FasterRcnnConfig(PreTrainedConfig):
     ):
         if image_size < COARSEST_STRIDE or image_size % COARSEST_STRIDE:
             raise InputError(f"image_size={image_size}: expected a multiple of {COARSEST_STRIDE}")
-        self.backbone_config = _with_strides(backbone_config or {}, strides)
+        self.backbone_config = with_strides(backbone_config or {}, strides)
         self.image_size = image_size
-        self.strides = [_strides(self.backbone_config)[index] for index in self.backbone_config.out_indices]
+        self.strides = taken_strides(self.backbone_config)
         self.pyramid_channels = pyramid_channels
         self.head_channels = head_channels
         self.anchor_scale = anchor_scale
@@ -81,28 +78,3 @@ class FasterRcnnConfig(PreTrainedConfig):
         self.nms_threshold = nms_threshold
         self.detections_per_image = detections_per_image
         super().__init__(**with_class_names(kwargs))
-
-
-def _with_strides(
-    backbone_config: AgsspBackboneConfig | dict[str, Any], strides: Sequence[int] | None
-) -> AgsspBackboneConfig:
-    """A copy of a backbone's configuration that returns the features of these strides."""
-    fields = backbone_config if isinstance(backbone_config, dict) else backbone_config.to_dict()
-    config = AgsspBackboneConfig(**fields)
-    # Where several features have one stride, the last has seen most.
-    index = {stride: i for i, stride in enumerate(_strides(config))}
-    wanted = [stride for stride in PYRAMID_STRIDES if stride in index] if strides is None else list(strides)
-    # Regions go to levels by their size, which supposes that each level halves the one before.
-    halving = [COARSEST_STRIDE >> step for step in range(len(wanted))][::-1]
-    if not wanted or wanted != halving or not {*wanted} <= {*index}:
-        raise InputError(
-            f"strides={wanted}: backbone {config.architecture} has features at strides {sorted(index)}; expected some "
-            f"of these, each twice the one before, up to {COARSEST_STRIDE}"
-        )
-    config.set_output_features_output_indices(out_features=None, out_indices=[index[stride] for stride in wanted])
-    return config
-
-
-def _strides(config: AgsspBackboneConfig) -> tuple[int, ...]:
-    """Strides of all features of a backbone."""
-    return feature_layout(config.architecture, config.model_args or {}).strides

@@ -22,11 +22,12 @@ from agssp.errors import InputError
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
 
 from ..detector import Detector
+from ..features import COARSEST_STRIDE
 from ..labels import check_labels
 from ..post_processing import post_process_set_predictions
 from ..transfer import TransferReport, carry_over, class_names, require_same
 from . import weights
-from .configuration_faster_rcnn import COARSEST_STRIDE, FasterRcnnConfig
+from .configuration_faster_rcnn import FasterRcnnConfig
 
 NO_LOGIT = -1e4
 """Logit of a class that a detection does not have; its sigmoid is 0."""
