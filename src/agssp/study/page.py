@@ -16,7 +16,7 @@ from agssp.report.pictures import COLOURS
 from .definition import DataSet, Study
 from .results import CellResult, row_estimate
 from .statistics import Estimate
-from .table import curve_tables, described, numbers, published, shared_facts
+from .table import curve_tables, described, difference_rows, numbers, published, shared_facts
 
 THRESHOLD_CAPTION = "Lines: one fixed threshold for all categories. Dashed: the adaptive rule, which sees no mask."
 Entries = list[tuple[str, str, float | None, Estimate]]  # group, row or its series, place, value
@@ -64,7 +64,12 @@ def _data_set(study: Study, found: Sequence[CellResult], entry: DataSet) -> list
         + ([published(row, entry.name)] if paper else [])
         for row in rows
     ]
-    blocks: list[Table | Picture] = [Table(heading, lines), Picture(figure(study, found, entry.name))]
+    blocks: list[Table | Picture] = [Table(heading, lines)]
+    for group in study.groups.values():
+        titles, differences = difference_rows(study, found, group, [entry.name])
+        blocks += [Table(titles, differences)] if differences else []
+    if len(rows) > 1:
+        blocks.append(Picture(figure(study, found, entry.name)))
     curves = [result for result in found if result.cell.data == entry.name and result.curves.get("threshold")]
     return [*blocks, Picture(_thresholds(curves, "Mask IoU"), THRESHOLD_CAPTION)] if curves else blocks
 
