@@ -173,3 +173,14 @@ def test_a_study_lies_over_the_one_it_extends(tmp_path, monkeypatch):
 def test_packaged_studies():
     expected = {"table2", "table3", "table5", "fig6a", "fig6b", "fig6c", "fig6d", "fig7", "offset"}
     assert expected <= set(packaged_studies())
+
+
+def test_row_is_compared_with_rows_of_its_group(tmp_path):
+    table = tiny(tmp_path)
+    table["rows"][1]["against"] = ["scratch"]
+    study, faults = read(tmp_path, table)
+    assert (study.rows[1].against, faults) == (("scratch",), [])
+    table["rows"][1]["against"] = ["scrach", "COCO"]  # the second is of another group
+    _, faults = read(tmp_path, table)
+    assert [fault.split(":")[1] for fault in faults] == [" against 'scrach'", " against 'COCO'"]
+    assert "did you mean 'scratch'?" in faults[0]

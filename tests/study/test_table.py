@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ from study_cases import quick_plan
 
 from agssp.study.definition import DataSet, Group, Row, Study
 from agssp.study.page import write_study_page
-from agssp.study.results import CellResult, best_row, csv_table, provenance, results, row_estimate
+from agssp.study.results import CellResult, best_row, csv_table, difference, provenance, results, row_estimate
 from agssp.study.runner import State
 from agssp.study.stage import Cell, Plan, Stage
-from agssp.study.table import curve_tables, described, markdown, table_rows
+from agssp.study.table import curve_tables, described, difference_rows, markdown, table_rows
 
 VALUES = {"scratch": [0.40, 0.42, 0.41], "AGSSP": [0.60, 0.62, 0.61], "AGBP": [0.40, 0.66, 0.50]}
 
@@ -76,6 +77,32 @@ def test_means_and_intervals_are_of_the_finished_seeds():
         "2 of 3",
         "56.7 / 27.0",
     ]
+
+
+def compared(label="AGBP", other="scratch"):
+    rows = tuple(replace(row, against=(other,)) if row.label == label else row for row in study().rows)
+    return study(rows=rows)
+
+
+def test_no_difference_without_seeds_that_both_have():
+    entries = [entry for entry in found(("scratch", "AGBP")) if (entry.cell.row == "AGBP") == (entry.cell.seed == 2)]
+    assert difference(entries, "ResNet50", "AGBP", "scratch", "billet", "map_50").count == 0
+    assert difference_rows(compared(), entries, study().groups["ResNet50"])[1] == []
+    assert difference_rows(study(), found(), study().groups["ResNet50"])[1] == []
+
+
+def test_difference_is_taken_seed_by_seed_and_bold_where_it_leaves_out_zero():
+    reference = stats.ttest_rel(VALUES["AGBP"], VALUES["scratch"]).confidence_interval(0.95)
+    value = difference(found(("scratch", "AGBP")), "ResNet50", "AGBP", "scratch", "billet", "map_50")
+    assert (value.low, value.high) == (pytest.approx(100 * reference.low), pytest.approx(100 * reference.high))
+    heading, (line,) = difference_rows(compared(), found(("scratch", "AGBP")), study().groups["ResNet50"])
+    assert heading == ["ResNet50, difference seed by seed", "billet mAP@.5", "billet mAP@.5:.95"]
+    assert line[:2] == ["AGBP - scratch", f"+11.0 ± {value.half_width:.1f}"]
+    # The same spread of both rows cancels: 20 points at every seed, in which nothing is left to chance.
+    _, (line,) = difference_rows(compared("AGSSP"), found(), study().groups["ResNet50"])
+    assert line == ["AGSSP - scratch", "**+20.0 ± 0.0**", "**+10.0 ± 0.0**"]
+    assert "seed by seed" in markdown(compared("AGSSP"), found(), {})
+    assert "seed by seed" not in markdown(study(), found(), {})
 
 
 def test_bold_only_where_the_best_separates_from_all_others():

@@ -57,6 +57,7 @@ class Row:
         x: place on the axis of a line plot, where the study has one.
         series: its line in that plot.
         paper: data set -> published numbers in percent, in the order of `METRICS`.
+        against: labels of rows of its group that it is compared with, seed by seed.
     """
 
     label: str
@@ -66,6 +67,7 @@ class Row:
     x: float | None = None
     series: str = ""
     paper: dict[str, list[float]] = field(default_factory=dict)
+    against: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,19 @@ def row_estimate(found: Sequence[CellResult], group: str, row: str, data: str, m
     return estimate([100 * value for value in values if not math.isnan(value)])
 
 
+def difference(found: Sequence[CellResult], group: str, row: str, other: str, data: str, metric: str) -> Estimate:
+    """Mean and interval of the difference of two rows, in percent points, over the seeds that both have finished.
+
+    Rows with the same seed have the same training and test images, so what makes a seed hard is in both and cancels.
+    """
+    sides = [
+        {entry.cell.seed: entry.metrics.get(metric, math.nan) for entry in of_row(found, group, label, data)}
+        for label in (row, other)
+    ]
+    values = [100 * (sides[0][seed] - sides[1][seed]) for seed in sides[0] if seed in sides[1]]
+    return estimate([value for value in values if not math.isnan(value)])
+
+
 def best_row(found: Sequence[CellResult], group: str, data: str, metric: str) -> str | None:
     """The row of a group that stands out, once all planned cells of the group on this data set are done."""
     cells = [entry for entry in found if (entry.cell.group, entry.cell.data) == (group, data)]

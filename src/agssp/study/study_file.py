@@ -17,7 +17,7 @@ NUMBER = (int, float)
 STUDY_KEYS = {"extends": str, "title": str, "kind": str, "about": str, "starts": dict, "groups": dict, "rows": list,
               "varies": list, "flags": dict, "pretraining_seed": int, "x_label": str, "scales": dict}  # fmt: skip
 GROUP_KEYS = {"backbone": str, "detector": str, "flags": dict}
-ROW_KEYS = {"label": str, "group": str, "start": str, "x": NUMBER, "series": str, "paper": dict,
+ROW_KEYS = {"label": str, "group": str, "start": str, "x": NUMBER, "series": str, "paper": dict, "against": list,
             **dict.fromkeys(STAGES, dict)}  # fmt: skip
 SCALE_KEYS = {"warning": str, "seeds": list, "corpus": dict, "data": dict, "weights": dict, "flags": dict,
               "groups": dict, "rows": list, "synthetic": dict}  # fmt: skip
@@ -171,7 +171,15 @@ def _rows(
         faults += [f"{where}: {fault}" for fault in found]
         if not found and row.keys() >= set(required):
             paper = row.get("paper", {})
-            rows.append(Row(label, group, start, stages, row.get("x"), row.get("series", ""), paper))
+            against = tuple(map(str, row.get("against", [])))
+            rows.append(Row(label, group, start, stages, row.get("x"), row.get("series", ""), paper, against))
+    for row in rows:
+        labels = [other.label for other in rows if other.group == row.group and other is not row]
+        faults += [
+            f"row {row.label}: against {other!r}: no other row of its group has this label; {near(other, labels)}"
+            for other in row.against
+            if other not in labels
+        ]
     return tuple(rows)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .definition import WITHOUT_EFFECT, DataSet, Group, Row, Study
-from .results import CellResult, best_row, of_row, row_estimate
+from .results import CellResult, best_row, difference, of_row, row_estimate
 from .statistics import Estimate
 
 STAGE_NAMES = {
@@ -32,6 +32,7 @@ def markdown(study: Study, found: Sequence[CellResult], facts: dict[str, str]) -
     lines += [f"- {text}" for text in [*shared_facts(study, found), *(f"{k}: {v}" for k, v in facts.items())]]
     for group in study.groups.values():
         lines += _lines(*table_rows(study, found, group))
+        lines += _lines(*difference_rows(study, found, group))
     for title, heading, rows in curve_tables(study, found):
         lines += ["", f"{title}:", *_lines(heading, rows)]
     lines += ["", "What each row is:", ""]
@@ -65,6 +66,40 @@ def table_rows(study: Study, found: Sequence[CellResult], group: Group) -> tuple
             line += numbers(study, found, row, name)
             line += [published(row, name)] if name in paper else []
         lines.append(line)
+    return heading, lines
+
+
+def difference_rows(
+    study: Study, found: Sequence[CellResult], group: Group, data: Sequence[str] | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Heading and lines of a group's paired differences, in percent points, as text.
+
+    Args:
+        study: the study.
+        found: results of all planned cells.
+        group: the group.
+        data: names of the data sets; default: all that have cells of the group.
+
+    Returns:
+        The heading, and a line for each pair of rows that the study compares; bold where the interval leaves out 0.
+    """
+    planned = {(entry.cell.row, entry.cell.data) for entry in found if entry.cell.group == group.name}
+    sets = [entry.name for entry in study.data if any(name == entry.name for _, name in planned)]
+    sets = [name for name in sets if data is None or name in data]
+    heading = [f"{group.name}, difference seed by seed".removeprefix(", ")]
+    heading += [f"{name} {title}" for name in sets for title in study.metrics.values()]
+    lines = []
+    for row in study.rows:
+        if row.group == group.name and any(label == row.label for label, _ in planned):
+            for other in row.against:
+                estimates = [
+                    difference(found, group.name, row.label, other, name, metric)
+                    for name in sets
+                    for metric in study.metrics
+                ]
+                if any(entry.count for entry in estimates):
+                    texts = [written(entry, bold=entry.low > 0 or entry.high < 0, sign="+") for entry in estimates]
+                    lines.append([f"{row.label} - {other}", *texts])
     return heading, lines
 
 
@@ -116,11 +151,11 @@ def curve_tables(study: Study, found: Sequence[CellResult]) -> list[tuple[str, l
     return tables
 
 
-def written(entry: Estimate, *, failed: bool = False, bold: bool = False) -> str:
-    """A mean in percent with its interval, as text."""
+def written(entry: Estimate, *, failed: bool = False, bold: bool = False, sign: str = "") -> str:
+    """A mean in percent with its interval, as text; `sign` is `+` for differences."""
     if math.isnan(entry.mean):
         return "failed" if failed else "-"
-    text = f"{entry.mean:.1f}" + ("" if math.isnan(entry.half_width) else f" ± {entry.half_width:.1f}")
+    text = f"{entry.mean:{sign}.1f}" + ("" if math.isnan(entry.half_width) else f" ± {entry.half_width:.1f}")
     return f"**{text}**" if bold else text
 
 
@@ -130,6 +165,11 @@ def shared_facts(study: Study, found: Sequence[CellResult]) -> list[str]:
         f"Mean ± half width of the 95 % t interval over the seeds {', '.join(map(str, study.seeds))}, in percent; bold "
         "only where the best row's interval lies above that of every other row of its group"
     ]
+    if any(row.against for row in study.rows):
+        facts.append(
+            "A difference is taken seed by seed, whose training and test images both rows share; bold where its "
+            "interval leaves out 0"
+        )
     facts += _detector_facts(study, found) if study.kind == "detectors" else _map_facts(study)
     states = [f"{count} {name}" for name in ("done", "failed", "missing")
               if (count := sum(entry.state == name for entry in found))]  # fmt: skip
