@@ -173,12 +173,12 @@ def _rows(
             paper = row.get("paper", {})
             against = tuple(map(str, row.get("against", [])))
             rows.append(Row(label, group, start, stages, row.get("x"), row.get("series", ""), paper, against))
-    for row in rows:
-        labels = [other.label for other in rows if other.group == row.group and other is not row]
+    for one in rows:
+        labels = [other.label for other in rows if other.group == one.group and other is not one]
         faults += [
-            f"row {row.label}: against {other!r}: no other row of its group has this label; {near(other, labels)}"
-            for other in row.against
-            if other not in labels
+            f"row {one.label}: against {name!r}: no other row of its group has this label; {near(name, labels)}"
+            for name in one.against
+            if name not in labels
         ]
     return tuple(rows)
 
