@@ -76,8 +76,8 @@ def test_a_batch_without_any_box_trains_every_parameter(kind):
     out = model(torch.rand(2, 3, 64, 64), labels=labels_of([], []))
     out.loss.backward()
     assert [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None] == []
-    assert out.loss_dict["loss_vfl"] > 0
-    assert all(value == 0 for name, value in out.loss_dict.items() if name != "loss_vfl")
+    assert out.loss_dict["vfl"] > 0
+    assert all(value == 0 for name, value in out.loss_dict.items() if name != "vfl")
     torch.testing.assert_close(out.loss, sum(out.loss_dict.values()))
 
 
@@ -108,12 +108,12 @@ def test_equal_to_the_model_built_by_hand(kind):
         torch.testing.assert_close(ours.logits, theirs.logits, rtol=0, atol=1e-5)
         torch.testing.assert_close(ours.pred_boxes, theirs.pred_boxes, rtol=0, atol=1e-5)
         torch.testing.assert_close(ours.loss, theirs.loss)
-        names = {"loss_vfl", "loss_bbox", "loss_giou"}
+        names = {"vfl", "bbox", "giou"}
         if kind == "dfine_s" and mode:
-            names |= {"loss_fgl", "loss_ddf"}
+            names |= {"fgl", "ddf"}
         assert set(ours.loss_dict) == names
         for name, value in ours.loss_dict.items():
-            summed = sum(part for key, part in theirs.loss_dict.items() if key.startswith(name))
+            summed = sum(part for key, part in theirs.loss_dict.items() if key.startswith(f"loss_{name}"))
             torch.testing.assert_close(value, summed.detach())
         if mode:
             assert any("_dn_" in key for key in theirs.loss_dict)
@@ -243,6 +243,20 @@ def test_saving_and_loading_is_exact(kind, tmp_path):
     processor = AutoImageProcessor.from_pretrained(tmp_path)
     assert isinstance(processor, LetterboxImageProcessor)
     assert processor.image_mean == model.config.backbone_config.image_mean
+
+
+@ALL
+def test_a_checkpoint_is_loaded_whole_as_trainer_does_it(kind, tmp_path):
+    source, target = build(kind, seed=1), build(kind, seed=2)
+    source.save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    assert not {*state} <= {*source.state_dict()}, "transformers saves under other names"
+    result = target.load_state_dict(state, strict=False)
+    assert result.unexpected_keys == []
+    tied = {name for name in source.state_dict() if name.startswith(("class_embed.", "bbox_embed."))}
+    assert {*result.missing_keys} <= tied  # the same tensors as the decoder's
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in target.state_dict().items())
+    target.load_state_dict(source.state_dict())
 
 
 def test_copies_train_as_well():

@@ -10,8 +10,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, DFineForObjectDetection, PreTrainedModel, RTDetrV2ForObjectDetection
+from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import ModelOutput
 
 from agssp.errors import InputError
@@ -128,10 +130,12 @@ def ready_for_training(model: PreTrainedModel) -> PreTrainedModel:
 
     Input that it cannot take is an InputError. Its loss reaches every parameter also where a batch has no box, which
     distributed training needs. `loss_dict` has one entry a kind of loss (see `sum_losses`). Boxes keep full precision
-    where the network runs in half. transformers' Trainer divides the loss by the accumulated steps.
+    where the network runs in half. transformers' Trainer divides the loss by the accumulated steps, and goes on from a
+    checkpoint with all of its weights.
     """
     # Its forward takes any keyword, from which Trainer would conclude that it normalises by a number of tokens.
     model.accepts_loss_kwargs = False  # type: ignore[assignment]
+    model.register_load_state_dict_pre_hook(_rename_saved)
     model.register_forward_pre_hook(_check_input, with_kwargs=True)
     model.register_forward_hook(_complete_losses)
     for name, module in model.named_modules():
@@ -151,11 +155,11 @@ def sum_losses(loss_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         loss_dict: transformers' `loss_vfl`, `loss_bbox_aux_0`, `loss_giou_dn_2` and so on, already weighted.
 
     Returns:
-        `loss_vfl` (classes), `loss_bbox` (L1) and `loss_giou`; D-FINE's `loss_fgl` and `loss_ddf` as well.
+        `vfl` (classes), `bbox` (L1) and `giou`; D-FINE's `fgl` and `ddf` as well.
     """
     parts: dict[str, list[Tensor]] = defaultdict(list)
     for name, value in loss_dict.items():
-        parts[re.sub(r"_(aux|dn)_\d+$", "", name)].append(value.detach())
+        parts[re.sub(r"^loss_|_(aux|dn)_\d+$", "", name)].append(value.detach())
     return {name: sum(values[1:], values[0]) for name, values in parts.items()}
 
 
@@ -229,6 +233,20 @@ def post_process_object_detection(
         max_detections=max_detections,
         multi_label=multi_label,
     )
+
+
+def _rename_saved(model: Any, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """A hook before `load_state_dict`: the names that transformers saves under become those that the model has.
+
+    `save_pretrained` writes the names of older versions, and `from_pretrained` knows; Trainer, which goes on from a
+    checkpoint with `load_state_dict`, does not, and only warns that weights are missing.
+    """
+    names = list(model.state_dict())
+    places = revert_weight_conversion(model, {name: torch.tensor(place) for place, name in enumerate(names)})
+    for saved, place in places.items():
+        ours, theirs = prefix + names[int(place)], prefix + saved
+        if theirs in state_dict and ours not in state_dict:
+            state_dict[ours] = state_dict.pop(theirs)
 
 
 def _cells(height: int, width: int) -> int:

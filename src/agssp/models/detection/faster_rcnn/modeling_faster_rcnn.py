@@ -39,8 +39,8 @@ class FasterRcnnObjectDetectionOutput(ModelOutput):
 
     Attributes:
         loss: Scalar, the sum of `loss_dict`, a mean over the images of the batch; None without labels.
-        loss_dict: torchvision's four losses, detached: `loss_objectness` and `loss_rpn_box_reg` of the proposals,
-            `loss_classifier` and `loss_box_reg` of the detections; None without labels.
+        loss_dict: torchvision's four losses, detached: `objectness` and `rpn_box_reg` of the proposals, `classifier`
+            and `box_reg` of the detections; None without labels.
         logits: float32 (B, Q, C). Suppression within each class has been done, so a row is one detection of one class:
             there it holds the inverse sigmoid of the detection's score, elsewhere -10,000, as do the rows that are left
             when fewer than Q were found. Rows descend by score. None in training mode with labels.
@@ -136,7 +136,7 @@ class FasterRcnnForObjectDetection(Detector):
         if labels is not None:
             losses = self._losses(images, pyramid, labels)
             output.loss = torch.stack(list(losses.values())).sum()
-            output.loss_dict = {name: value.detach() for name, value in losses.items()}
+            output.loss_dict = {name.removeprefix("loss_"): value.detach() for name, value in losses.items()}
         if labels is None or not self.training:
             output.logits, output.pred_boxes = self._detect(images, pyramid)
         if return_dict is None:
