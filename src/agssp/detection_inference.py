@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForObjectDetection
 
 from agssp.data.images import ImageError, decode_image
 from agssp.errors import InputError
-from agssp.models.detection import YoloForObjectDetection, YoloImageProcessor
+from agssp.models.detection import any_detector, catalogue
 
 
 @dataclass
@@ -47,13 +46,13 @@ class ImageDetections:
         return self.row["image_id"]
 
 
-def load_detector(model: str | os.PathLike, class_names: list[str] | None = None) -> YoloForObjectDetection:
+def load_detector(model: str | os.PathLike, class_names: list[str] | None = None) -> Any:
     """Open a trained detector for prediction.
 
     Args:
-        model: Folder or Hub id of a detector, or a safetensors file with ultralytics' key names.
-        class_names: Names for the classes of an ultralytics file, which holds none; its own numbers of classes decide
-            otherwise (COCO's names for 80).
+        model: Folder or Hub id of a detector of any family, or a safetensors file of ultralytics or of torchvision's
+            Faster R-CNN.
+        class_names: Names for the classes of a file, which holds none; COCO's are told by their number.
 
     Returns:
         The model in evaluation mode and float32 on the CPU.
@@ -61,40 +60,14 @@ def load_detector(model: str | os.PathLike, class_names: list[str] | None = None
     Raises:
         InputError: there is no such folder, or what is in it is no detector.
     """
-    path = Path(model)
-    if path.is_file():
-        detector = YoloForObjectDetection.from_ultralytics(path)
-        if class_names is not None and detector.config.num_labels == len(class_names) != 80:
-            detector.config.id2label = dict(enumerate(class_names))
-            detector.config.label2id = {name: index for index, name in enumerate(class_names)}
-        return detector.eval()
-    if path.is_dir() and not (path / "config.json").is_file():
-        raise InputError(
-            f"{model}: no config.json in this folder; expected the output folder of `agssp finetune` or "
-            f"`agssp pretrain-detector`. It holds {_names(path)}"
-        )
-    if not path.exists() and (path.is_absolute() or len(path.parts) != 2 or str(model).startswith(".")):
-        raise InputError(
-            f"{model}: no such folder or file; expected a detector's folder, a Hub id or a safetensors file"
-        )
-    try:
-        config = AutoConfig.from_pretrained(model)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{model}: cannot read its configuration as a model's: {error}") from error
-    if config.model_type != YoloForObjectDetection.config_class.model_type:
-        raise InputError(
-            f"{model}: a model of type {config.model_type!r}, expected a detector "
-            f"({YoloForObjectDetection.config_class.model_type!r}); pretrained backbones become one with "
-            "`agssp pretrain-detector` or `agssp finetune`"
-        )
-    try:
-        # NumPy has no bfloat16, and numbers should not depend on the precision that the weights were saved in.
-        detector = AutoModelForObjectDetection.from_pretrained(
-            model, config=config, use_safetensors=True, dtype=torch.float32
-        )
-        return detector.eval()
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"{model}: cannot load its weights: {error}") from error
+    if not Path(model).is_file():
+        return catalogue.open_folder(model)
+    detector = catalogue.open_file(model)
+    nameless = all(name == f"class_{index}" for index, name in detector.config.id2label.items())
+    if class_names is not None and nameless and detector.config.num_labels == len(class_names):
+        detector.config.id2label = dict(enumerate(class_names))
+        detector.config.label2id = {name: index for index, name in enumerate(class_names)}
+    return detector.eval()
 
 
 def check_detection_flags(arguments: Any) -> None:
@@ -109,7 +82,7 @@ def check_detection_flags(arguments: Any) -> None:
     """
     for name in ("threshold", "shown_threshold", "iou_threshold"):
         value = getattr(arguments, name, 0)
-        if not 0 <= value <= 1:
+        if value is not None and not 0 <= value <= 1:
             raise InputError(f"--{name.replace('_', '-')} {value}: expected a number from 0 to 1")
     for name in ("batch_size", "max_detections"):
         value = getattr(arguments, name, 1)
@@ -132,13 +105,13 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def detect(
-    model: YoloForObjectDetection,
+    model: Any,
     rows: Iterable[dict[str, Any]],
     *,
     threshold: float,
     image_size: int | None = None,
     batch_size: int = 16,
-    iou_threshold: float = 0.7,
+    iou_threshold: float | None = None,
     max_detections: int = 300,
     multi_label: bool = False,
     keep_images: bool = False,
@@ -155,7 +128,8 @@ def detect(
         threshold: Scores must be above it.
         image_size: Side of the square input; the model's own by default.
         batch_size: Images in one forward pass.
-        iou_threshold: Of two boxes of a class that overlap more than this, the less confident one goes.
+        iou_threshold: Of two boxes of a class that overlap more than this, the less confident one goes; None: what
+            the detector is meant for (see `any_detector.post_process`).
         max_detections: As many boxes an image at most.
         multi_label: Let a place stand for every class above the threshold, as COCO evaluation does.
         keep_images: Give the decoded images back as well.
@@ -167,12 +141,9 @@ def detect(
     Raises:
         InputError: an image size that the model cannot take.
     """
-    size = image_size or model.config.image_size
-    if size < 32 or size % 32:
-        raise InputError(f"--image-size {size}: expected a multiple of 32")
-    processor = model.image_processor(size)
+    processor = any_detector.image_processor(model, image_size)
     device = device or model.device
-    model = model.to(device).eval()  # type: ignore[arg-type]  # transformers' wrapper of `to` hides self
+    model = model.to(device).eval()
     options = {
         "threshold": threshold,
         "iou_threshold": iou_threshold,
@@ -199,13 +170,13 @@ def detect(
 
 @torch.inference_mode()
 def _forward(
-    model: YoloForObjectDetection, pixel_values: Tensor, sizes: list[tuple[int, int]], options: dict[str, Any]
+    model: Any, pixel_values: Tensor, sizes: list[tuple[int, int]], options: dict[str, Any]
 ) -> list[dict[str, Tensor]]:
     """Predict a filled batch and keep the part that is images."""
     outputs = model(pixel_values=pixel_values)
     outputs.logits, outputs.pred_boxes = outputs.logits[: len(sizes)], outputs.pred_boxes[: len(sizes)]
-    return model.post_process_object_detection(
-        outputs, target_sizes=sizes, input_size=tuple(pixel_values.shape[2:]), **options
+    return any_detector.post_process(
+        model, outputs, target_sizes=sizes, input_size=tuple(pixel_values.shape[2:]), **options
     )
 
 
@@ -220,7 +191,7 @@ class _Prepared:
     error: str | None = None
 
 
-def _prepare_ahead(rows: Iterable[dict[str, Any]], processor: YoloImageProcessor, count: int) -> Iterator[_Prepared]:
+def _prepare_ahead(rows: Iterable[dict[str, Any]], processor: Any, count: int) -> Iterator[_Prepared]:
     """Decode `count` images ahead in threads, which PIL and OpenCV leave free to run beside the network."""
 
     def prepare(row: dict[str, Any]) -> _Prepared:
@@ -238,8 +209,3 @@ def _prepare_ahead(rows: Iterable[dict[str, Any]], processor: YoloImageProcessor
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def _names(folder: Path) -> str:
-    names = sorted(entry.name for entry in folder.iterdir())
-    return ", ".join(names[:8]) + (" ..." if len(names) > 8 else "") if names else "nothing"

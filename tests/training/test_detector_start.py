@@ -10,10 +10,9 @@ from test_commands import run_facts
 
 from agssp import AgsspBackbone, YoloForObjectDetection
 from agssp.commands import pretrain_detector
-from agssp.commands.finetune import start_detector
-from agssp.commands.pretrain_detector import replace_backbone
 from agssp.errors import InputError
 from agssp.models.detection import YoloConfig
+from agssp.models.detection.start import replace_backbone, start_detector
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from agssp.commands import finetune, pretrain_detector
-from agssp.commands.finetune import choose_detector_optimizer, loss_scale
+from agssp.commands.finetune import DetectorTrainingArguments
 from agssp.data.training_sets import DetectionImages
 from agssp.errors import InputError
 from agssp.training.arguments import AgsspTrainingArguments
+from agssp.training.detector_recipes import choose_detector_optimizer, loss_scale
 from agssp.training.run import choose_optimizer, optimizer_facts, optimizer_line
 from agssp.training.trainer import AgsspTrainer
 
@@ -158,10 +159,32 @@ def test_a_rate_without_nominal_batch_is_for_a_sum_over_ultralytics_64(tmp_path)
     torch.testing.assert_close(moved, start - 64e-4 * weight.grad)
 
 
-def detector_choice(images=1000, classes=6, **changes):
-    training = arguments(**{"per_device_train_batch_size": 10, "num_train_epochs": 100} | changes)
-    choose_detector_optimizer(training, images, classes)
+def detector_choice(images=1000, classes=6, kind="agssp_yolo", **changes):
+    given = {"per_device_train_batch_size": 10, "num_train_epochs": 100} | changes
+    training = DetectorTrainingArguments(use_cpu=True, disable_tqdm=True, dataloader_num_workers=0, **given)
+    choose_detector_optimizer(training, images, classes, kind)
     return training
+
+
+@pytest.mark.parametrize("kind", ["agssp_dino", "rt_detr_v2", "d_fine"])
+def test_the_family_of_detr_has_adamw_in_short_and_long_runs(kind):
+    for images in (10, 1000):
+        training = detector_choice(images, kind=kind)
+        facts = (training.optimizer, training.scaled_learning_rate, training.weight_decay, training.max_grad_norm)
+        assert facts == ("adamw", 1e-4, 1e-4, 0.1)
+        assert loss_scale(training, kind) == 1
+    with pytest.raises(InputError, match=r"--optimizer sgd: .* give --learning-rate"):
+        detector_choice(kind=kind, optimizer="sgd")
+    training = detector_choice(kind=kind, optimizer="sgd", learning_rate=0.01, max_grad_norm=5.0)
+    assert (training.learning_rate, training.max_grad_norm, loss_scale(training, kind)) == (0.01, 5.0, 1)
+
+
+def test_faster_rcnn_has_the_papers_sgd_in_long_runs_for_a_mean_loss():
+    training = detector_choice(kind="agssp_faster_rcnn")
+    assert (training.optimizer, training.learning_rate, training.nominal_batch) == ("sgd", 0.0025, 32)
+    assert loss_scale(training, "agssp_faster_rcnn") == 1
+    training = detector_choice(10, kind="agssp_faster_rcnn")
+    assert (training.optimizer, training.scaled_learning_rate, training.max_grad_norm) == ("adamw", 1e-4, 10.0)
 
 
 def test_sgd_is_for_long_runs_of_detectors():

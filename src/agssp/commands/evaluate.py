@@ -30,7 +30,7 @@ SHOWN = 8
 class EvaluateArguments:
     """Which detector to measure, on which labelled images."""
 
-    model: str = field(metadata={"help": "detector: a folder or Hub id, or a safetensors file with ultralytics' keys"})
+    model: str = field(metadata={"help": "detector: a folder or Hub id, or a safetensors file of COCO weights"})
     dataset: str = field(metadata={"help": "labelled images: folder, COCO, YOLO, VOC, Parquet or Hub id"})
     output: str | None = field(default=None, metadata={"help": "folder for metrics.json, curves and the page"})
     split: str | None = field(default=None, metadata={"help": "split of a data set that has several"})
@@ -38,7 +38,10 @@ class EvaluateArguments:
         default=0.001, metadata={"help": "lowest score that counts; average precision wants it low"}
     )
     shown_threshold: float = field(default=0.25, metadata={"help": "lowest score of the boxes in the page's pictures"})
-    iou_threshold: float = field(default=0.7, metadata={"help": "of two boxes overlapping more than this one goes"})
+    iou_threshold: float | None = field(
+        default=None,
+        metadata={"help": "of two boxes overlapping more than this one goes; default: 0.7 for YOLO, else as trained"},
+    )
     max_detections: int = field(default=300, metadata={"help": "most boxes in one image (COCO counts the best 100)"})
     class_agnostic: bool = field(
         default=False, metadata={"help": "count all classes as one, to measure one-class detectors"}

@@ -2,10 +2,15 @@
 
 agssp finetune detector --dataset few/train --test few/test --val-fraction 0 --output my-detector
 agssp finetune scratch:yolov8n --dataset labelled --image-size 320 --num-train-epochs 100 --output my-detector
+agssp finetune backbone --detector faster_rcnn --dataset labelled --output my-detector
 
-MODEL is a detector or backbone folder (or Hub id), an ultralytics safetensors file, or scratch:VARIANT. OUTPUT is a
-detector for `YoloForObjectDetection.from_pretrained`, with best/ (by the selection split), log.jsonl, transfer.txt and
-run.json.
+MODEL is a detector or backbone folder (or Hub id), a safetensors file of ultralytics or of torchvision's Faster R-CNN,
+or scratch:DETECTOR. OUTPUT is a detector for `AutoModelForObjectDetection.from_pretrained`, with best/ (by the
+selection split), log.jsonl, transfer.txt and run.json.
+
+Detectors under AGPL-3.0 (they need `pip install ultralytics`): yolov8n, yolov8s, yolov8m, yolo11n, yolo11s, yolo12n,
+yolo12s, yolo26n, yolo26s, slf_yolon, slf_yolos. Under permissive licences: faster_rcnn, dino, rtdetr_v2_s, rtdetr_v2_l,
+dfine_s, dfine_l.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -22,10 +27,12 @@ POSITIONAL = ("model",)
 class FinetuneArguments:
     """Which detector, on which labelled images."""
 
-    model: str = field(metadata={"help": "detector or backbone folder, Hub id, safetensors file, or scratch:yolov8n"})
+    model: str = field(metadata={"help": "detector or backbone folder, Hub id, safetensors file, or scratch:DETECTOR"})
     dataset: str = field(metadata={"help": "labelled training images: folder, COCO, YOLO, VOC, Parquet or Hub id"})
     output: str = field(metadata={"help": "folder of the finetuned detector"})
-    detector: str = field(default="yolov8n", metadata={"help": "variant, where MODEL is a backbone or a file"})
+    detector: str | None = field(
+        default=None, metadata={"help": "what to build where MODEL is a backbone; default: yolov8n"}
+    )
     validation: str | None = field(default=None, metadata={"help": "labelled images that select the best epoch"})
     val_fraction: float = field(
         default=0.2, metadata={"help": "share of the training images that selects instead; 0: the last epoch is final"}
@@ -49,10 +56,13 @@ class DetectorTrainingArguments(AgsspTrainingArguments):
     warmup_epochs: float = field(default=3.0, metadata={"help": "epochs over which the learning rate rises"})
     eval_every: int = field(default=5, metadata={"help": "epochs between evaluations; the last is always evaluated"})
     checkpoint_every: int = field(default=5, metadata={"help": "epochs between checkpoints"})
+    max_grad_norm: float | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={"help": "gradients are clipped to this norm; default: 10, for DINO, RT-DETR, D-FINE 0.1"},
+    )
 
 
 ARGUMENTS = (FinetuneArguments, DetectorTrainingArguments)
-NOMINAL_BATCH = 64
 
 
 def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None:
@@ -66,6 +76,9 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     from agssp.data.schema import defect_names
     from agssp.data.splits import split_rows
     from agssp.data.training_sets import DetectionImages, collate_detection
+    from agssp.models.detection import any_detector, catalogue
+    from agssp.models.detection.start import start_detector
+    from agssp.training.detector_recipes import choose_detector_optimizer, loss_scale
     from agssp.training.evaluators import detection_evaluator
     from agssp.training.run import begin, content_fingerprint, finish, optimizer_facts, optimizer_line, train
     from agssp.training.trainer import AgsspTrainer
@@ -76,10 +89,11 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     if not names:
         raise InputError(f"{arguments.dataset}: has no labelled boxes; finetuning needs them")
     others = {flag: labelled(getattr(arguments, flag), names, flag) for flag in ("validation", "test")}
-    choose_detector_optimizer(training, len(dataset), len(names))
     model, report = start_detector(
         arguments.model, arguments.detector, names, arguments.image_size, arguments.frozen_stages
     )
+    kind = model.config.model_type
+    choose_detector_optimizer(training, len(dataset), len(names), kind)
     chosen_by = others["validation"]
     inputs = {
         "dataset": dataset_fingerprint(dataset, arguments.dataset),
@@ -92,6 +106,8 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
         return
     print(report)
     print(optimizer_line(training))
+    if licence := catalogue.licence_line(model):
+        print(licence)
 
     backbone = model.config.backbone_config
     transform = DetectionTransform(
@@ -129,14 +145,15 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
         data_collator=collate_detection,
         evaluator=evaluator_on(selecting) if selecting is not None else None,
         best_metric="map_50_95" if selecting is not None else None,
-        loss_scale=loss_scale(training),
+        loss_scale=loss_scale(training, kind),
+        save=any_detector.save,
     )
     result = train(trainer)
     final = trainer.accelerator.unwrap_model(trainer.model)
     tested = evaluator_on(others["test"])(final) if others["test"] is not None else None
     if trainer.is_world_process_zero():
         output = Path(arguments.output)
-        final.save_pretrained(output)
+        any_detector.save(final, output)
         (output / "transfer.txt").write_text(f"{report}\n", encoding="utf-8")
         finish(
             arguments.output,
@@ -181,84 +198,3 @@ def labelled(source: str | None, names: list[str], flag: str) -> Any:
     if not defect_names(dataset):
         raise InputError(f"--{flag} {source}: has no labelled boxes (`objects`); measuring needs them")
     return dataset
-
-
-def choose_detector_optimizer(training: AgsspTrainingArguments, images: int, classes: int) -> None:
-    """AdamW for short runs, SGD for 10,000 steps and more, as ultralytics chooses."""
-    from agssp.training.run import choose_optimizer
-
-    choose_optimizer(
-        training,
-        kind="sgd" if training.total_steps(images) >= 10_000 else "adamw",
-        rates={"sgd": 0.01, "adamw": round(0.01 / (4 + classes), 6)},
-        decays={"sgd": 5e-4, "adamw": 5e-4},
-        # ultralytics' rule gives AdamW one rate for any batch; it is for short runs, and was measured so.
-        nominal_batches={"sgd": NOMINAL_BATCH, "adamw": 0},
-    )
-
-
-def loss_scale(training: AgsspTrainingArguments) -> float:
-    """The factor on a detector's mean loss that SGD's learning rates suppose; AdamW does not feel one.
-
-    ultralytics sums the loss over the 64 images of its nominal batch, and the YOLO of the paper's framework (MMYOLO, on
-    MMDetection) over those of a step, 14 to 256 in the paper. So rate r with nominal batch b is r on the loss summed
-    over b images, with the gradient clipped as it is there: the rates of both mean here what they mean at their own
-    batches. As the rate grows with the batch, an image weighs the same in any. Without a nominal batch the sum is
-    ultralytics'.
-    """
-    return float(training.nominal_batch or NOMINAL_BATCH) if training.optimizer == "sgd" else 1.0
-
-
-def start_detector(source: str, variant: str, names: list[str], image_size: int, frozen_stages: int) -> tuple[Any, Any]:
-    """A detector for these classes with the weights that `source` has for it, and the report of what was taken.
-
-    Args:
-        source: detector or backbone folder or Hub id, ultralytics safetensors file, or `scratch:VARIANT`.
-        variant: detector to build where `source` does not tell.
-        names: classes, in label order.
-        image_size: side of the input in px.
-        frozen_stages: of the backbone.
-
-    Raises:
-        InputError: `source` is none of these, or its architecture does not fit.
-    """
-    from transformers import AutoConfig
-
-    from agssp.models import register_auto_classes
-    from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
-    from agssp.models.detection import YoloConfig, YoloForObjectDetection
-
-    register_auto_classes()
-    id2label = dict(enumerate(names))
-
-    def fresh(variant: str, backbone_config: Any = None) -> Any:
-        config = YoloConfig(variant=variant, backbone_config=backbone_config, id2label=id2label, image_size=image_size)
-        config.backbone_config.frozen_stages = frozen_stages
-        return YoloForObjectDetection(config)
-
-    if source.startswith("scratch:"):
-        return fresh(source.removeprefix("scratch:")), "weights from scratch"
-    path = Path(source)
-    if path.suffix == ".safetensors":
-        donor = YoloForObjectDetection.from_ultralytics(path)
-    else:
-        if not path.exists() and (path.is_absolute() or len(path.parts) != 2):
-            raise InputError(f"{source}: no such folder or file; expected a detector, a backbone or scratch:yolov8n")
-        if path.is_dir() and not (path / "config.json").is_file():
-            raise InputError(f"{source}: holds no config.json; is its training finished?")
-        try:
-            kind = AutoConfig.from_pretrained(source).model_type
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(
-                f"{source}: no such folder, and not a model on the Hub whose configuration can be read; expected a "
-                f"detector, a backbone or scratch:yolov8n: {error}"
-            ) from error
-        if kind == AgsspBackbone.config_class.model_type:
-            backbone = AgsspBackbone.from_pretrained(source)
-            model = fresh(variant, type(backbone.config)(**backbone.config.to_dict()))
-            return model, model.load_backbone(backbone)
-        if kind != YoloConfig.model_type:
-            raise InputError(f"{source}: is a model of type {kind!r}; expected {YoloConfig.model_type!r} or a backbone")
-        donor = YoloForObjectDetection.from_pretrained(source)
-    model = fresh(donor.config.variant, type(donor.config.backbone_config)(**donor.config.backbone_config.to_dict()))
-    return model, model.transfer_from(donor)

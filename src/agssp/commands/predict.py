@@ -37,7 +37,7 @@ SHOWN = 24
 class PredictArguments:
     """What to look for defects in, and with which detector."""
 
-    model: str = field(metadata={"help": "detector: a folder or Hub id, or a safetensors file with ultralytics' keys"})
+    model: str = field(metadata={"help": "detector: a folder or Hub id, or a safetensors file of COCO weights"})
     images: str = field(metadata={"help": "a folder of images, one image file, or any data set"})
     output: str = field(metadata={"help": "folder to write to"})
     threshold: float = field(default=0.25, metadata={"help": "draw and report boxes with a score above this"})
@@ -46,7 +46,10 @@ class PredictArguments:
     image_size: int | None = field(
         default=None, metadata={"help": "side of the square input; the model's own if left out"}
     )
-    iou_threshold: float = field(default=0.7, metadata={"help": "of two boxes overlapping more than this one goes"})
+    iou_threshold: float | None = field(
+        default=None,
+        metadata={"help": "of two boxes overlapping more than this one goes; default: 0.7 for YOLO, else as trained"},
+    )
     max_detections: int = field(default=300, metadata={"help": "most boxes in one image"})
     batch_size: int = field(default=16, metadata={"help": "images in one forward pass"})
     pictures: bool = field(default=True, metadata={"help": "write annotated pictures (--no_pictures: JSON alone)"})

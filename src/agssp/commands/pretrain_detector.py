@@ -4,22 +4,19 @@ agssp pretrain-detector --dataset images --boxes boxes --backbone backbone --det
 accelerate launch scripts/pretrain_detector.py --dataset images --boxes boxes --backbone backbone \
     --detector yolov8s --output detector
 agssp pretrain-detector --dataset images --boxes boxes --start yolov8s.safetensors --backbone backbone --output detector
+agssp pretrain-detector --dataset images --boxes boxes --backbone backbone --detector faster_rcnn --output detector
 
-The last takes neck and head from a detector trained on COCO, and a backbone that was pretrained from the same file.
+The third takes neck and head from a detector trained on COCO, and a backbone that was pretrained from the same file.
+`agssp finetune --help` lists the detectors.
 The backbone is frozen unless --no_freeze_backbone. OUTPUT is a detector with one class, defect; the same command goes
 on after an interruption.
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agssp.commands.finetune import (
-    DetectorTrainingArguments,
-    choose_detector_optimizer,
-    loss_scale,
-    start_detector,
-)
+from agssp.commands.finetune import DetectorTrainingArguments
 from agssp.errors import InputError
 from agssp.training.arguments import AgsspTrainingArguments
 
@@ -38,11 +35,13 @@ class PretrainDetectorArguments:
     start: str | None = field(
         default=None,
         metadata={
-            "help": "a whole detector: folder, safetensors file or scratch:yolov8n; with --backbone too, its neck and "
+            "help": "a whole detector: folder, safetensors file or scratch:DETECTOR; with --backbone too, its neck and "
             "head go on from here and its backbone from there"
         },
     )
-    detector: str = field(default="yolov8n", metadata={"help": "variant of the detector"})
+    detector: str | None = field(
+        default=None, metadata={"help": "what to build on --backbone; default: what --start is, else yolov8n"}
+    )
     freeze_backbone: bool = field(
         default=True, metadata={"help": "train neck and head alone (--no_freeze_backbone: all)"}
     )
@@ -85,6 +84,9 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     from agssp.data.schema import PSEUDO_CLASS
     from agssp.data.splits import split_rows
     from agssp.data.training_sets import DetectionImages, collate_detection
+    from agssp.models.detection import any_detector, catalogue
+    from agssp.models.detection.start import start_detector
+    from agssp.training.detector_recipes import choose_detector_optimizer, loss_scale
     from agssp.training.evaluators import detection_evaluator
     from agssp.training.run import begin, content_fingerprint, finish, optimizer_facts, optimizer_line, train
     from agssp.training.trainer import AgsspTrainer
@@ -112,13 +114,16 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     if not any(len(boxes[image_id][0]) for image_id in dataset["image_id"]):
         raise InputError(f"--boxes {arguments.boxes}: no image has a box; lower the threshold of `agssp pseudo-boxes`")
 
-    choose_detector_optimizer(training, len(dataset), 1)
-    frozen = ALL_STAGES if arguments.freeze_backbone else 0
     model, report = start_detector(
-        arguments.start or str(arguments.backbone), arguments.detector, [PSEUDO_CLASS], arguments.image_size, frozen
+        arguments.start or str(arguments.backbone),
+        arguments.detector,
+        [PSEUDO_CLASS],
+        arguments.image_size,
+        frozen_stages=ALL_STAGES if arguments.freeze_backbone else 0,
+        backbone=arguments.backbone if arguments.start else None,
     )
-    if arguments.start is not None and arguments.backbone is not None:
-        report = replace_backbone(model, report, arguments.start, arguments.backbone)
+    kind = model.config.model_type
+    choose_detector_optimizer(training, len(dataset), 1, kind)
     inputs = {
         "dataset": dataset_fingerprint(dataset, arguments.dataset),
         "boxes": content_fingerprint(arguments.boxes),
@@ -130,6 +135,8 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
         return
     print(report)
     print(optimizer_line(training))
+    if licence := catalogue.licence_line(model):
+        print(licence)
 
     backbone = model.config.backbone_config
     transform = DetectionTransform(
@@ -166,7 +173,8 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
         train_dataset=images,
         data_collator=collate_detection,
         evaluator=evaluator,
-        loss_scale=loss_scale(training),
+        loss_scale=loss_scale(training, kind),
+        save=any_detector.save,
     )
     result = train(trainer)
     if trainer.is_world_process_zero():
@@ -174,7 +182,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
         final = trainer.accelerator.unwrap_model(trainer.model)
         # Frozen was how it was trained, not what it is: finetuning decides anew.
         final.config.backbone_config.frozen_stages = 0
-        final.save_pretrained(output)
+        any_detector.save(final, output)
         (output / "transfer.txt").write_text(f"{report}\n", encoding="utf-8")
         finish(
             arguments.output,
@@ -193,31 +201,3 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
         print(f"detector in {output} ({len(images.skipped)} images skipped)")
         size = arguments.image_size
         print(f"next: {shell_command('finetune', output, dataset='LABELLED', image_size=size, output='my-detector')}")
-
-
-def replace_backbone(model: Any, report: Any, start: str, folder: str) -> str:
-    """Give a detector the weights of another backbone.
-
-    Args:
-        model: the detector; its backbone is changed in place.
-        report: what the detector took over before, from `start_detector`.
-        start: where that came from.
-        folder: the backbone: folder or Hub id.
-
-    Returns:
-        The report of both: what neck and head hold, and what the backbone.
-
-    Raises:
-        InputError: there is no such backbone, or it is of another architecture.
-    """
-    from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
-    from agssp.models.detection.transfer import TransferReport
-
-    backbone = AgsspBackbone.from_pretrained(folder)
-    try:
-        taken = model.load_backbone(backbone)
-    except InputError as error:
-        raise InputError(f"--backbone {folder} is not the backbone of --start {start}: {error}") from error
-    if isinstance(report, TransferReport):  # a start from scratch has none
-        report = replace(report, loaded=tuple(name for name in report.loaded if name not in taken.loaded))
-    return f"neck and head of {start}: {report}\nbackbone of {folder}: {taken}"

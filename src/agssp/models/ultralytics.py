@@ -39,8 +39,10 @@ def import_ultralytics() -> ModuleType:
         import ultralytics
     except ImportError as error:
         raise InputError(
-            f"YOLO models need the package ultralytics, which could not be imported ({error}); "
-            "install it with `pip install ultralytics` (licence: AGPL-3.0), or use a backbone of timm"
+            f"YOLO models need the package ultralytics, which could not be imported ({error}); install it with "
+            "`pip install ultralytics` (licence: AGPL-3.0, which asks for the whole source of a program that uses it, "
+            "over a network too), or use a backbone of timm and a detector without it: faster_rcnn, dino, rtdetr_v2_s, "
+            "dfine_s"
         ) from error
     finally:
         # Its import sets OMP_NUM_THREADS=1, which would slow every process started later.

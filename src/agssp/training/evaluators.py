@@ -8,6 +8,7 @@ from accelerate import PartialState
 from torch.utils.data import DataLoader, Subset
 
 from agssp.metrics.detection import DetectionMetrics
+from agssp.models.detection import any_detector
 
 
 def detection_evaluator(
@@ -35,8 +36,13 @@ def detection_evaluator(
         loader = DataLoader(Subset(images, share), batch_size=batch_size, num_workers=workers, collate_fn=collate)
         for batch in loader:
             outputs = model(pixel_values=batch["pixel_values"].to(model.device))
-            found = model.post_process_object_detection(
-                outputs, threshold=0.001, target_sizes=batch["orig_size"], multi_label=True
+            found = any_detector.post_process(
+                model,
+                outputs,
+                threshold=0.001,
+                target_sizes=batch["orig_size"],
+                input_size=batch["pixel_values"].shape[2:],
+                multi_label=True,
             )
             for index, result in zip(batch["image_index"].tolist(), found, strict=True):
                 boxes, scores, labels = (result[key].cpu().numpy() for key in ("boxes", "scores", "labels"))

@@ -29,7 +29,8 @@ class AgsspTrainer(Trainer):
         evaluator: measures a model in eval mode, called on every process; returns numbers without prefix.
         best_metric: the number whose highest value selects `best/`; None: nothing is selected.
         loss_scale: factor on the loss for the optimizer alone, so that a learning rate that was chosen for a loss
-            summed over a batch can be used with our mean; see `agssp.commands.finetune.loss_scale`.
+            summed over a batch can be used with our mean; see `agssp.training.detector_recipes.loss_scale`.
+        save: writes a model to a folder; by default its `save_pretrained`.
         kwargs: of transformers' Trainer.
     """
 
@@ -43,10 +44,12 @@ class AgsspTrainer(Trainer):
         evaluator: Callable[[Any], dict[str, float]] | None = None,
         best_metric: str | None = None,
         loss_scale: float = 1.0,
+        save: Callable[[Any, Path], None] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.evaluator, self.best_metric, self.loss_scale = evaluator, best_metric, loss_scale
+        self.save_to = save or (lambda model, folder: model.save_pretrained(folder))
         self.ema = ExponentialMovingAverage(self.model, self.args.ema_decay, self.args.ema_ramp)
         self.streaming = isinstance(self.train_dataset, torch.utils.data.IterableDataset)
         self._components: dict[str, torch.Tensor] = {}
@@ -73,7 +76,7 @@ class AgsspTrainer(Trainer):
     ) -> Any:
         """The model's own loss; its components are gathered for the log."""
         outputs = model(**inputs)
-        for name, value in (outputs.loss_dict or {}).items():
+        for name, value in (getattr(outputs, "loss_dict", None) or {}).items():
             total = self._components.get(name)
             self._components[name] = value.detach().float() + (0 if total is None else total)
         self._component_steps += 1
@@ -164,7 +167,7 @@ class AgsspTrainer(Trainer):
             return
         # The record goes first and comes last, so that a half-written folder is never taken for the best.
         record.unlink(missing_ok=True)
-        model.save_pretrained(folder)
+        self.save_to(model, folder)
         write_json(record, {"metric": self.best_metric, "value": value, "epoch": self.state.epoch})
 
 
@@ -175,6 +178,9 @@ class _Rhythm(TrainerCallback):
         self.trainer = trainer
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        if hasattr(model, "set_training_progress"):
+            model.set_training_progress(min(state.global_step / max(state.max_steps, 1), 1.0))
         # accelerate tells the data set its epoch on one process only, and not after a resume within an epoch.
         if not self.trainer.streaming:
             self.trainer.train_dataset.set_epoch(int((state.epoch or 0) + 1e-6))
