@@ -44,7 +44,7 @@ def test_all_that_is_missing_is_listed_at_once(root):
         "weights coco/yolov8n: gone.safetensors: no such file",
         "flags: `finetune` has no flag 'image_sice'; did you mean 'image_size'",
         "groups.ResNet.flags: pretrain_detector.boxes follows from rows, groups and data sets",
-        "groups.CSPDarknet.detector: variant='yolov9': expected one of yolov8n, yolov8s",
+        "groups.CSPDarknet.detector: detector 'yolov9': expected one of yolov8n, yolov8s",
     ]
     for text in expected:
         assert sum(fault.startswith(text) for fault in faults) == 1, (text, faults)
@@ -55,7 +55,7 @@ def test_all_that_is_missing_is_listed_at_once(root):
     ("backbone", "message"),
     [
         ("resnet5", "no network 'resnet5'"),
-        ("test_vit", "has features of strides [16, 16, 16, 16, 16, 16]; detectors take [8, 16, 32]"),
+        ("test_vit", "strides=[8, 16, 32]: backbone test_vit has features at strides [16]"),
     ],
 )
 def test_networks(root, backbone, message):
@@ -81,6 +81,21 @@ def test_values_that_a_command_refuses(root, stage, given, message):
     # Once, not once for each cell.
     (fault,) = faults_of(write_study(root, table))
     assert message in fault
+
+
+@pytest.mark.parametrize("detector", ["faster_rcnn", "dino", "rtdetr_v2_s", "dfine_l", "yolo26n"])
+def test_a_group_takes_every_detector(root, detector):
+    table = tiny(root)
+    table["groups"]["ResNet"]["detector"] = detector
+    assert faults_of(write_study(root, table)) == []
+
+
+def test_nothing_stands_in_for_a_detector_that_is_no_yolo(root):
+    table = tiny(root)
+    table["groups"]["ResNet"]["detector"] = "dino"
+    table["rows"].append({"label": "COCO", "group": "ResNet", "start": "coco"})
+    (fault,) = faults_of(write_study(root, table))
+    assert fault.startswith("weights coco/test_resnet: nothing stands in for the weights of dino")
 
 
 def test_weights_of_no_detector(root):

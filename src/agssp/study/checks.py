@@ -14,7 +14,6 @@ from .definition import STAGES, STAND_IN, SYNTHETIC, DataSet, Group, Study
 from .stage import PYTHON_STAGES, Plan, Stage, command_module, without_output
 from .tables import near
 
-DETECTOR_STRIDES = [8, 16, 32]
 SET_BY_STUDY = ("dataset", "output", "maps", "boxes", "model", "test", "backbone", "start", "detector")
 """Flags that follow from rows, groups and data sets."""
 STORES = ("manifest.json", "thresholds.json")
@@ -106,32 +105,34 @@ def _check_source(name: str, source: str, split: str | None, labelled: bool, fau
 
 
 def _check_networks(groups: Iterable[Group], faults: list[str]) -> None:
-    from agssp.models.backbone.networks import default_model_args, feature_layout, full_name, name_of_weights
-    from agssp.models.detection import YoloConfig
+    from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
+    from agssp.models.backbone.networks import name_of_weights
+    from agssp.models.detection import catalogue
 
     for group in groups:
+        known = False
         try:
-            name_of_weights(group.backbone)
-            architecture = full_name(group.backbone)
-            strides = list(feature_layout(architecture, default_model_args(architecture)).strides)
-            if not set(DETECTOR_STRIDES) <= set(strides):
-                faults.append(
-                    f"groups.{group.name}.backbone {group.backbone}: has features of strides {strides}; detectors take "
-                    f"{DETECTOR_STRIDES}"
-                )
-        except InputError as error:
-            faults.append(f"groups.{group.name}.backbone: {error}")
-        try:
-            YoloConfig(variant=group.detector)
+            catalogue.family_named(group.detector)
+            known = True
         except InputError as error:
             faults.append(f"groups.{group.name}.detector: {error}")
+        try:
+            name_of_weights(group.backbone)
+            backbone = AgsspBackboneConfig(architecture=group.backbone)
+            if known:
+                catalogue.taken_features(group.detector, backbone)
+        except InputError as error:
+            faults.append(f"groups.{group.name}.backbone: {error}")
 
 
 def _check_weights(study: Study, plan: Plan, faults: list[str]) -> None:
+    from agssp.models.yolo_graphs import VARIANTS
+
     planned = {(cell.group, cell.row) for cell in plan.cells}
     rows = [row for row in study.rows if (row.group, row.label) in planned]
-    used = dict.fromkeys((row.start, study.groups[row.group].backbone) for row in rows)
-    for start, backbone in used:
+    groups = ((row.start, study.groups[row.group]) for row in rows)
+    used = dict.fromkeys((start, group.backbone, group.detector) for start, group in groups)
+    for start, backbone, detector in used:
         source = study.weights.get((start, backbone), "")
         if source.endswith(".safetensors") and not Path(source).is_file():
             faults.append(f"weights {start}/{backbone}: {source}: no such file")
@@ -139,6 +140,11 @@ def _check_weights(study: Study, plan: Plan, faults: list[str]) -> None:
             faults.append(
                 f"weights {start}/{backbone}: {source!r} has no detectors; expected an ultralytics safetensors file, "
                 f"a detector's folder or {STAND_IN}"
+            )
+        elif study.starts.get(start) == "detector" and source == STAND_IN and detector not in VARIANTS:
+            faults.append(
+                f"weights {start}/{backbone}: nothing stands in for the weights of {detector}; give a safetensors file "
+                "or a detector's folder"
             )
 
 
