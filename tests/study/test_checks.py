@@ -43,7 +43,7 @@ def test_all_that_is_missing_is_listed_at_once(root):
         f"corpus.maps {root}/no-maps: no such folder",
         "weights coco/yolov8n: gone.safetensors: no such file",
         "flags: `finetune` has no flag 'image_sice'; did you mean 'image_size'",
-        "groups.ResNet.flags: pretrain_detector.boxes follows from rows, groups and data sets",
+        "groups.ResNet.flags: pretrain_detector.boxes follows from rows, groups, data sets and seeds",
         "groups.CSPDarknet.detector: detector 'yolov9': expected one of yolov8n, yolov8s",
     ]
     for text in expected:

@@ -8,13 +8,13 @@ from transformers import TrainerState
 from agssp.training.norm_statistics import NormStatistics
 
 
-def train(model: nn.Module, batches: list[torch.Tensor], first: int = 0) -> None:
+def train(model: nn.Module, batches: list[torch.Tensor], forwards: int = 1) -> None:
     """Steps of a Trainer, as far as its callbacks see them."""
-    callback, state = NormStatistics(), TrainerState(global_step=first)
+    callback, state = NormStatistics(), TrainerState()
     callback.on_train_begin(None, state, None, model=model)
     for batch in batches:
-        model.train()(batch)
-        state.global_step += 1
+        for part in batch.chunk(forwards):
+            model.train()(part)
         callback.on_step_end(None, state, None)
     callback.on_train_end(None, state, None)
 
@@ -58,18 +58,19 @@ def test_statistics_from_a_file_are_not_begun_anew(counter):
     torch.testing.assert_close(model.running_mean, 0.9 * torch.full((3,), 2.0) + 0.1 * draw(1)[0].mean(0))
 
 
+@pytest.mark.parametrize("forwards", [1, 2])
 @pytest.mark.parametrize("from_file", [False, True])
-def test_interrupted_equals_uninterrupted(from_file):
+def test_interrupted_equals_uninterrupted(from_file, forwards):
     whole, cut = norm(), norm()
     if from_file:
         whole.running_mean.fill_(2.0)
         cut.running_mean.fill_(2.0)
-    batches = draw(8)
-    train(whole, batches)
-    train(cut, batches[:3])
+    batches = draw(12)
+    train(whole, batches, forwards)
+    train(cut, batches[:3], forwards)
     resumed = norm()
     resumed.load_state_dict(cut.state_dict())
-    train(resumed, batches[3:], first=3)
+    train(resumed, batches[3:], forwards)
     assert torch.equal(resumed.running_var, whole.running_var)
 
 

@@ -59,6 +59,17 @@ def test_slow_encoder_follows_once_an_optimizer_step(root, monkeypatch):
     assert progress == [pytest.approx(step / 6) for step in range(1, 7)]
 
 
+def test_images_that_do_not_fill_a_batch_of_views_are_named(root):
+    with pytest.raises(InputError, match="do not fill one batch of 64"):
+        pretrain_backbone.main(*backbone_arguments(root, "out", **OBJECTIVES["mocov3"], per_device_train_batch_size=64))
+
+
+def test_last_image_alone_is_left_out_of_an_epoch_of_views(root):
+    changes = OBJECTIVES["mocov3"] | {"per_device_train_batch_size": 11, "val_fraction": 0, "num_train_epochs": 1}
+    pretrain_backbone.main(*backbone_arguments(root, "out", **changes))  # 12 images
+    assert run_facts(root / "out")["results"]["final"] == "last"
+
+
 def test_one_pass_variant(root):
     changes = OBJECTIVES["simmim"] | {"distill_masked": True, "num_train_epochs": 1}
     pretrain_backbone.main(*backbone_arguments(root, "masked", **changes))
@@ -72,5 +83,5 @@ def test_mask_unit_that_does_not_fit_is_named(root):
 
 
 def test_simmim_of_a_convolutional_network_is_refused_with_a_way_out(root):
-    with pytest.raises(InputError, match=r"test_resnet does not embed patches.*mocov3"):
+    with pytest.raises(InputError, match=r"test_resnet is no transformer that embeds patches.*mocov3"):
         pretrain_backbone.main(*backbone_arguments(root, "out", objective="simmim"))

@@ -185,6 +185,15 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
         backbone.network = convert_sync_batchnorm(backbone.network)
     transform = augmentation(arguments, objective, backbone.config)
     images, held_out = training_images(dataset, store, transform, arguments, training.seed)
+    if objective == "mocov3":
+        # An image alone in the last batch of an epoch has no others to be told from.
+        training.dataloader_drop_last = True
+        batch = training.per_device_train_batch_size * state.num_processes
+        if not arguments.streaming and len(images) < batch:
+            raise InputError(
+                f"objective mocov3: {len(images)} training images do not fill one batch of {batch}; lower "
+                "--per-device-train-batch-size"
+            )
     monitor = HealthMonitor(
         Path(arguments.output),
         held_out,

@@ -54,7 +54,7 @@ def main(arguments: StudyArguments) -> None:
     from agssp.output_folder import claim_output
     from agssp.study.checks import check_study, fingerprints
     from agssp.study.plan import make_plan
-    from agssp.study.runner import State, agree_on_device, is_main, on_main, run_missing
+    from agssp.study.runner import State, agree_on_device, is_main, on_main, processes, run_missing
     from agssp.study.study_file import read_study
 
     agree_on_device()
@@ -86,8 +86,9 @@ def main(arguments: StudyArguments) -> None:
         print_plan(study, state, everything=arguments.dry_run)
     if arguments.dry_run:
         return
-    # No settings: a study may grow, since a stage is found again by what it is.
-    on_main(lambda: claim_output(output, "study", {}))
+    # No other settings: a study may grow, since a stage is found again by what it is. What is begun on two processes
+    # cannot go on on one.
+    on_main(lambda: claim_output(output, "study", {"processes": processes()}))
     page_written = 0.0
 
     def write() -> None:

@@ -74,9 +74,13 @@ class HiddenPatches:
             raise InputError(
                 f"mask unit {unit} px does not divide the image size {transform.size}; take sizes such as 192 and 32"
             )
-        if not 0 < ratio < 1:
-            raise InputError(f"mask ratio {ratio}: expected a number above 0 and below 1")
-        self.transform, self.cells, self.ratio = transform, transform.size // unit, ratio
+        cells = transform.size // unit
+        if not 0 < ratio < 1 or math.ceil(cells * cells * ratio) == cells * cells:
+            raise InputError(
+                f"mask ratio {ratio}: expected a number above 0 and below 1 that leaves one of the {cells * cells} "
+                "patches of an image to be seen"
+            )
+        self.transform, self.cells, self.ratio = transform, cells, ratio
 
     def __call__(
         self, image: Image.Image, anomaly_map: np.ndarray | None, generator: np.random.Generator

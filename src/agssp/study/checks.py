@@ -14,8 +14,8 @@ from .definition import STAGES, STAND_IN, SYNTHETIC, DataSet, Group, Study
 from .stage import PYTHON_STAGES, Plan, Stage, command_module, without_output
 from .tables import near
 
-SET_BY_STUDY = ("dataset", "output", "maps", "boxes", "model", "test", "backbone", "start", "detector")
-"""Flags that follow from rows, groups and data sets."""
+SET_BY_STUDY = ("dataset", "output", "maps", "boxes", "model", "test", "backbone", "start", "detector", "seed")
+"""Flags that follow from rows, groups, data sets and seeds."""
 STORES = ("manifest.json", "thresholds.json")
 
 
@@ -134,7 +134,9 @@ def _check_weights(study: Study, plan: Plan, faults: list[str]) -> None:
     used = dict.fromkeys((start, group.backbone, group.detector) for start, group in groups)
     for start, backbone, detector in used:
         source = study.weights.get((start, backbone), "")
-        if source.endswith(".safetensors") and not Path(source).is_file():
+        path = Path(source)
+        on_hub = len(path.parts) == 2 and not path.is_absolute() and not path.suffix
+        if source not in ("", "timm", "pypi", STAND_IN) and not path.exists() and not on_hub:
             faults.append(f"weights {start}/{backbone}: {source}: no such file")
         elif study.starts.get(start) == "detector" and source in ("timm", "pypi"):
             faults.append(
@@ -161,7 +163,9 @@ def _check_flag_names(study: Study, faults: list[str]) -> None:
         for where, table in places:
             for name in table.get(stage, {}):
                 if name in SET_BY_STUDY:
-                    faults.append(f"{where}: {stage}.{name} follows from rows, groups and data sets; leave it out")
+                    faults.append(
+                        f"{where}: {stage}.{name} follows from rows, groups, data sets and seeds; leave it out"
+                    )
                 elif name not in known:
                     command = stage.replace("_", "-")
                     faults.append(f"{where}: `{command}` has no flag {name!r}; {near(name, known - {*SET_BY_STUDY})}")

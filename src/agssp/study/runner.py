@@ -141,10 +141,9 @@ def _run(state: State, stage: Stage, after_each: Callable[[], None]) -> None:
             error = problem
     # A process that left a stage in the middle has left the others waiting, or will: none of them can go on.
     if error is not None and processes() > 1 and not isinstance(error, InputError):
-        if is_main():
-            _fail(state, stage, error)
+        _fail(state, stage, error)
         raise error
-    error = on_main(lambda: error)
+    error = _first(error)
     if is_main():
         seconds = round(time.perf_counter() - started, 1)
         if error is None:
@@ -156,6 +155,16 @@ def _run(state: State, stage: Stage, after_each: Callable[[], None]) -> None:
             _fail(state, stage, error)
         print(remaining(state), flush=True)
         after_each()
+
+
+def _first(error: Exception | None) -> Exception | None:
+    """An error that any of the processes has met, on all of them."""
+    if processes() == 1:
+        return error
+    from accelerate.utils import gather_object
+
+    found = [other for other in gather_object([None if error is None else str(error)]) if other is not None]
+    return InputError(found[0]) if found else None
 
 
 def call(stage: Stage, root: Path) -> None:

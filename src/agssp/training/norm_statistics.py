@@ -18,24 +18,22 @@ class NormStatistics(TrainerCallback):
         self._own: dict[Any, float] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Find the norms that have seen nothing yet, or not enough when a run goes on."""
+        """Find the norms that have seen nothing yet, or not enough."""
         for module in model.modules():
             if not isinstance(module, nn.modules.batchnorm._BatchNorm) or not module.momentum:
                 continue
             if module.running_mean is None or module.running_var is None or module.num_batches_tracked is None:
                 continue
-            enough = round(1 / module.momentum)
             untouched = not module.running_mean.any() and bool((module.running_var == 1).all())
             if not untouched and module.num_batches_tracked == 0:
-                # Weights from a file without counters; the counter goes into checkpoints, so a resumed run knows too.
-                module.num_batches_tracked.fill_(enough)
-            if int(module.num_batches_tracked) < enough:
-                self._own[module] = module.momentum
-        self._set(state.global_step)
+                # Weights from a file without counters: as many as make its statistics count in full.
+                module.num_batches_tracked.fill_(round(1 / module.momentum))
+            self._own[module] = module.momentum
+        self._set()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Lower the momentum for the next step."""
-        self._set(state.global_step)
+        self._set()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Leave the norms as they were built."""
@@ -43,8 +41,9 @@ class NormStatistics(TrainerCallback):
             module.momentum = own
         self._own = {}
 
-    def _set(self, step: int) -> None:
+    def _set(self) -> None:
+        # By the counters, which go into checkpoints: a run that goes on has the momentum that it would have had.
         for module, own in list(self._own.items()):
-            module.momentum = max(own, 1 / (step + 1))
+            module.momentum = max(own, 1 / (int(module.num_batches_tracked) + 1))
             if module.momentum == own:
                 del self._own[module]

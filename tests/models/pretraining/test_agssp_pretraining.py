@@ -257,3 +257,14 @@ def test_wrong_settings_are_refused(config, message):
 def test_one_category_cannot_be_classified():
     with pytest.raises(InputError, match="choose another objective"):
         build(num_labels=1)
+
+
+def test_gradient_checkpointing_reaches_the_backbone_and_changes_no_gradient():
+    plain, saving = build("test_vit", frozen_stages=0).train(), build("test_vit", frozen_stages=0).train()
+    saving.gradient_checkpointing_enable()
+    assert saving.backbone.network.grad_checkpointing
+    for model in (plain, saving):
+        model(**batch()).loss.backward()
+    for (name, expected), found in zip(plain.named_parameters(), saving.parameters(), strict=True):
+        if expected.requires_grad:
+            torch.testing.assert_close(found.grad, expected.grad, msg=name)

@@ -76,6 +76,12 @@ def test_only_hidden_pixels_get_a_gradient():
     assert torch.equal(guessed.grad != 0, hidden)
 
 
+def test_image_that_the_network_does_not_divide_is_named():
+    model = build().train()
+    with pytest.raises(InputError, match="multiple of the network's coarsest stride"):
+        model(torch.randn(1, 3, 80, 80), torch.rand(1, 8, 8), masks=random_masks(1, 5))
+
+
 def test_decoder_puts_the_pixels_of_a_position_where_it_lies():
     layer = decoder(5, 4)
     features = torch.zeros(1, 5, 3, 3)
@@ -120,9 +126,9 @@ def test_hook_is_gone_after_an_error():
     assert not network.patch_embed._forward_hooks
 
 
-@pytest.mark.parametrize("architecture", ["yolov8n", "test_resnet", "test_convnext"])
+@pytest.mark.parametrize("architecture", ["yolov8n", "test_resnet", "test_convnext", "fasternet_t0"])
 def test_convolutional_networks_are_refused_with_the_reason(architecture):
-    with pytest.raises(InputError, match=f"{architecture} does not embed patches"):
+    with pytest.raises(InputError, match=f"{architecture} is no transformer that embeds patches"):
         build(architecture)
 
 

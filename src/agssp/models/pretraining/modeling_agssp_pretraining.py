@@ -246,6 +246,9 @@ class AgsspForPreTraining(PreTrainedModel):
         self._weight_is_set = False
         return super().load_state_dict(*args, **kwargs)
 
+    def _set_gradient_checkpointing(self, enable: bool = True, *args: Any, **kwargs: Any) -> None:
+        self.backbone._set_gradient_checkpointing(enable)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if module is self:

@@ -26,12 +26,13 @@ def token_channels(architecture: str, model_args: dict[str, Any]) -> int:
         InputError: the network has no patch embeddings, so nothing can be hidden from it.
     """
     with torch.device("meta"):
-        embed = getattr(build_network(architecture, model_args), "patch_embed", None)
-    if embed is None:
+        network = build_network(architecture, model_args)
+    embed = getattr(network, "patch_embed", None)
+    if embed is None or not any("Attention" in type(module).__name__ for module in network.modules()):
         raise InputError(
-            f"objective 'simmim': {architecture} does not embed patches. A convolution would carry what surrounds a "
-            "hidden patch into it, and hidden zeros out of it; use a transformer that does (swin_base, pvt_v2_b0, "
-            "hiera_tiny_224), or the objective 'mocov3' or 'classification'"
+            f"objective 'simmim': {architecture} is no transformer that embeds patches. A convolution would "
+            "carry what surrounds a hidden patch into it, and hidden zeros out of it; use a transformer that does "
+            "(swin_base, pvt_v2_b0, hiera_tiny_224), or the objective 'mocov3' or 'classification'"
         )
     size = input_settings(architecture)["image_size"]
     with torch.no_grad():
@@ -117,7 +118,16 @@ def reconstruction_loss(reconstructed: Tensor, pixel_values: Tensor, masks: Tens
 
     Returns:
         Scalar float32; 0 where nothing is hidden.
+
+    Raises:
+        InputError: the reconstruction has another size, because the image is no multiple of the network's stride.
     """
+    if reconstructed.shape != pixel_values.shape:
+        height, width = pixel_values.shape[2:]
+        raise InputError(
+            f"objective 'simmim': images of {height} x {width} px are guessed at {reconstructed.shape[2]} x "
+            f"{reconstructed.shape[3]}; take an image size that is a multiple of the network's coarsest stride"
+        )
     hidden = enlarged(masks, (pixel_values.shape[2], pixel_values.shape[3])).unsqueeze(1)
     difference = F.l1_loss(reconstructed.float(), pixel_values.float(), reduction="none")
     return (difference * hidden).sum() / (3 * hidden.sum()).clamp_min(1)
