@@ -9,7 +9,7 @@ import torch
 from agssp.models.backbone import AgsspBackbone
 from agssp.models.pretraining import AgsspForPreTraining
 from agssp.models.pretraining.distillation import resize_map
-from agssp.training.alignment import AlignmentEvaluator, effective_rank, fixed_attention_levels, standardised
+from agssp.training.alignment import AlignmentEvaluator, _Seen, effective_rank, fixed_attention_levels, standardised
 
 
 def collate(items):
@@ -155,3 +155,13 @@ def test_effective_rank_counts_directions():
     assert effective_rank(torch.ones(4, 3)) == 1.0
     assert effective_rank(torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])) == pytest.approx(2)
     assert math.isnan(effective_rank(torch.tensor([[1.0], [math.inf]])))
+
+
+@pytest.mark.parametrize("empty_first", [False, True])
+def test_process_without_images_adds_nothing(empty_first):
+    seen, empty = _Seen(), _Seen()
+    seen._add_pairs([torch.ones(2, 2)], [torch.full((2, 2), 2.0)])
+    whole, other = (empty, seen) if empty_first else (seen, empty)
+    whole.merge(other)
+    assert torch.equal(whole.attention[0], torch.ones(2, 2))
+    assert torch.equal(whole.heat[0], torch.full((2, 2), 2.0))

@@ -131,6 +131,8 @@ class _Seen:
         self.sums[name, part] = before[0] + float(total), before[1] + count
 
     def _add_pairs(self, attention: list[Tensor], heat: list[Tensor]) -> None:
+        if not attention:  # a process that got no image
+            return
         self.attention = (
             [a + b for a, b in zip(self.attention, attention, strict=True)] if self.attention else attention
         )
