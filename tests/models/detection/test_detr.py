@@ -24,6 +24,7 @@ from agssp.metrics.detection import DetectionMetrics
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
 from agssp.models.detection import detr
+from agssp.models.detection.any_detector import post_process
 from agssp.models.detection.image_processing import LetterboxImageProcessor
 
 NAMES = {0: "scratch", 1: "pit", 2: "inclusion"}
@@ -343,7 +344,7 @@ def test_pipeline_gives_the_boxes_of_the_model(tmp_path):
     found = detect(picture, threshold=0.2)
     with torch.no_grad():
         outputs = model(detr.image_processor(model)(picture, return_tensors="pt")["pixel_values"])
-    (expected,) = detr.post_process_object_detection(model, outputs, threshold=0.2, target_sizes=[(90, 120)])
+    (expected,) = post_process(model, outputs, threshold=0.2, target_sizes=[(90, 120)], input_size=(64, 64))
     assert len(found) == len(expected["scores"]) > 0
     assert [row["score"] for row in found] == pytest.approx(expected["scores"].tolist(), abs=1e-5)
     assert [list(row["box"].values()) for row in found] == expected["boxes"].int().tolist()
@@ -368,8 +369,8 @@ def test_it_learns_a_fixed_batch(kind):
     with torch.no_grad():
         outputs = model.eval()(images)
     metrics = DetectionMetrics(list(NAMES.values()))
-    results = detr.post_process_object_detection(
-        model, outputs, threshold=0.001, target_sizes=[(64, 64)] * 4, multi_label=True
+    results = post_process(
+        model, outputs, threshold=0.001, target_sizes=[(64, 64)] * 4, input_size=(64, 64), multi_label=True
     )
     for index, result in enumerate(results):
         target = (corners[index], [index]) if index < 3 else ([], [])

@@ -9,7 +9,7 @@ from transformers.models.rt_detr.modeling_rt_detr import RTDetrObjectDetectionOu
 from agssp.errors import InputError
 from agssp.letterbox import letterbox_geometry
 from agssp.models.detection.image_processing import LetterboxImageProcessor
-from agssp.models.detection.post_processing import post_process_set_predictions
+from agssp.models.detection.post_processing import post_process_object_detection
 
 
 def queries(batch=2, count=50, classes=3):
@@ -22,7 +22,7 @@ def test_no_query_and_nothing_above_the_threshold():
     logits, boxes = queries()
     for none in ((logits[:, :0], boxes[:, :0]), (logits - 100, boxes)):
         for multi_label in (False, True):
-            results = post_process_set_predictions(
+            results = post_process_object_detection(
                 *none, input_size=(64, 64), target_sizes=[(9, 8)] * 2, multi_label=multi_label
             )
             assert [tuple(value.shape for value in result.values()) for result in results] == [((0,), (0,), (0, 4))] * 2
@@ -32,7 +32,7 @@ def test_every_query_for_every_class_equals_transformers_selection():
     logits, boxes = queries()
     outputs = RTDetrObjectDetectionOutput(logits=logits, pred_boxes=boxes)
     theirs = RTDetrImageProcessor().post_process_object_detection(outputs, threshold=0.3, target_sizes=[(64, 64)] * 2)
-    ours = post_process_set_predictions(
+    ours = post_process_object_detection(
         logits,
         boxes,
         input_size=(64, 64),
@@ -50,7 +50,7 @@ def test_every_query_for_every_class_equals_transformers_selection():
 
 def test_one_class_a_query():
     logits, boxes = queries()
-    results = post_process_set_predictions(logits, boxes, input_size=(64, 64), threshold=0.6, max_detections=7)
+    results = post_process_object_detection(logits, boxes, input_size=(64, 64), threshold=0.6, max_detections=7)
     for result, image_logits, image_boxes in zip(results, logits, boxes, strict=True):
         rows = sorted(((max(row.tolist()), index) for index, row in enumerate(image_logits)), reverse=True)[:7]
         assert all(1 / (1 + 2.718281828**-best) > 0.6 for best, _ in rows)
@@ -62,8 +62,8 @@ def test_one_class_a_query():
 
 def test_suppression_on_request():
     logits, boxes = queries(count=200)
-    every = post_process_set_predictions(logits, boxes, input_size=(64, 64), threshold=0.5)
-    fewer = post_process_set_predictions(logits, boxes, input_size=(64, 64), threshold=0.5, iou_threshold=0.3)
+    every = post_process_object_detection(logits, boxes, input_size=(64, 64), threshold=0.5)
+    fewer = post_process_object_detection(logits, boxes, input_size=(64, 64), threshold=0.5, iou_threshold=0.3)
     for result, reference in zip(fewer, every, strict=True):
         kept = []
         for box, label in zip(reference["boxes"], reference["labels"], strict=True):
@@ -88,4 +88,4 @@ def test_the_letterbox_is_undone(size):
 
 def test_one_target_size_an_image():
     with pytest.raises(InputError, match="1 entries for 2 images"):
-        post_process_set_predictions(*queries(), input_size=(64, 64), target_sizes=[(64, 64)])
+        post_process_object_detection(*queries(), input_size=(64, 64), target_sizes=[(64, 64)])

@@ -11,6 +11,7 @@ from agssp.errors import InputError
 from . import detr
 from .catalogue import is_ours
 from .features import COARSEST_STRIDE
+from .post_processing import post_process_object_detection
 
 
 def save(model: Any, folder: str | os.PathLike) -> None:
@@ -73,4 +74,4 @@ def post_process(
         options["iou_threshold"] = iou_threshold
     if is_ours(model):
         return model.post_process_object_detection(outputs, **options)
-    return detr.post_process_object_detection(model, outputs, **options)
+    return post_process_object_detection(outputs["logits"], outputs["pred_boxes"], **options)

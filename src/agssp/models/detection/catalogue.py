@@ -180,9 +180,9 @@ def for_classes(donor: Any, id2label: Mapping[int, str], image_size: int, frozen
         config.image_size = image_size
         model = type(donor)(config)
         return model, model.transfer_from(donor)
-    if config.num_queries == min(detr.MOST_QUERIES, _cells(config.image_size)):
+    if config.num_queries == min(detr.MOST_QUERIES, detr.cells(config.image_size, config.image_size)):
         config.num_queries = detr.MOST_QUERIES
-    config.num_queries, config.image_size = min(config.num_queries, _cells(image_size)), image_size
+    config.num_queries, config.image_size = min(config.num_queries, detr.cells(image_size, image_size)), image_size
     model = detr.ready_for_training(type(donor)(config))
     return model, detr.transfer(model, donor)
 
@@ -268,8 +268,3 @@ def open_file(file: str | os.PathLike) -> Any:
         f"{file}: no tensor {' or '.join(FILES)}; expected the key names of an ultralytics detector or of "
         "torchvision's Faster R-CNN"
     )
-
-
-def _cells(image_size: int) -> int:
-    """Cells of the three feature maps of RT-DETR and D-FINE, each of which can become a query."""
-    return sum((image_size // stride) ** 2 for stride in detr.STRIDES)

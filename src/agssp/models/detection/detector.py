@@ -1,22 +1,24 @@
 """What all detectors of ours are to transformers: how they are opened, saved, and given a pretrained backbone."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from agssp.errors import InputError
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
 
 from .image_processing import LetterboxImageProcessor
+from .post_processing import post_process_object_detection
 from .transfer import TransferReport, load_backbone, raise_for_problems
 
 
 class Detector(PreTrainedModel):
     """A model with an `AgsspBackbone` as `backbone`, whose config has `backbone_config`, `image_size` and `id2label`.
 
-    `forward(pixel_values, labels=None, return_dict=None)` gives `loss`, `loss_dict`, `logits` and `pred_boxes`;
-    `post_process_object_detection` makes boxes on the original images of them.
+    `forward(pixel_values, labels=None, return_dict=None)` gives `loss`, `loss_dict`, `logits` and `pred_boxes`.
     """
 
     config: Any
@@ -34,6 +36,46 @@ class Detector(PreTrainedModel):
     def load_backbone(self, backbone: AgsspBackbone) -> TransferReport:
         """Take over a pretrained backbone and its input normalisation; see `transfer.load_backbone`."""
         return load_backbone(self, backbone)
+
+    def post_process_object_detection(
+        self,
+        outputs: Any,
+        threshold: float = 0.25,
+        target_sizes: Tensor | Sequence[Sequence[int]] | None = None,
+        iou_threshold: float | None = None,
+        max_detections: int = 300,
+        *,
+        input_size: Sequence[int] | None = None,
+        multi_label: bool = False,
+    ) -> list[dict[str, Tensor]]:
+        """Boxes on the original images: the most confident, the letterbox undone.
+
+        Args:
+            outputs: What `forward` returned.
+            threshold: Scores must be above it.
+            target_sizes: (height, width) of each original image. Without it boxes stay relative to the input (0..1).
+            iou_threshold: Of two boxes of a class that overlap more than this, the less confident one goes. None keeps
+                what the model has kept.
+            max_detections: As many boxes an image at most.
+            input_size: (height, width) of `pixel_values`; a square of `config.image_size` by default.
+            multi_label: Let each prediction stand for every class above the threshold, as COCO evaluation does.
+
+        Returns:
+            For each image `scores` (n,) descending, `labels` (n,) int64 and `boxes` (n, 4) left, top, right, bottom.
+
+        Raises:
+            InputError: `target_sizes` does not have one entry an image.
+        """
+        return post_process_object_detection(
+            outputs["logits"],
+            outputs["pred_boxes"],
+            input_size=input_size or (self.config.image_size,) * 2,
+            threshold=threshold,
+            target_sizes=target_sizes,
+            iou_threshold=iou_threshold,
+            max_detections=max_detections,
+            multi_label=multi_label,
+        )
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """Save as every transformers model, and the image processor beside it, without which no pipeline opens it."""

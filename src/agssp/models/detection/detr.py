@@ -7,7 +7,7 @@ Their own backbones are timm's `resnet18d` to `resnet101d` (RT-DETR) and `hgnetv
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,7 +23,6 @@ from .detector import open_detector
 from .features import COARSEST_STRIDE, taken_channels, with_strides
 from .image_processing import LetterboxImageProcessor
 from .labels import check_labels, with_class_names
-from .post_processing import post_process_set_predictions
 from .transfer import TransferReport, carry_over, class_names, detector_backbone, load_backbone, require_same
 
 __all__ = [
@@ -34,7 +33,6 @@ __all__ = [
     "image_processor",
     "load_backbone",
     "open_detr",
-    "post_process_object_detection",
     "ready_for_training",
     "save_detr",
     "sum_losses",
@@ -91,7 +89,7 @@ def build_detr(
     model_class, preset = KINDS[kind]
     backbone_config = with_strides(backbone_config, STRIDES)
     names = with_class_names({"id2label": None if id2label is None else dict(id2label)})
-    queries = {"num_queries": min(MOST_QUERIES, _cells(image_size, image_size))}
+    queries = {"num_queries": min(MOST_QUERIES, cells(image_size, image_size))}
     config = model_class.config_class(
         backbone_config=backbone_config,
         encoder_in_channels=taken_channels(backbone_config),
@@ -199,42 +197,6 @@ def save_detr(model: PreTrainedModel, folder: str | os.PathLike) -> None:
     image_processor(model).save_pretrained(str(folder))
 
 
-def post_process_object_detection(
-    model: PreTrainedModel,
-    outputs: Any,
-    threshold: float = 0.25,
-    target_sizes: Tensor | Sequence[Sequence[int]] | None = None,
-    iou_threshold: float | None = None,
-    max_detections: int = 300,
-    *,
-    input_size: Sequence[int] | None = None,
-    multi_label: bool = False,
-) -> list[dict[str, Tensor]]:
-    """Boxes on the original images, letterbox undone; see `post_process_set_predictions`.
-
-    Args:
-        model: The detector.
-        outputs: What it returned in eval mode. In training mode there are denoising queries among them.
-        threshold: Scores must be above it.
-        target_sizes: (height, width) of each original image. Without it boxes stay relative to the input (0..1).
-        iou_threshold: None for no suppression, as these detectors are meant.
-        max_detections: As many boxes an image at most.
-        input_size: (height, width) of `pixel_values`; a square of the model's own input size by default.
-        multi_label: Let each query stand for every class above the threshold, as COCO evaluation does.
-    """
-    config: Any = model.config
-    return post_process_set_predictions(
-        outputs["logits"],
-        outputs["pred_boxes"],
-        input_size=input_size or (config.image_size,) * 2,
-        threshold=threshold,
-        target_sizes=target_sizes,
-        iou_threshold=iou_threshold,
-        max_detections=max_detections,
-        multi_label=multi_label,
-    )
-
-
 def _rename_saved(model: Any, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
     """A hook before `load_state_dict`: the names that transformers saves under become those that the model has.
 
@@ -249,7 +211,7 @@ def _rename_saved(model: Any, state_dict: dict[str, Tensor], prefix: str, *_: An
             state_dict[ours] = state_dict.pop(theirs)
 
 
-def _cells(height: int, width: int) -> int:
+def cells(height: int, width: int) -> int:
     """Cells of the three feature maps together: one query is chosen from each at most."""
     return sum((height // stride) * (width // stride) for stride in STRIDES)
 
@@ -259,10 +221,10 @@ def _check_input(model: Any, inputs: tuple, named: dict[str, Any]) -> None:
     pixel_values = inputs[0] if inputs else named["pixel_values"]
     batch, _, height, width = pixel_values.shape
     queries = model.config.num_queries
-    if height % COARSEST_STRIDE or width % COARSEST_STRIDE or _cells(height, width) < queries:
+    if height % COARSEST_STRIDE or width % COARSEST_STRIDE or cells(height, width) < queries:
         raise InputError(
             f"pixel_values of {height} x {width} pixels: both sides must be multiples of {COARSEST_STRIDE}, and large "
-            f"enough for {queries} queries (such an input has {_cells(height, width)} cells)"
+            f"enough for {queries} queries (such an input has {cells(height, width)} cells)"
         )
     if named.get("labels") is not None:
         check_labels(named["labels"], batch, model.config.num_labels)

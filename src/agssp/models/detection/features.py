@@ -3,11 +3,26 @@
 from collections.abc import Sequence
 from typing import Any
 
+from torch import Tensor
+
 from agssp.errors import InputError
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.backbone.networks import FeatureLayout, feature_layout
 
 COARSEST_STRIDE = 32
+
+
+def check_input(pixel_values: Tensor) -> None:
+    """Refuse an input (B, 3, H, W) that the coarsest feature map does not divide.
+
+    Raises:
+        InputError: a side is no multiple of 32.
+    """
+    height, width = pixel_values.shape[2:]
+    if height % COARSEST_STRIDE or width % COARSEST_STRIDE:
+        raise InputError(
+            f"pixel_values of {height} x {width} pixels: both sides must be multiples of {COARSEST_STRIDE}"
+        )
 
 
 def layout_of(config: AgsspBackboneConfig) -> FeatureLayout:

@@ -13,7 +13,7 @@ from transformers.image_utils import make_flat_list_of_images
 from agssp.errors import InputError
 from agssp.letterbox import letterbox
 
-from .post_processing import post_process_set_predictions
+from .post_processing import post_process_object_detection
 
 
 class LetterboxImageProcessor(BaseImageProcessor):
@@ -83,8 +83,8 @@ class LetterboxImageProcessor(BaseImageProcessor):
         target_sizes: Any = None,
         **options: Any,
     ) -> list[dict[str, Any]]:
-        """Boxes on the original images; see `post_process_set_predictions` for the arguments."""
-        return post_process_set_predictions(
+        """Boxes on the original images; see `post_processing.post_process_object_detection`."""
+        return post_process_object_detection(
             outputs["logits"],
             outputs["pred_boxes"],
             input_size=self.input_size,

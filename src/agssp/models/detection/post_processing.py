@@ -9,8 +9,11 @@ from torchvision.ops import batched_nms, box_convert
 from agssp.errors import InputError
 from agssp.letterbox import letterbox_geometry
 
+# As many candidates enter the suppression at most; ultralytics has the same limit.
+MAX_CANDIDATES = 30_000
 
-def post_process_set_predictions(
+
+def post_process_object_detection(
     logits: Tensor,
     pred_boxes: Tensor,
     *,
@@ -21,7 +24,7 @@ def post_process_set_predictions(
     max_detections: int = 300,
     multi_label: bool = False,
 ) -> list[dict[str, Tensor]]:
-    """The most confident predictions of a detector that finds every object once, so that none need be suppressed.
+    """The most confident boxes of each image on the original, the letterbox undone.
 
     Args:
         logits: Class logits (B, Q, C), one sigmoid a class.
@@ -30,11 +33,11 @@ def post_process_set_predictions(
         threshold: Scores must be above it.
         target_sizes: (height, width) of each original image. Boxes are moved to it and clipped; what lies in the grey
             bars altogether is dropped. Without it boxes stay relative to the input.
-        iou_threshold: Of two boxes of a class that overlap more than this, the less confident one goes; None
-            keeps both.
+        iou_threshold: Of two boxes of a class that overlap more than this, the less confident one goes: for dense
+            predictions. None keeps both: for detectors that find every object once.
         max_detections: As many boxes an image at most.
-        multi_label: Let each prediction stand for every class above the threshold, not for its best class alone. The
-            papers of DETR's family evaluate so.
+        multi_label: Let each prediction stand for every class above the threshold, not for its best class alone. COCO
+            evaluation by ultralytics and by the papers of DETR's family does so.
 
     Returns:
         For each image `scores` (n,) in descending order, `labels` (n,) int64, `boxes` (n, 4) left, top, right, bottom.
@@ -44,22 +47,27 @@ def post_process_set_predictions(
     """
     sizes = image_sizes(target_sizes, len(logits))
     corners = input_corners(pred_boxes, input_size)
-    scores = logits.detach().float().sigmoid()
+    logits = logits.detach().float()
 
     results = []
-    for image_scores, image_boxes, size in zip(scores, corners, sizes, strict=True):
+    for image_logits, image_boxes, size in zip(logits, corners, sizes, strict=True):
         if multi_label:
-            queries, labels = (image_scores > threshold).nonzero(as_tuple=True)
+            scores = image_logits.sigmoid()
+            places, labels = (scores > threshold).nonzero(as_tuple=True)
+            best = scores[places, labels]
         else:
-            labels = image_scores.argmax(1)
-            queries = (image_scores.amax(1) > threshold).nonzero(as_tuple=True)[0]
-            labels = labels[queries]
-        best = image_scores[queries, labels]
+            best, labels = image_logits.max(1)
+            best = best.sigmoid()
+            places = (best > threshold).nonzero(as_tuple=True)[0]
+            best, labels = best[places], labels[places]
         if iou_threshold is None:
             keep = best.argsort(descending=True, stable=True)[:max_detections]
         else:
-            keep = batched_nms(image_boxes[queries], best, labels, iou_threshold)[:max_detections]
-        results.append(on_image(image_boxes[queries[keep]], best[keep], labels[keep], size, input_size))
+            if len(best) > MAX_CANDIDATES:
+                best, kept = best.topk(MAX_CANDIDATES)
+                places, labels = places[kept], labels[kept]
+            keep = batched_nms(image_boxes[places], best, labels, iou_threshold)[:max_detections]
+        results.append(on_image(image_boxes[places[keep]], best[keep], labels[keep], size, input_size))
     return results
 
 

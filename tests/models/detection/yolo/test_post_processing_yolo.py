@@ -1,5 +1,7 @@
 """Thresholding, suppression and letterbox inversion against ultralytics' own functions."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,12 +9,14 @@ from torchvision.ops import box_convert
 
 from agssp.errors import InputError
 from agssp.letterbox import letterbox_geometry
+from agssp.models.detection import post_processing
 from agssp.models.detection.post_processing import undo_letterbox
+from agssp.models.detection.yolo.image_processing_yolo import IOU_THRESHOLD
 from agssp.models.detection.yolo.modeling_yolo import YoloObjectDetectionOutput
-from agssp.models.detection.yolo.neck_and_head import decode_boxes
-from agssp.models.detection.yolo.post_processing import post_process_object_detection, square_input_size
+from agssp.models.detection.yolo.neck_and_head import decode_boxes, square_input_size
 from agssp.models.ultralytics import import_ultralytics
 
+post_process_object_detection = partial(post_processing.post_process_object_detection, iou_threshold=IOU_THRESHOLD)
 SIZES = [(64, 64), (61, 40), (40, 61), (37, 200), (1, 300), (128, 90), (333, 332)]
 
 

@@ -17,8 +17,8 @@ from agssp.errors import InputError
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
 
 from ..detector import Detector
+from ..features import check_input
 from ..labels import check_labels
-from ..post_processing import post_process_set_predictions
 from ..transfer import TransferReport, carry_over, class_names, require_same
 from .configuration_dino import DinoConfig
 from .decoder import DinoDecoder
@@ -103,11 +103,9 @@ class DinoForObjectDetection(Detector, DeformableDetrPreTrainedModel):
         Raises:
             InputError: for an input size that 32 does not divide, or labels that do not fit the batch or the classes.
         """
-        batch, _, height, width = pixel_values.shape
-        if height % 32 or width % 32:
-            raise InputError(f"pixel_values of {height} x {width} pixels: both sides must be multiples of 32")
+        check_input(pixel_values)
         if labels is not None:
-            check_labels(labels, batch, self.num_labels)
+            check_labels(labels, len(pixel_values), self.num_labels)
         tokens = self.encoder(self.backbone(pixel_values).feature_maps)
         selected = self.query_selection(tokens)
         content, starts, mask, noisy = selected.content, selected.box_logits, None, None
@@ -174,46 +172,6 @@ class DinoForObjectDetection(Detector, DeformableDetrPreTrainedModel):
             )
             parts["denoising"] = parts["denoising"] + (losses * weights).sum() / groups
         return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()}
-
-    def post_process_object_detection(
-        self,
-        outputs: DinoObjectDetectionOutput,
-        threshold: float = 0.25,
-        target_sizes: Tensor | Sequence[Sequence[int]] | None = None,
-        iou_threshold: float | None = None,
-        max_detections: int = 300,
-        *,
-        input_size: Sequence[int] | None = None,
-        multi_label: bool = False,
-    ) -> list[dict[str, Tensor]]:
-        """Boxes on the original images: the most confident, without suppression, letterbox undone.
-
-        Args:
-            outputs: What `forward` returned.
-            threshold: Scores must be above it.
-            target_sizes: (height, width) of each original image. Without it boxes stay relative to the input (0..1).
-            iou_threshold: Of two boxes of a class that overlap more than this, the less confident one goes; None, which
-                suits DINO, keeps both.
-            max_detections: As many boxes an image at most.
-            input_size: (height, width) of `pixel_values`; a square of `config.image_size` by default.
-            multi_label: Let each query stand for every class above the threshold, as the paper evaluates.
-
-        Returns:
-            For each image `scores` (n,) descending, `labels` (n,) int64 and `boxes` (n, 4) left, top, right, bottom.
-
-        Raises:
-            InputError: `target_sizes` does not have one entry an image.
-        """
-        return post_process_set_predictions(
-            outputs["logits"],
-            outputs["pred_boxes"],
-            input_size=input_size or (self.config.image_size,) * 2,
-            threshold=threshold,
-            target_sizes=target_sizes,
-            iou_threshold=iou_threshold,
-            max_detections=max_detections,
-            multi_label=multi_label,
-        )
 
     def transfer_from(self, donor: "DinoForObjectDetection") -> TransferReport:
         """Take over another DINO's weights: all but the class heads and class embedding where the classes differ.

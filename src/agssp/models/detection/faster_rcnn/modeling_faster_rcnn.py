@@ -22,9 +22,8 @@ from agssp.errors import InputError
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
 
 from ..detector import Detector
-from ..features import COARSEST_STRIDE
+from ..features import COARSEST_STRIDE, check_input
 from ..labels import check_labels
-from ..post_processing import post_process_set_predictions
 from ..transfer import TransferReport, carry_over, class_names, require_same
 from . import weights
 from .configuration_faster_rcnn import FasterRcnnConfig
@@ -124,9 +123,8 @@ class FasterRcnnForObjectDetection(Detector):
             InputError: for an input size that 32 does not divide, or labels that do not fit the batch or the classes,
                 or a box without area.
         """
+        check_input(pixel_values)
         batch, _, height, width = pixel_values.shape
-        if height % COARSEST_STRIDE or width % COARSEST_STRIDE:
-            raise InputError(f"pixel_values of {height} x {width} pixels: both sides must be multiples of 32")
         maps = zip(self.backbone.strides, self.backbone(pixel_values).feature_maps, strict=True)
         pyramid = self.fpn({str(stride): feature_map for stride, feature_map in maps})
         # Anchors take the features' dtype, and bfloat16 has too few digits for a coordinate of 640 px.
@@ -185,45 +183,6 @@ class FasterRcnnForObjectDetection(Detector):
         if bool((corners[:, 2:] <= corners[:, :2]).any()):
             raise InputError("labels hold a box without width or height, whose size has no logarithm; leave it out")
         return targets
-
-    def post_process_object_detection(
-        self,
-        outputs: FasterRcnnObjectDetectionOutput,
-        threshold: float = 0.25,
-        target_sizes: Tensor | Sequence[Sequence[int]] | None = None,
-        iou_threshold: float | None = None,
-        max_detections: int = 100,
-        *,
-        input_size: Sequence[int] | None = None,
-        multi_label: bool = False,
-    ) -> list[dict[str, Tensor]]:
-        """Boxes on the original images: confident ones, letterbox undone.
-
-        Args:
-            outputs: What `forward` returned.
-            threshold: Scores must be above it, and are above `config.score_threshold`.
-            target_sizes: (height, width) of each original image. Without it boxes stay relative to the input (0..1).
-            iou_threshold: Suppress once more, with this IoU; None leaves it at `config.nms_threshold`.
-            max_detections: As many boxes an image at most; `config.detections_per_image` is a limit as well.
-            input_size: (height, width) of `pixel_values`; a square of `config.image_size` by default.
-            multi_label: Without effect: a region that two classes share gave two detections.
-
-        Returns:
-            For each image `scores` (n,) descending, `labels` (n,) int64 and `boxes` (n, 4) left, top, right, bottom.
-
-        Raises:
-            InputError: `target_sizes` does not have one entry an image.
-        """
-        return post_process_set_predictions(
-            outputs["logits"],
-            outputs["pred_boxes"],
-            input_size=input_size or (self.config.image_size,) * 2,
-            threshold=threshold,
-            target_sizes=target_sizes,
-            iou_threshold=iou_threshold,
-            max_detections=max_detections,
-            multi_label=multi_label,
-        )
 
     @classmethod
     def from_torchvision(

@@ -3,7 +3,9 @@
 from typing import Any
 
 from ..image_processing import LetterboxImageProcessor
-from .post_processing import post_process_object_detection
+
+IOU_THRESHOLD = 0.7
+"""Overlap from which on a YOLO's dense predictions of a class are taken for one object; ultralytics' own."""
 
 
 class YoloImageProcessor(LetterboxImageProcessor):
@@ -14,14 +16,10 @@ class YoloImageProcessor(LetterboxImageProcessor):
         outputs: Any,
         threshold: float = 0.25,
         target_sizes: Any = None,
+        iou_threshold: float | None = IOU_THRESHOLD,
         **options: Any,
     ) -> list[dict[str, Any]]:
-        """Boxes on the original images; see `YoloForObjectDetection.post_process_object_detection`."""
-        return post_process_object_detection(
-            outputs["logits"],
-            outputs["pred_boxes"],
-            input_size=self.input_size,
-            threshold=threshold,
-            target_sizes=target_sizes,
-            **options,
+        """Boxes on the original images; see `post_processing.post_process_object_detection`."""
+        return super().post_process_object_detection(
+            outputs, threshold, target_sizes, iou_threshold=iou_threshold, **options
         )

@@ -16,12 +16,12 @@ from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
 from agssp.models.yolo_graphs import neck_strides
 
 from ..detector import Detector
+from ..features import check_input
 from ..image_processing import LetterboxImageProcessor
-from ..post_processing import post_process_set_predictions
 from ..transfer import TransferReport
 from . import weights
 from .configuration_yolo import YoloConfig
-from .image_processing_yolo import YoloImageProcessor
+from .image_processing_yolo import IOU_THRESHOLD, YoloImageProcessor
 from .loss import detection_loss, flat_targets, make_criterion, set_progress
 from .neck_and_head import (
     Head,
@@ -32,8 +32,8 @@ from .neck_and_head import (
     prior_biases,
     run_head,
     run_neck,
+    square_input_size,
 )
-from .post_processing import post_process_object_detection, square_input_size
 
 
 @dataclass
@@ -139,9 +139,7 @@ class YoloForObjectDetection(Detector):
         Raises:
             InputError: for an input size that 32 does not divide, or labels that do not fit the batch or the classes.
         """
-        batch, _, height, width = pixel_values.shape
-        if height % 32 or width % 32:
-            raise InputError(f"pixel_values of {height} x {width} pixels: both sides must be multiples of 32")
+        check_input(pixel_values)
         feature_maps = run_neck(self.neck, self.head, self.taps, self.backbone(pixel_values).feature_maps)
         chosen = "one2one" if is_end_to_end(self.head) else "one2many"
         raw = run_head(self.head, feature_maps, chosen)
@@ -150,7 +148,7 @@ class YoloForObjectDetection(Detector):
             branches = {chosen: raw}
             if chosen != "one2many":
                 branches["one2many"] = run_head(self.head, feature_maps, "one2many")
-            loss, loss_dict = self._loss(branches, labels, batch)
+            loss, loss_dict = self._loss(branches, labels, len(pixel_values))
         sizes = [(feature_map.shape[2], feature_map.shape[3]) for feature_map in feature_maps]
         with torch.no_grad() if labels is not None else contextlib.nullcontext():
             pred_boxes = decode_boxes(raw["boxes"], sizes, self.strides)
@@ -180,48 +178,31 @@ class YoloForObjectDetection(Detector):
 
     def post_process_object_detection(
         self,
-        outputs: YoloObjectDetectionOutput,
+        outputs: Any,
         threshold: float = 0.25,
         target_sizes: Tensor | Sequence[Sequence[int]] | None = None,
-        iou_threshold: float = 0.7,
+        iou_threshold: float | None = IOU_THRESHOLD,
         max_detections: int = 300,
         *,
         input_size: Sequence[int] | None = None,
         multi_label: bool = False,
     ) -> list[dict[str, Tensor]]:
-        """Boxes on the original images: confident ones, after suppression within each class, letterbox undone.
+        """Boxes on the original images; see `Detector.post_process_object_detection`.
 
         End-to-end models (YOLO26) find an object once, so nothing is suppressed and `iou_threshold` has no effect.
-
-        Args:
-            outputs: What `forward` returned.
-            threshold: Scores must be above it.
-            target_sizes: (height, width) of each original image. Without it boxes stay relative to the input (0..1).
-            iou_threshold: Of two boxes of a class that overlap more than this, the less confident one goes.
-            max_detections: As many boxes an image at most.
-            input_size: (height, width) of `pixel_values` where it was not a square.
-            multi_label: Let each prediction stand for every class above the threshold, as COCO evaluation by
-                ultralytics does.
-
-        Returns:
-            For each image `scores` (n,) descending, `labels` (n,) int64 and `boxes` (n, 4) left, top, right, bottom.
+        `input_size` is told from the number of predictions where the input was a square.
 
         Raises:
             InputError: `target_sizes` does not have one entry an image, or the input was not a square and not named.
         """
-        if input_size is None:
-            input_size = square_input_size(outputs["logits"].shape[1], self.strides)
-        options: dict[str, Any] = {
-            "input_size": input_size,
-            "threshold": threshold,
-            "target_sizes": target_sizes,
-            "max_detections": max_detections,
-            "multi_label": multi_label,
-        }
-        if is_end_to_end(self.head):
-            return post_process_set_predictions(outputs["logits"], outputs["pred_boxes"], **options)
-        return post_process_object_detection(
-            outputs["logits"], outputs["pred_boxes"], iou_threshold=iou_threshold, **options
+        return super().post_process_object_detection(
+            outputs,
+            threshold,
+            target_sizes,
+            None if is_end_to_end(self.head) else iou_threshold,
+            max_detections,
+            input_size=input_size or square_input_size(outputs["logits"].shape[1], self.strides),
+            multi_label=multi_label,
         )
 
     @classmethod

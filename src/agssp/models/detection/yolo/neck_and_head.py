@@ -206,3 +206,17 @@ def decode_boxes(distributions: Tensor, feature_sizes: Sequence[tuple[int, int]]
     centre, cell = torch.cat(centres, 1), torch.cat(cells, 1)
     boxes = torch.cat((centre + (far - near) / 2 * cell, (near + far) * cell), 1)
     return boxes.transpose(1, 2)
+
+
+def square_input_size(num_anchors: int, strides: Sequence[float]) -> tuple[int, int]:
+    """The square input whose feature maps have this many cells in all.
+
+    Raises:
+        InputError: no square input has as many, so the input was a rectangle, which must be named.
+    """
+    side = math.sqrt(num_anchors / sum(stride**-2 for stride in strides))
+    coarsest = int(max(strides))
+    size = round(side / coarsest) * coarsest
+    if sum((size // int(stride)) ** 2 for stride in strides) != num_anchors:
+        raise InputError(f"{num_anchors} predictions an image do not come from a square input; give input_size=(H, W)")
+    return size, size
