@@ -1,11 +1,10 @@
 """Small DINOs on a tiny backbone, and labels for them."""
 
 import torch
+from contract_cases import NAMES
 
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.detection.dino import DinoConfig, DinoForObjectDetection
-
-NAMES = {0: "scratch", 1: "pit", 2: "inclusion"}
 
 
 def config_of(**fields):
@@ -38,17 +37,6 @@ def build(seed=0, **fields):
             elif name.endswith("classes.bias"):
                 parameter.normal_(-2, 1)
     return model
-
-
-def labels_of(*images):
-    """transformers' labels from (class, box) pairs for each image."""
-    return [
-        {
-            "class_labels": torch.tensor([label for label, _ in boxes], dtype=torch.int64),
-            "boxes": torch.tensor([box for _, box in boxes], dtype=torch.float32).reshape(-1, 4),
-        }
-        for boxes in images
-    ]
 
 
 def random_labels(*counts, num_labels=3, seed=0):

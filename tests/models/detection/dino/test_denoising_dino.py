@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from dino_cases import labels_of, random_labels
+from contract_cases import labels_of
+from dino_cases import random_labels
 from torchvision.ops import box_convert, box_iou
 from transformers.models.rt_detr.modeling_rt_detr import get_contrastive_denoising_training_group
 

@@ -5,7 +5,8 @@ import math
 
 import pytest
 import torch
-from dino_cases import labels_of, random_labels
+from contract_cases import labels_of
+from dino_cases import random_labels
 from transformers.loss.loss_deformable_detr import DeformableDetrHungarianMatcher, DeformableDetrImageLoss
 
 from agssp.models.detection.dino.denoising import denoising_queries

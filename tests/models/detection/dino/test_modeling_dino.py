@@ -6,7 +6,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from dino_cases import NAMES, build, config_of, labels_of, random_labels
+from contract_cases import (
+    NAMES,
+    TWO_IMAGES,
+    UNUSABLE,
+    assert_backbone_stays_frozen,
+    assert_takes_over,
+    assert_trains_beside_others,
+    labels_of,
+)
+from dino_cases import build, config_of, random_labels
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.ops import box_convert
@@ -21,7 +30,6 @@ from agssp.models.detection.dino.denoising import denoising_queries
 from agssp.models.detection.dino.loss import denoising_matches, flat_targets, match, set_losses
 from agssp.models.detection.image_processing import LetterboxImageProcessor
 
-TWO_IMAGES = labels_of([(1, (0.5, 0.5, 0.4, 0.3)), (2, (0.25, 0.3, 0.2, 0.2))], [])
 OTHER_NAMES = {0: "crack", 1: "scale"}
 OF_THE_CLASSES = {
     "denoising_embed.weight",
@@ -74,16 +82,7 @@ def test_tuple_output(detector):
     assert logits.shape[:2] == boxes.shape[:2]
 
 
-@pytest.mark.parametrize(
-    ("size", "labels", "message"),
-    [
-        ((64, 50), None, "multiples of 32"),
-        ((64, 64), labels_of([], [], []), "labels for 3 images"),
-        ((64, 64), labels_of([(3, (0.5, 0.5, 0.1, 0.1))], []), "3 labels"),
-        ((64, 64), labels_of([(-1, (0.5, 0.5, 0.1, 0.1))], []), "3 labels"),
-        ((64, 64), [{"class_labels": torch.tensor([1]), "boxes": torch.zeros(2, 4)}] * 2, r"\(n, 4\)"),
-    ],
-)
+@pytest.mark.parametrize(("size", "labels", "message"), UNUSABLE)
 def test_input_that_cannot_be_used(detector, size, labels, message):
     with pytest.raises(InputError, match=message):
         detector(torch.rand(2, 3, *size), labels)
@@ -152,14 +151,8 @@ def test_without_denoising_every_parameter_still_gets_a_gradient():
 
 
 def test_a_frozen_backbone_stays_as_it_is():
-    model = build(frozen_stages=4).train()
-    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
-    optimizer = torch.optim.SGD([value for value in model.parameters() if value.requires_grad], lr=0.001)
-    for _ in range(2):
-        optimizer.zero_grad()
-        model(torch.rand(2, 3, 64, 64), TWO_IMAGES).loss.backward()
-        optimizer.step()
-    assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
+    model = build(frozen_stages=4)
+    assert_backbone_stays_frozen(model)
 
 
 @pytest.mark.parametrize("architecture", ["yolov8n", "test_convnext"])
@@ -281,17 +274,8 @@ def test_bfloat16_autocast_keeps_the_loss_in_full_precision(attention):
 
 def test_distributed_training_needs_no_search_for_unused_parameters(tmp_path):
     build(frozen_stages=4).save_pretrained(tmp_path)
-    # transformers' loader makes parameters trainable that were not, hence the way over a folder.
-    model = DinoForObjectDetection.from_pretrained(tmp_path).train()
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        parallel = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=False)
-        for labels in (TWO_IMAGES, labels_of([], []), TWO_IMAGES):
-            loss = parallel(torch.rand(2, 3, 64, 64), labels).loss
-            loss.backward()
-        assert torch.isfinite(loss)
-    finally:
-        torch.distributed.destroy_process_group()
+    model = DinoForObjectDetection.from_pretrained(tmp_path)
+    assert_trains_beside_others(model, tmp_path)
 
 
 def test_saving_and_loading_is_exact(detector, tmp_path):
@@ -415,11 +399,7 @@ def test_a_pretrained_backbone_is_taken_over_with_its_normalisation():
     torch.manual_seed(3)
     config = AgsspBackboneConfig(architecture="test_resnet", image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.2, 0.3])
     backbone, model = AgsspBackbone(config), build()
-    report = model.load_backbone(backbone)
-    assert len(report.loaded) == len(backbone.state_dict())
-    state = backbone.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in model.backbone.state_dict().items())
-    assert model.image_processor().image_mean == [0.4, 0.5, 0.6]
+    assert_takes_over(model, backbone)
 
 
 def test_it_learns_a_fixed_batch():

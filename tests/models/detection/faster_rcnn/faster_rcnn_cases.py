@@ -1,6 +1,7 @@
 """Small Faster R-CNNs with random but not trivial weights, and torchvision's own model to compare with."""
 
 import torch
+from contract_cases import NAMES
 from torch import nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -10,8 +11,6 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.detection.faster_rcnn import FasterRcnnConfig, FasterRcnnForObjectDetection
-
-NAMES = {0: "scratch", 1: "pit", 2: "inclusion"}
 
 
 def build(id2label=None, seed=0, frozen_stages=0, **config):

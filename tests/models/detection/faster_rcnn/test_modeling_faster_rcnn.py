@@ -4,7 +4,16 @@ import json
 
 import pytest
 import torch
-from faster_rcnn_cases import NAMES, build, labels_of, torchvision_model
+from contract_cases import (
+    NAMES,
+    TWO_IMAGES,
+    UNUSABLE,
+    assert_backbone_stays_frozen,
+    assert_takes_over,
+    assert_trains_beside_others,
+    labels_of,
+)
+from faster_rcnn_cases import build, torchvision_model
 from safetensors.torch import load_file, save_file
 from torchvision.ops import box_convert
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForObjectDetection
@@ -17,7 +26,6 @@ from agssp.models.detection.faster_rcnn import FasterRcnnConfig, FasterRcnnForOb
 from agssp.models.detection.faster_rcnn.modeling_faster_rcnn import NO_LOGIT
 from agssp.models.detection.image_processing import LetterboxImageProcessor
 
-TWO_IMAGES = labels_of([(1, (0.5, 0.5, 0.4, 0.3)), (2, (0.25, 0.3, 0.2, 0.2))], [])
 BOXES = [(0, (0.3, 0.4, 0.3, 0.2)), (2, (0.6, 0.6, 0.5, 0.4)), (1, (0.5, 0.2, 0.1, 0.1))]
 LOSSES = {"objectness", "rpn_box_reg", "classifier", "box_reg"}
 
@@ -128,15 +136,10 @@ def test_tuple_output(detector):
     assert logits.shape[:2] == boxes.shape[:2]
 
 
-@pytest.mark.parametrize(
-    ("size", "labels", "message"),
-    [
-        ((64, 50), None, "multiples of 32"),
-        ((64, 64), labels_of([], [], []), "labels for 3 images"),
-        ((64, 64), labels_of([(3, (0.5, 0.5, 0.1, 0.1))], []), "3 labels"),
-        ((64, 64), labels_of([], [(1, (0.5, 0.5, 0.0, 0.1))]), "without width or height"),
-    ],
-)
+NO_AREA = ((64, 64), labels_of([], [(1, (0.5, 0.5, 0.0, 0.1))]), "without width or height")
+
+
+@pytest.mark.parametrize(("size", "labels", "message"), [*UNUSABLE, NO_AREA])
 def test_input_that_cannot_be_used(detector, size, labels, message):
     with pytest.raises(InputError, match=message):
         detector(torch.rand(2, 3, *size), labels)
@@ -151,29 +154,14 @@ def test_every_trained_parameter_gets_a_gradient(labels, strides):
 
 
 def test_a_frozen_backbone_stays_as_it_is():
-    model = build(frozen_stages=4).train()
-    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
-    assert not any(parameter.requires_grad for parameter in model.backbone.parameters())
-    optimizer = torch.optim.SGD([value for value in model.parameters() if value.requires_grad], lr=0.01)
-    for _ in range(2):
-        optimizer.zero_grad()
-        model(torch.rand(2, 3, 64, 64), TWO_IMAGES).loss.backward()
-        optimizer.step()
-    assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
+    model = build(frozen_stages=4)
+    assert_backbone_stays_frozen(model)
 
 
 def test_distributed_training_needs_no_search_for_unused_parameters(tmp_path):
     build(frozen_stages=2).save_pretrained(tmp_path)
-    model = FasterRcnnForObjectDetection.from_pretrained(tmp_path).train()
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        parallel = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=False)
-        for labels in (TWO_IMAGES, labels_of([], []), TWO_IMAGES):
-            loss = parallel(torch.rand(2, 3, 64, 64), labels).loss
-            loss.backward()
-        assert torch.isfinite(loss)
-    finally:
-        torch.distributed.destroy_process_group()
+    model = FasterRcnnForObjectDetection.from_pretrained(tmp_path)
+    assert_trains_beside_others(model, tmp_path)
 
 
 def test_bfloat16_autocast_keeps_boxes_and_losses_in_full_precision(detector):
@@ -267,11 +255,7 @@ def test_transfer_between_different_pyramids_is_refused():
 def test_a_pretrained_backbone_is_taken_over_whatever_features_it_gave():
     config = AgsspBackboneConfig(architecture="test_resnet", out_indices=[-1], image_mean=[0.4, 0.5, 0.6])
     backbone, model = AgsspBackbone(config), build()
-    report = model.load_backbone(backbone)
-    assert len(report.loaded) == len(backbone.state_dict())
-    state = backbone.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in model.backbone.state_dict().items())
-    assert model.image_processor().image_mean == [0.4, 0.5, 0.6]
+    assert_takes_over(model, backbone)
     assert model.backbone.strides == [4, 8, 16, 32]
 
 

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from contract_cases import labels_of
 from torchvision.ops import complete_box_iou_loss
-from yolo_cases import build, labels_of
+from yolo_cases import build
 
 from agssp.errors import InputError
 from agssp.models.detection.yolo import YoloConfig

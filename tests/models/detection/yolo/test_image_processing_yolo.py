@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from contract_cases import NAMES
 from PIL import Image
 from transformers import AutoImageProcessor, pipeline
-from yolo_cases import NAMES, build
+from yolo_cases import build
 
 from agssp.errors import InputError
 from agssp.letterbox import letterbox

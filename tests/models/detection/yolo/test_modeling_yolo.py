@@ -9,17 +9,23 @@ import sys
 
 import pytest
 import torch
+from contract_cases import (
+    NAMES,
+    TWO_IMAGES,
+    UNUSABLE,
+    assert_backbone_stays_frozen,
+    assert_trains_beside_others,
+    labels_of,
+)
 from safetensors.torch import load_file, save_file
 from torchvision.ops import box_convert, box_iou
 from transformers import AutoConfig, AutoModelForObjectDetection
-from yolo_cases import NAMES, build, labels_of
+from yolo_cases import build
 
 from agssp.errors import InputError
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.detection.yolo import YoloConfig, YoloForObjectDetection
 from agssp.models.detection.yolo.neck_and_head import build_neck_and_head
-
-TWO_IMAGES = labels_of([(1, (0.5, 0.5, 0.4, 0.3)), (2, (0.25, 0.3, 0.2, 0.2))], [])
 
 
 def test_ultralytics_is_imported_by_a_model_only():
@@ -54,16 +60,7 @@ def test_tuple_output(detector):
     assert logits.shape[:2] == boxes.shape[:2]
 
 
-@pytest.mark.parametrize(
-    ("size", "labels", "message"),
-    [
-        ((64, 50), None, "multiples of 32"),
-        ((64, 64), labels_of([], [], []), "labels for 3 images"),
-        ((64, 64), labels_of([(3, (0.5, 0.5, 0.1, 0.1))], []), "3 labels"),
-        ((64, 64), labels_of([(-1, (0.5, 0.5, 0.1, 0.1))], []), "3 labels"),
-        ((64, 64), [{"class_labels": torch.tensor([1]), "boxes": torch.zeros(2, 4)}] * 2, r"\(n, 4\)"),
-    ],
-)
+@pytest.mark.parametrize(("size", "labels", "message"), UNUSABLE)
 def test_input_that_cannot_be_used(detector, size, labels, message):
     with pytest.raises(InputError, match=message):
         detector(torch.rand(2, 3, *size), labels)
@@ -223,31 +220,15 @@ def test_other_backbones(architecture):
 def test_a_frozen_backbone_stays_as_it_is():
     backbone = AgsspBackboneConfig(architecture="yolov8n", frozen_stages=4)
     model = build(backbone_config=backbone).train()
-    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
-    assert not any(parameter.requires_grad for parameter in model.backbone.parameters())
     assert not any(module.training for module in model.backbone.modules() if isinstance(module, torch.nn.BatchNorm2d))
     assert all(module.training for module in model.neck.modules())
-    optimizer = torch.optim.SGD([value for value in model.parameters() if value.requires_grad], lr=0.01)
-    for _ in range(2):
-        optimizer.zero_grad()
-        model(torch.rand(2, 3, 64, 64), TWO_IMAGES).loss.backward()
-        optimizer.step()
-    assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
+    assert_backbone_stays_frozen(model)
 
 
 def test_distributed_training_needs_no_search_for_unused_parameters(tmp_path):
     build(backbone_config=AgsspBackboneConfig(architecture="yolov8n", frozen_stages=4)).save_pretrained(tmp_path)
-    # transformers' loader makes parameters trainable that were not, hence the way over a folder.
-    model = YoloForObjectDetection.from_pretrained(tmp_path).train()
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        parallel = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=False)
-        for labels in (TWO_IMAGES, labels_of([], []), TWO_IMAGES):
-            loss = parallel(torch.rand(2, 3, 64, 64), labels).loss
-            loss.backward()
-        assert torch.isfinite(loss)
-    finally:
-        torch.distributed.destroy_process_group()
+    model = YoloForObjectDetection.from_pretrained(tmp_path)
+    assert_trains_beside_others(model, tmp_path)
 
 
 def test_bfloat16_autocast_keeps_the_loss_in_full_precision():

@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from contract_cases import NAMES, labels_of
 from PIL import Image
 from safetensors.torch import save_file
 from torchvision.ops import box_convert
 from transformers import AutoImageProcessor, AutoModelForObjectDetection, pipeline
-from yolo_cases import NAMES, build, labels_of, ultralytics_model
+from yolo_cases import build, ultralytics_model
 
 from agssp.errors import InputError
 from agssp.metrics.detection import DetectionMetrics
@@ -108,7 +109,6 @@ def test_the_strides_of_necks_are_those_of_their_graphs():
 def test_every_trained_parameter_gets_a_gradient_in_every_batch(variant, frozen_stages, tmp_path):
     backbone = AgsspBackboneConfig(architecture=variant, frozen_stages=frozen_stages)
     build(variant, backbone_config=backbone).save_pretrained(tmp_path)
-    # transformers' loader makes parameters trainable that were not, hence the way over a folder.
     model = YoloForObjectDetection.from_pretrained(tmp_path).train()
     before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
     for labels in (labels_of(BOXES, []), labels_of([], [])):

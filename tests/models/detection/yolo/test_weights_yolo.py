@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from contract_cases import NAMES, assert_takes_over, labels_of
 from safetensors.torch import save_file
-from yolo_cases import NAMES, build, labels_of, ultralytics_model
+from yolo_cases import build, ultralytics_model
 
 from agssp.errors import InputError
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
@@ -175,11 +176,7 @@ def test_a_pretrained_backbone_is_taken_over_with_its_normalisation():
     torch.manual_seed(3)
     config = AgsspBackboneConfig(architecture="yolov8n", image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.2, 0.3])
     backbone, model = AgsspBackbone(config), build()
-    report = model.load_backbone(backbone)
-    assert len(report.loaded) == len(backbone.state_dict())
-    state = backbone.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in model.backbone.state_dict().items())
-    assert model.image_processor().image_mean == [0.4, 0.5, 0.6]
+    assert_takes_over(model, backbone)
     with pytest.raises(InputError, match="this detector has yolov8n, the source has test_resnet"):
         model.load_backbone(AgsspBackbone(AgsspBackboneConfig(architecture="test_resnet")))
 

@@ -3,12 +3,11 @@
 from types import SimpleNamespace
 
 import torch
+from contract_cases import NAMES
 
 from agssp.models.detection.yolo import YoloConfig, YoloForObjectDetection
 from agssp.models.detection.yolo.neck_and_head import class_convolutions
 from agssp.models.ultralytics import import_ultralytics
-
-NAMES = {0: "scratch", 1: "pit", 2: "inclusion"}
 
 
 def build(variant="yolov8n", id2label=None, seed=0, **config):
