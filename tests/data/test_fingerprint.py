@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
-from agssp.data.fingerprint import dataset_fingerprint
+from agssp.data.fingerprint import dataset_fingerprint, mask_fingerprint
 from agssp.data.readers import read_dataset
 from agssp.data.schema import features
 
@@ -68,3 +68,16 @@ def test_a_bit_depth_makes_other_images_of_the_same_files(depth, monkeypatch):
     plain = fingerprint(table([row(0)]))
     monkeypatch.setenv("AGSSP_BIT_DEPTH", depth)
     assert fingerprint(table([row(0)])) != plain
+
+
+def test_masks_are_told_apart_by_their_pixels(tmp_path):
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "mask_file_name": "mask.png"}')
+    found = []
+    for value in (0, 255, 255):
+        mask = np.zeros((4, 4), np.uint8)
+        mask[1, 1] = value
+        Image.fromarray(mask).save(tmp_path / "mask.png")
+        found.append(mask_fingerprint(read_dataset(tmp_path)))
+    assert found[0] != found[1] == found[2]
+    assert mask_fingerprint(Dataset(table([]))) == ""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-DETECTION = Path(__file__).parents[1] / "models" / "detection"
-sys.path[:0] = [str(DETECTION / "dino"), str(DETECTION)]
+sys.path.insert(0, str(Path(__file__).parents[1] / "models" / "detection"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "models" / "detection" / "dino"))
 from dino_cases import build, random_labels
 
 

@@ -14,6 +14,7 @@ from agssp.arguments import parse_arguments
 from agssp.commands import finetune, pretrain_backbone, pretrain_detector
 from agssp.commands.pretrain_backbone import BackboneTrainingArguments
 from agssp.errors import InputError
+from agssp.training.backbone_recipe import choose_backbone_optimizer
 from agssp.training.trainer import AgsspTrainer, last_checkpoint
 
 
@@ -93,7 +94,7 @@ def test_best_by_alignment_is_kept_beside_the_last_average_which_is_final(root, 
 
 def recipe(architecture, **changes):
     training = BackboneTrainingArguments(use_cpu=True, **changes)
-    pretrain_backbone.choose_recipe(training, architecture)
+    choose_backbone_optimizer(training, architecture)
     names = ("optimizer", "learning_rate", "nominal_batch", "weight_decay", "schedule", "warmup_epochs",
              "max_grad_norm")  # fmt: skip
     return {name: getattr(training, name) for name in names}

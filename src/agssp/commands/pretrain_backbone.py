@@ -23,11 +23,9 @@ from agssp.errors import InputError
 from agssp.training.arguments import AgsspTrainingArguments
 
 POSITIONAL = ()
-SWIN_BASE_DROP_PATH = {"swin_base_patch4_window7_224": 0.5}
 DETECTOR_STRIDES = [8, 16, 32]
 BEST_OF_TASK = {"classification": "accuracy"}
 """What selects `best/` where nothing is distilled; the other tasks leave no selection."""
-STREAM_HEAD = 2000  # rows at the start of a stream among which the held-out ones are measured
 
 
 @dataclass
@@ -114,22 +112,25 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
 
     from agssp.arguments import command_line
     from agssp.data.fingerprint import dataset_fingerprint
+    from agssp.data.held_out import divide_rows, divide_stream, with_maps
     from agssp.data.map_store import MapStore
     from agssp.data.readers import read_dataset
     from agssp.data.schema import category_names
     from agssp.data.training_sets import collate_pretraining
+    from agssp.data.views import augmentation
     from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
     from agssp.models.backbone.networks import drop_path_args, full_name
     from agssp.models.pretraining.modeling_agssp_pretraining import AgsspForPreTraining
     from agssp.report.pretraining import write_pretraining_page
+    from agssp.training.backbone_recipe import DROP_PATHS, choose_backbone_optimizer
     from agssp.training.health_monitor import HealthMonitor
     from agssp.training.run import begin, content_fingerprint, finish, optimizer_facts, optimizer_line, train
     from agssp.training.trainer import BEST, AgsspTrainer
 
     transformers.set_seed(training.seed)
     architecture = full_name(arguments.backbone)
-    choose_recipe(training, architecture)
-    drop_path = SWIN_BASE_DROP_PATH.get(architecture) if arguments.drop_path is None else arguments.drop_path
+    choose_backbone_optimizer(training, architecture)
+    drop_path = DROP_PATHS.get(architecture) if arguments.drop_path is None else arguments.drop_path
     model_args = None if drop_path is None else drop_path_args(architecture, drop_path)
     if arguments.distillation and arguments.maps is None:
         raise InputError(
@@ -145,7 +146,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     )
     store = MapStore.open(arguments.maps) if arguments.maps else None
     if not arguments.streaming:
-        dataset = with_maps(dataset, store, arguments)
+        dataset = with_maps(dataset, store, arguments.maps or "", arguments.dataset)
     inputs = {
         "dataset": dataset_fingerprint(dataset, arguments.dataset),
         "maps": None if store is None else f"{content_fingerprint(arguments.maps)}, {len(store)} maps",
@@ -183,8 +184,30 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     if objective == "mocov3" and state.num_processes > 1 and state.device.type == "cuda":
         # As its authors do: statistics of a process's own few images would tell which views came together.
         backbone.network = convert_sync_batchnorm(backbone.network)
-    transform = augmentation(arguments, objective, backbone.config)
-    images, held_out = training_images(dataset, store, transform, arguments, training.seed)
+    transform = augmentation(
+        objective,
+        arguments.image_size,
+        backbone.config.image_mean,
+        backbone.config.image_std,
+        scale=(arguments.min_scale, 1.0),
+        vertical_flip=arguments.vertical_flip,
+        mask_unit=arguments.mask_unit,
+        mask_ratio=arguments.mask_ratio,
+    )
+    images: Any
+    if arguments.streaming:
+        images, held_out = divide_stream(
+            dataset,
+            store,
+            transform,
+            training.seed,
+            share=arguments.val_fraction,
+            rank=state.process_index,
+            world_size=state.num_processes,
+            skipped_file=Path(arguments.output) / "skipped.jsonl",
+        )
+    else:
+        images, held_out = divide_rows(dataset, store, transform, training.seed, share=arguments.val_fraction)
     if objective == "mocov3":
         # An image alone in the last batch of an epoch has no others to be told from.
         training.dataloader_drop_last = True
@@ -253,53 +276,6 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
         print(next_step(arguments, final.backbone))
 
 
-def training_images(
-    dataset: Any, store: Any, transform: Any, arguments: PretrainBackboneArguments, seed: int
-) -> tuple[Any, Any]:
-    """The images to train on, and those that are held out: by rows, or by their ids where they come as a stream.
-
-    Args:
-        dataset: rows, or a stream of them.
-        store: their maps, or None.
-        transform: augmentation.
-        arguments: `streaming`, `val_fraction` and `output`.
-        seed: of the choice and the augmentation.
-
-    Returns:
-        The training images, and a `PretrainingImages` in evaluation, or None where nothing is held out.
-    """
-    from accelerate import PartialState
-    from datasets import Dataset
-
-    from agssp.data.splits import split_rows
-    from agssp.data.training_sets import PretrainingImages, PretrainingStream, is_held_out
-
-    share = arguments.val_fraction
-    if arguments.streaming:
-        state = PartialState()
-        stream = PretrainingStream(
-            dataset,
-            store,
-            transform,
-            seed,
-            rank=state.process_index,
-            world_size=state.num_processes,
-            held_out=share,
-            skipped_file=Path(arguments.output) / "skipped.jsonl",
-        )
-        head = (row for row in dataset.take(STREAM_HEAD) if store is None or row["image_id"] in store)
-        found = [row for row in head if is_held_out(row["image_id"], share)]
-        if not found:
-            return stream, None
-        kept_rows = Dataset.from_list(found, features=dataset.features)
-        return stream, PretrainingImages(kept_rows, store, transform, seed, evaluation=True)
-    if share <= 0:
-        return PretrainingImages(dataset, store, transform, seed), None
-    rows, kept = split_rows(dataset["image_id"], [[label] for label in dataset["category"]], share, seed)
-    held_out = PretrainingImages(dataset.select(kept), store, transform, seed, evaluation=True)
-    return PretrainingImages(dataset.select(rows), store, transform, seed), held_out
-
-
 def about(config: Any, start: str) -> str:
     """What is trained, in a few words for the page.
 
@@ -311,62 +287,6 @@ def about(config: Any, start: str) -> str:
     if config.distillation:
         parts.append(f"distillation {config.distill_loss} of {config.map_target} maps")
     return ", ".join(parts)
-
-
-def augmentation(arguments: PretrainBackboneArguments, objective: str, config: Any) -> Any:
-    """How images become inputs: what each objective wants of its views.
-
-    Args:
-        arguments: sizes and shares.
-        objective: the one that is used, not `auto`.
-        config: of the backbone.
-
-    Raises:
-        InputError: sizes that do not fit the objective.
-    """
-    from agssp.data.transforms import PretrainingTransform
-    from agssp.data.views import HiddenPatches, TwoViews
-
-    size = arguments.image_size or (192 if objective == "simmim" else 224)
-    shared: dict[str, Any] = {"scale": (arguments.min_scale, 1.0), "vertical_flip": arguments.vertical_flip}
-    kind = TwoViews if objective == "mocov3" else PretrainingTransform
-    # SimMIM's authors crop and mirror only; colours that change would have to be guessed with the pixels.
-    if objective == "simmim":
-        shared["hsv"] = (0.0, 0.0, 0.0)
-    transform: Any = kind(size, config.image_mean, config.image_std, max(size // 8, 1), **shared)
-    if objective == "simmim":
-        return HiddenPatches(transform, arguments.mask_unit, arguments.mask_ratio)
-    return transform
-
-
-def choose_recipe(training: AgsspTrainingArguments, architecture: str) -> None:
-    """Fill in METHOD 3's optimizer, with the schedule and warm-up that belong to it, where the user left them open.
-
-    Args:
-        training: changed in place.
-        architecture: as `full_name` gives it.
-    """
-    from agssp.models.backbone.csp_darknet import VARIANTS
-    from agssp.models.backbone.networks import trains_with_adamw
-    from agssp.training.run import choose_optimizer
-
-    kind = "adamw" if trains_with_adamw(architecture) else "sgd"
-    nominal_batch = 1024 if architecture in VARIANTS else 512
-    choose_optimizer(
-        training,
-        kind=kind,
-        rates={"sgd": 0.01, "adamw": 1e-4},
-        decays={"sgd": 1e-4, "adamw": 0.05},
-        nominal_batches={"sgd": nominal_batch, "adamw": nominal_batch},
-    )
-    adamw = training.optimizer == "adamw"
-    if training.schedule is None:
-        training.schedule = "cosine" if adamw else "multistep"
-    if training.warmup_epochs is None and not adamw:
-        training.warmup_epochs = 1.0
-    elif training.warmup_epochs is None and training.max_steps <= 0:
-        # The paper's 20 of 200 epochs, and the same share of shorter runs; the trainer does it where steps rule.
-        training.warmup_epochs = min(20.0, training.num_train_epochs / 10)
 
 
 def next_step(arguments: PretrainBackboneArguments, backbone: Any) -> str:
@@ -399,25 +319,3 @@ def teacher_facts(store: Any) -> dict[str, Any] | None:
         return None
     names = ("teacher", "pretrained", "licence", "layers", "image_size", "knowledge")
     return {name: store.manifest.get(name) for name in names}
-
-
-def with_maps(dataset: Any, store: Any, arguments: PretrainBackboneArguments) -> Any:
-    """The rows that have a map.
-
-    Raises:
-        InputError: none has.
-    """
-    if store is None:
-        return dataset
-    ids = dataset["image_id"]
-    rows = [row for row, image_id in enumerate(ids) if image_id in store]
-    if not rows:
-        first = store.table()["image_id"][0].as_py() if len(store) else "none"
-        raise InputError(
-            f"--maps {arguments.maps}: none of its {len(store)} maps belongs to the {len(ids)} images of "
-            f"{arguments.dataset}; ids there look like {first!r}, here like {ids[0]!r}. "
-            "Give the data set the maps were made of"
-        )
-    if len(rows) < len(ids):
-        print(f"{len(ids) - len(rows)} of {len(ids)} images have no map and are left out")
-    return dataset.select(rows)

@@ -63,5 +63,24 @@ def label_fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()[:16]
 
 
+def mask_fingerprint(dataset: Dataset) -> str:
+    """Hash the files of a data set's masks, in order; an empty text for a data set that cannot have any.
+
+    Args:
+        dataset: a data set with the reader's columns, images and masks undecoded.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    if "mask" not in dataset.features:
+        return ""
+    digest = hashlib.sha256()
+    for row in dataset.select_columns(["image_id", "mask"]):
+        mask = row["mask"] or {}
+        content = mask.get("bytes") or (Path(mask["path"]).read_bytes() if mask.get("path") else b"")
+        digest.update(row["image_id"].encode() + b"\t" + hashlib.sha256(content).digest())
+    return digest.hexdigest()[:16]
+
+
 def _file_size(path: str | None) -> int | None:
     return Path(path).stat().st_size if path and Path(path).is_file() else None

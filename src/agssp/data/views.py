@@ -2,48 +2,70 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from agssp.data.transforms import PretrainingTransform
+from agssp.data.transforms import PretrainingAugmentation, PretrainingTransform
 from agssp.errors import InputError
 
 
-class TwoViews:
-    """Two views of each image for MoCo v3; the map follows the first.
-
-    Each view has its own crop, flip and colour. Its authors blur every first view and a tenth of the second ones, and
-    solarise a fifth of the second ones.
+def augmentation(
+    objective: str,
+    size: int | None,
+    image_mean: Sequence[float],
+    image_std: Sequence[float],
+    *,
+    scale: tuple[float, float],
+    vertical_flip: float,
+    mask_unit: int,
+    mask_ratio: float,
+) -> PretrainingAugmentation:
+    """How images become inputs: what each objective wants of them.
 
     Args:
-        size: side of the input in px.
+        objective: of `AgsspPreTrainingConfig`.
+        size: side of the input in px; None: 224, and 192 for `simmim`, as its authors have it.
         image_mean: of the backbone, on 0..1.
         image_std: of the backbone.
-        map_size: side of the map that is returned.
         scale: smallest and largest share of the image's area in a crop.
         vertical_flip: probability of mirroring top and bottom.
+        mask_unit: `simmim`: side of a hidden patch in px.
+        mask_ratio: `simmim`: share of the patches that is hidden.
+
+    Raises:
+        InputError: sizes that do not fit the objective.
+    """
+    size = size or (192 if objective == "simmim" else 224)
+
+    def view(**changes: Any) -> PretrainingTransform:
+        return PretrainingTransform(
+            size, image_mean, image_std, max(size // 8, 1), scale=scale, vertical_flip=vertical_flip, **changes
+        )
+
+    if objective == "mocov3":
+        # Its authors blur every first view and a tenth of the second ones, and solarise a fifth of the second ones.
+        strong: dict[str, Any] = {"hsv": (0.1, 0.2, 0.4), "contrast": 0.4, "greyscale": 0.2}
+        return TwoViews(view(**strong, blur=1.0), view(**strong, blur=0.1, solarise=0.2))
+    if objective == "simmim":
+        # Its authors crop and mirror only; colours that change would have to be guessed with the pixels.
+        return HiddenPatches(view(hsv=(0.0, 0.0, 0.0)), mask_unit, mask_ratio)
+    return view()
+
+
+class TwoViews:
+    """Two views of each image for MoCo v3, each with its own crop, flip and colour; the map follows the first.
+
+    Args:
+        first: how the first view is made.
+        second: how the second is.
     """
 
-    def __init__(
-        self,
-        size: int,
-        image_mean: Sequence[float],
-        image_std: Sequence[float],
-        map_size: int,
-        *,
-        scale: tuple[float, float] = (0.2, 1.0),
-        vertical_flip: float = 0.0,
-    ) -> None:
-        def view(blur: float, solarise: float) -> PretrainingTransform:
-            return PretrainingTransform(
-                size, image_mean, image_std, map_size, scale=scale, vertical_flip=vertical_flip, hsv=(0.1, 0.2, 0.4),
-                contrast=0.4, greyscale=0.2, blur=blur, solarise=solarise,
-            )  # fmt: skip
-
-        self.first, self.second = view(1.0, 0.0), view(0.1, 0.2)
+    def __init__(self, first: PretrainingTransform, second: PretrainingTransform) -> None:
+        self.first, self.second = first, second
 
     def __call__(
         self, image: Image.Image, anomaly_map: np.ndarray | None, generator: np.random.Generator

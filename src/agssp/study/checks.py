@@ -28,7 +28,7 @@ def fingerprints(faults: list[str]) -> Callable[[str, str | None], str]:
     Returns:
         A function of a path and a split; for what is not on this machine (a Hub id, `timm`) its text is empty.
     """
-    from agssp.data.fingerprint import dataset_fingerprint, label_fingerprint
+    from agssp.data.fingerprint import dataset_fingerprint, label_fingerprint, mask_fingerprint
     from agssp.data.readers import read_dataset
     from agssp.training.run import content_fingerprint
 
@@ -45,7 +45,7 @@ def fingerprints(faults: list[str]) -> Callable[[str, str | None], str]:
             faults.append(str(error))
             return ""
         labels = label_fingerprint(dataset) if "objects" in dataset.features else ""
-        return f"{dataset_fingerprint(dataset, source)} {labels}"
+        return f"{dataset_fingerprint(dataset, source)} {labels} {mask_fingerprint(dataset)}"
 
     return fingerprint
 

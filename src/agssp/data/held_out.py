@@ -1,0 +1,93 @@
+"""Which images a backbone is pretrained on, and which are held out: by rows, or by ids where they come as a stream."""
+
+from pathlib import Path
+
+from datasets import Dataset, IterableDataset
+
+from agssp.data.map_store import MapStore
+from agssp.data.splits import split_rows
+from agssp.data.training_sets import PretrainingImages, PretrainingStream, is_held_out
+from agssp.data.transforms import PretrainingAugmentation
+from agssp.errors import InputError
+
+STREAM_HEAD = 2000  # rows at the start of a stream among which the held-out ones are measured
+
+
+def with_maps(dataset: Dataset, store: MapStore | None, maps: str, source: str) -> Dataset:
+    """The rows that have a map; all without a store.
+
+    Args:
+        dataset: rows of the schema.
+        store: anomaly maps.
+        maps: what the user called the store, for messages.
+        source: what the user called the data set.
+
+    Raises:
+        InputError: none has.
+    """
+    if store is None:
+        return dataset
+    ids = dataset["image_id"]
+    rows = [row for row, image_id in enumerate(ids) if image_id in store]
+    if not rows:
+        first = store.table()["image_id"][0].as_py() if len(store) else "none"
+        raise InputError(
+            f"--maps {maps}: none of its {len(store)} maps belongs to the {len(ids)} images of {source}; ids there "
+            f"look like {first!r}, here like {ids[0]!r}. Give the data set the maps were made of"
+        )
+    if len(rows) < len(ids):
+        print(f"{len(ids) - len(rows)} of {len(ids)} images have no map and are left out")
+    return dataset.select(rows)
+
+
+def divide_rows(
+    dataset: Dataset, store: MapStore | None, transform: PretrainingAugmentation, seed: int, *, share: float
+) -> tuple[PretrainingImages, PretrainingImages | None]:
+    """Training images, and the held-out share of each category without augmentation; None where it is 0.
+
+    Args:
+        dataset: rows of the schema.
+        store: their maps.
+        transform: augmentation.
+        seed: of the choice and the augmentation.
+        share: 0..1.
+    """
+    if share <= 0:
+        return PretrainingImages(dataset, store, transform, seed), None
+    rows, kept = split_rows(dataset["image_id"], [[label] for label in dataset["category"]], share, seed)
+    held_out = PretrainingImages(dataset.select(kept), store, transform, seed, evaluation=True)
+    return PretrainingImages(dataset.select(rows), store, transform, seed), held_out
+
+
+def divide_stream(
+    dataset: IterableDataset,
+    store: MapStore | None,
+    transform: PretrainingAugmentation,
+    seed: int,
+    *,
+    share: float,
+    rank: int,
+    world_size: int,
+    skipped_file: Path,
+) -> tuple[PretrainingStream, PretrainingImages | None]:
+    """The stream without its held-out share, and the held-out ones near its start; None where there are none.
+
+    Args:
+        dataset: streamed rows of the schema.
+        store: their maps.
+        transform: augmentation.
+        seed: of the order and the augmentation.
+        share: 0..1.
+        rank: of this process.
+        world_size: number of processes; each sees other rows.
+        skipped_file: where images that cannot be read are listed.
+    """
+    stream = PretrainingStream(
+        dataset, store, transform, seed, rank=rank, world_size=world_size, held_out=share, skipped_file=skipped_file
+    )
+    head = (row for row in dataset.take(STREAM_HEAD) if store is None or row["image_id"] in store)
+    found = [row for row in head if is_held_out(row["image_id"], share)]
+    if not found:
+        return stream, None
+    rows = Dataset.from_list(found, features=dataset.features)
+    return stream, PretrainingImages(rows, store, transform, seed, evaluation=True)
