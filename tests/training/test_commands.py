@@ -151,9 +151,8 @@ def test_frozen_stages_keep_their_values_and_are_free_in_the_saved_backbone(root
     assert all(parameter.requires_grad for parameter in saved.parameters())
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_interrupted_backbone_training_equals_uninterrupted(root, monkeypatch, workers):
-    changes = {"dataloader_num_workers": workers}
+def assert_resumes_exactly(root, monkeypatch, changes):
+    """A run that is interrupted in its third epoch ends as one that is not."""
     pretrain_backbone.main(*backbone_arguments(root, "whole", **changes))
     interrupted(pretrain_backbone, backbone_arguments(root, "cut", **changes), 7, monkeypatch)
     assert last_checkpoint(root / "cut").name == "checkpoint-6"
@@ -162,6 +161,11 @@ def test_interrupted_backbone_training_equals_uninterrupted(root, monkeypatch, w
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert losses(root / "cut") == losses(root / "whole")
     assert run_facts(root / "cut")["lambda"] == run_facts(root / "whole")["lambda"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_interrupted_backbone_training_equals_uninterrupted(root, monkeypatch, workers):
+    assert_resumes_exactly(root, monkeypatch, {"dataloader_num_workers": workers})
 
 
 def test_checkpoint_that_was_cut_off_is_not_resumed_from(root, monkeypatch):

@@ -1,16 +1,13 @@
 """MoCo v3 and SimMIM through `pretrain-backbone`: resumed exactly, stepped once an optimizer step, exported plain."""
 
 import pytest
-import torch
 from chain_cases import backbone_arguments
-from safetensors.torch import load_file
-from test_commands import interrupted, losses, run_facts
+from test_commands import assert_resumes_exactly, losses, run_facts
 
 from agssp import AgsspBackbone
 from agssp.commands import pretrain_backbone
 from agssp.errors import InputError
 from agssp.models.pretraining import AgsspForPreTraining
-from agssp.training.trainer import last_checkpoint
 
 OBJECTIVES = {
     "mocov3": {"objective": "mocov3", "backbone": "test_resnet", "image_size": 64},
@@ -21,13 +18,7 @@ OBJECTIVES = {
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_interrupted_training_equals_uninterrupted(root, monkeypatch, objective):
     changes = OBJECTIVES[objective] | {"num_train_epochs": 3}
-    pretrain_backbone.main(*backbone_arguments(root, "whole", **changes))
-    interrupted(pretrain_backbone, backbone_arguments(root, "cut", **changes), 7, monkeypatch)
-    assert last_checkpoint(root / "cut").name == "checkpoint-6"
-    pretrain_backbone.main(*backbone_arguments(root, "cut", **changes))
-    first, second = (load_file(root / name / "pretraining/model.safetensors") for name in ("whole", "cut"))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    assert losses(root / "cut") == losses(root / "whole")
+    assert_resumes_exactly(root, monkeypatch, changes)
     assert {"loss_task", "loss_distillation"} <= set(losses(root / "whole")[0])
     facts = run_facts(root / "whole")
     assert facts["objective"] == objective
