@@ -10,6 +10,7 @@ import pytest
 from agssp.arguments import parse_arguments
 from agssp.cli import run
 from agssp.commands.quickstart import chain, plan_for
+from agssp.training.backbone_recipe import choose_backbone_optimizer
 
 
 def test_command_lines_say_what_is_run(tmp_path):
@@ -31,7 +32,7 @@ def test_a_short_run_has_a_rate_of_its_own(tmp_path):
     argv = {step.name: step.argv for step in chain(tmp_path, plan_for(4), seed=0)}["backbone"]
     module = importlib.import_module("agssp.commands.pretrain_backbone")
     _, training = parse_arguments("pretrain-backbone", module.ARGUMENTS, argv[1:])
-    module.choose_recipe(training, "yolov8n")
+    choose_backbone_optimizer(training, "yolov8n")
     assert (training.optimizer, training.scaled_learning_rate, training.global_batch) == ("sgd", 0.01, 16)
 
 
