@@ -166,7 +166,7 @@ def command_line(command: str, *instances: Any, positional: Sequence[str] = ()) 
     """
     import shlex
 
-    words = ["agssp", command]
+    words = ["agssp", *command.split()]
     flags: list[str] = []
     for instance in instances:
         # A fresh instance would tell as much, but one of transformers' arguments makes accelerate forget its processes.
@@ -193,7 +193,7 @@ def shell_command(command: str, *positional: object, **flags: object) -> str:
     """
     import shlex
 
-    words = ["agssp", command, *map(str, positional)]
+    words = ["agssp", *command.split(), *map(str, positional)]
     for name, value in flags.items():
         if value is not None:
             words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]

@@ -1,6 +1,7 @@
 """`agssp COMMAND ...`: a table of the modules in `commands/`."""
 
 import importlib
+import re
 import sys
 from collections.abc import Sequence
 
@@ -38,11 +39,15 @@ def usage() -> str:
 def run(name: str, argv: Sequence[str]) -> None:
     """Run one command on the words after its name.
 
+    Args:
+        name: A key of `COMMANDS`.
+        argv: The words.
+
     Raises:
         SystemExit: status 2 for input that cannot be used, 130 when interrupted.
     """
     try:
-        module = importlib.import_module(f"agssp.commands.{name.replace('-', '_')}")
+        module = importlib.import_module(f"agssp.commands.{re.sub('[- ]', '_', name)}")
         parsed = parse_arguments(
             name,
             module.ARGUMENTS,
@@ -66,10 +71,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(usage())
     elif words[0] in ("-V", "--version"):
         print(__version__)
-    elif words[0] not in COMMANDS:
+    elif " ".join(words[:2]) in COMMANDS:
+        run(" ".join(words[:2]), words[2:])
+    elif words[0] in COMMANDS:
+        run(words[0], words[1:])
+    else:
         import difflib
 
-        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        near = difflib.get_close_matches(" ".join(words[:2]), COMMANDS, n=1)
+        near = near or difflib.get_close_matches(words[0], COMMANDS, n=1)
         exit_with(f"error: no command {words[0]!r}{f'; did you mean {near[0]!r}?' if near else ''}\n\n{usage()}", 2)
-    else:
-        run(words[0], words[1:])

@@ -223,3 +223,9 @@ def test_help_needs_no_heavy_import_either(tmp_path):
     code = "import sys; from agssp.cli import main; main(['--help']); print('torch' in sys.modules)"
     assert python(["-c", code], tmp_path).endswith("\nFalse\n")
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_command_of_two_words_is_written_unquoted():
+    assert shell_command("dataset build", "neu_det", root="my downloads") == (
+        "agssp dataset build neu_det --root 'my downloads'"
+    )
