@@ -1,0 +1,59 @@
+"""The fixture `hub`: an empty Hub on loopback that lasts one test.
+
+The clients read their constants when they are imported, so real clients run in processes of their own:
+
+    def test_push(hub, tmp_path):
+        hub.run('''
+            import sys
+            from huggingface_hub import create_repo, upload_folder
+            create_repo("agssp/x", exist_ok=True)
+            upload_folder(repo_id="agssp/x", folder_path=sys.argv[1])
+        ''', tmp_path / "model")
+        assert hub.files("agssp/x")["config.json"] == (tmp_path / "model/config.json").read_bytes()
+
+    hub.run(code_or_file_or_words, *arguments, token="write", offline=False, cache=None, environment=None, folder=None,
+            check=True, timeout=120) -> .returncode, .stdout, .stderr, .value (last printed line, as JSON)
+    hub.agssp("push", DIR, "agssp/x", token=..., ...)   the command line, with the same options
+    hub.environment(token, offline, cache)              the variables alone, for processes a test starts itself
+
+`token` is a name in `hub.tokens` or a token: "write" and "read" are of the user "me" (`hub.user`), who belongs to the
+organisation "agssp" (`hub.organisation`); "stranger" writes for the user "stranger" only; "wrong" is nobody's; None is
+anonymous. `cache` is HF_HOME: a new and empty folder by default, so pass one folder twice for `offline=True`.
+
+    hub.endpoint, hub.folder                            where it listens and keeps its files
+    hub.publish("agssp/x", {"config.json": "{}"}, repo_type="model", private=False)   a revision without a client
+    hub.files("agssp/x", repo_type, revision)           {path: bytes} of a revision, without .gitattributes
+    hub.history("agssp/x", repo_type)                   titles of its commits, newest first
+    hub.requests                                        every call: method, path, query, range, token, status,
+                                                        received and sent (bytes of bodies), fault
+    hub.requested("GET", r"/resolve/")                  those that match
+    hub.fail("POST", r"/commit/", status=500, calls=(1,))             the first such call from now on fails
+    hub.fail("*", r"/preupload/", status=429, retry_after=0)          a client that obeys waits a second more
+    hub.fail("GET", r"/resolve/.*safetensors", cut_after=1000)        the answer's body is cut
+    hub.fail("PUT", r"/lfs/", cut_after=1000)                         the client's body is cut
+    hub.fail("POST", r"/commit/", lose_answer=True)                   it is done, but the client does not hear of it
+    hub.fail("PUT", r"/lfs/", status=507, calls=EVERY)                no space, ever (`from local_hub import EVERY`)
+    hub.fail("GET", r"/resolve/", delay=2.0)                          slow
+    hub.heal()                                                        no more faults
+    hub.api.uploads.part_size = 1000                    larger contents are sent in parts
+
+What the clients of huggingface_hub 2.4 retry by themselves, after 1 s, 2 s, 4 s, 8 s and 8 s: preupload, the LFS batch,
+PUT and verify, lists of files (tree, commits), ranges read while streaming, on 408, 429, 500, 502, 503, 504 and lost
+connections; `Retry-After: N` makes it N + 1 s. A download goes on after a cut, and waits on 408 and 429 only. They do
+not retry: creating a repository, the commit, information on a repository, HEAD of a file.
+"""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from local_hub import LocalHub
+
+
+@pytest.fixture
+def hub(tmp_path):
+    with LocalHub(tmp_path / "hub") as hub:
+        yield hub
