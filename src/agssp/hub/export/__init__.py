@@ -1,0 +1,1 @@
+"""Detectors in the forms that other programs open: ONNX, timm, ultralytics."""
