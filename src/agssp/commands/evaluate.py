@@ -65,6 +65,7 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
+    from agssp.data.origin import describe_source
     from agssp.data.readers import read_dataset
     from agssp.data.schema import defect_names
     from agssp.detection_inference import check_detection_flags, choose_device, load_detector
@@ -97,6 +98,7 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
     metrics = _measure(entries, classes) | {
         "model": arguments.model,
         "dataset": arguments.dataset,
+        "measured_on": describe_source(arguments.dataset, arguments.split),
         "split": arguments.split,
         "image_size": arguments.image_size or model.config.image_size,
         "threshold": arguments.threshold,

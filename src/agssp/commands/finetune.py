@@ -72,6 +72,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     from agssp.arguments import command_line, shell_command
     from agssp.data.fingerprint import dataset_fingerprint, label_fingerprint
     from agssp.data.mosaic import DetectionTransform
+    from agssp.data.origin import describe_source
     from agssp.data.readers import read_dataset
     from agssp.data.schema import defect_names
     from agssp.data.splits import split_rows
@@ -80,7 +81,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     from agssp.models.detection.start import start_detector
     from agssp.training.detector_recipes import choose_detector_optimizer, loss_scale
     from agssp.training.evaluators import detection_evaluator
-    from agssp.training.run import begin, content_fingerprint, finish, optimizer_facts, optimizer_line, train
+    from agssp.training.run import begin, content_fingerprint, finish, optimizer_facts, optimizer_line, origins, train
     from agssp.training.trainer import AgsspTrainer
 
     transformers.set_seed(training.seed)
@@ -161,13 +162,17 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
                 "command": command_line("finetune", arguments, training, positional=POSITIONAL),
                 "arguments": asdict(arguments),
                 "epochs": training.num_train_epochs,
+                "seed": training.seed,
+                "origins": origins(arguments.model),
                 "optimizer": optimizer_facts(training),
                 "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}
                 | {
                     "images": len(rows),
                     "selection_images": 0 if selecting is None else len(selecting),
                     "classes": names,
-                },
+                }
+                | describe_source(arguments.dataset, arguments.split),
+                "test_dataset": None if others["test"] is None else _measured_on(arguments.test, others["test"]),
                 "start": str(report),
                 "results": {**result, "test": tested},
                 "skipped": images.skipped,
@@ -178,6 +183,13 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
         if tested:
             print(f"test: mAP@.5 {tested['map_50']:.4f}, mAP@.5:.95 {tested['map_50_95']:.4f}")
         print(f"next: {shell_command('evaluate', output, dataset='LABELLED', output=f'{output}-report')}")
+
+
+def _measured_on(source: Any, dataset: Any) -> dict[str, Any]:
+    """What the record says about the test images."""
+    from agssp.data.origin import describe_source
+
+    return describe_source(source) | {"images": len(dataset)}
 
 
 def labelled(source: str | None, names: list[str], flag: str) -> Any:

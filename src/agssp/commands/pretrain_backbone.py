@@ -114,6 +114,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     from agssp.data.fingerprint import dataset_fingerprint
     from agssp.data.held_out import divide_rows, divide_stream, with_maps
     from agssp.data.map_store import MapStore
+    from agssp.data.origin import describe_source
     from agssp.data.readers import read_dataset
     from agssp.data.schema import category_names
     from agssp.data.training_sets import collate_pretraining
@@ -258,14 +259,18 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
                 "command": command_line("pretrain-backbone", arguments, training),
                 "arguments": asdict(arguments),
                 "epochs": training.num_train_epochs,
+                "steps": trainer.state.global_step,
+                "seed": training.seed,
                 "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}
-                | {"images": None if arguments.streaming else len(dataset), "categories": categories},
+                | {"images": None if arguments.streaming else len(dataset), "categories": categories}
+                | describe_source(arguments.dataset, arguments.split),
                 "teacher": teacher_facts(store),
                 "start": str(backbone.start_report),
                 "frozen_stages": frozen,
                 "drop_path": drop_path,
                 "optimizer": optimizer_facts(training),
                 "objective": objective,
+                "distill_loss": arguments.distill_loss if arguments.distillation else None,
                 "lambda": None if math.isnan(weight) else weight,
                 "results": {**monitor.record(), **result},
                 "skipped": images.skipped,

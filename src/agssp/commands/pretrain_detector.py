@@ -77,9 +77,10 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     import transformers
 
     from agssp.arguments import command_line, shell_command
-    from agssp.data.box_store import read_boxes
+    from agssp.data.box_store import box_facts, read_boxes
     from agssp.data.fingerprint import dataset_fingerprint
     from agssp.data.mosaic import DetectionTransform
+    from agssp.data.origin import describe_source
     from agssp.data.readers import read_dataset
     from agssp.data.schema import PSEUDO_CLASS
     from agssp.data.splits import split_rows
@@ -88,7 +89,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     from agssp.models.detection.start import start_detector
     from agssp.training.detector_recipes import choose_detector_optimizer, loss_scale
     from agssp.training.evaluators import detection_evaluator
-    from agssp.training.run import begin, content_fingerprint, finish, optimizer_facts, optimizer_line, train
+    from agssp.training.run import begin, content_fingerprint, finish, optimizer_facts, optimizer_line, origins, train
     from agssp.training.trainer import AgsspTrainer
 
     transformers.set_seed(training.seed)
@@ -190,9 +191,13 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
                 "command": command_line("pretrain-detector", arguments, training),
                 "arguments": asdict(arguments),
                 "epochs": training.num_train_epochs,
+                "seed": training.seed,
+                "origins": origins(arguments.backbone, arguments.start),
+                "boxes": box_facts(arguments.boxes),
                 "optimizer": optimizer_facts(training),
                 "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}
-                | {"images": len(rows), "boxes": sum(len(boxes[image_id][0]) for image_id in dataset["image_id"])},
+                | {"images": len(rows), "boxes": sum(len(boxes[image_id][0]) for image_id in dataset["image_id"])}
+                | describe_source(arguments.dataset, arguments.split),
                 "start": str(report),
                 "results": result,
                 "skipped": images.skipped,

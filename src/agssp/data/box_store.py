@@ -69,6 +69,13 @@ def read_boxes(path: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return boxes
 
 
+def box_facts(path: str | Path) -> dict[str, Any]:
+    """What a run's record says about the pseudo boxes that it learned from: how they were cut, and of whose maps."""
+    facts = json.loads((Path(path) / THRESHOLDS).read_text(encoding="utf-8"))
+    names = ("teacher", "licence", "rule", "delta", "top_k", "images", "images_with_boxes", "boxes")
+    return {name: facts[name] for name in names if facts.get(name) is not None}
+
+
 def write_coco(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write the boxes as one COCO file, `file_name` being the image id."""
     annotations: list[dict[str, Any]] = []

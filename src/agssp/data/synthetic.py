@@ -11,6 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from agssp.data.origin import DATASET_FILE
+
 DEFECT_TYPES = ("inclusion", "pit", "scratch")
 
 
@@ -21,7 +23,8 @@ def make_surfaces(
 
     Args:
         output: folder; gets `unlabelled/<category>/{normal,unlabelled}/*.png`, and `labelled/<category>/*.png` with
-            `labelled/masks/` and `labelled/metadata.jsonl` (boxes in COCO xywh px).
+            `labelled/masks/` and `labelled/metadata.jsonl` (boxes in COCO xywh px), and `dataset.json`, which says
+            that they are synthetic.
         unlabelled: images without labels, over all categories; three quarters of them have defects.
         labelled: images with boxes and masks, over all categories; each has at least one defect.
         normal: images known to be sound, in each category.
@@ -32,6 +35,10 @@ def make_surfaces(
         The folder.
     """
     output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    # Whatever is trained on these images says so in its record and on its card.
+    about = {"name": "synthetic-surfaces", "title": "Synthetic metal surfaces", "synthetic": True}
+    (output / DATASET_FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     names = sorted(SURFACES)
     for part, count in (("normal", normal * len(names)), ("unlabelled", unlabelled)):
         for index in range(count):

@@ -12,10 +12,13 @@ from typing import Any
 import torch
 import transformers
 from accelerate import PartialState
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HTTPError
 
 from agssp import __version__
 from agssp.data.box_store import THRESHOLDS
 from agssp.data.map_store import MANIFEST
+from agssp.data.origin import HUB_ID
 from agssp.data.training_sets import EMPTY_STREAM
 from agssp.errors import InputError
 from agssp.output_folder import claim_output, write_json
@@ -33,6 +36,9 @@ _KEPT_SETTINGS = (
 _OPTIMIZER_FACTS = (
     "optimizer", "learning_rate", "nominal_batch", "global_batch", "scaled_learning_rate", "weight_decay", "momentum",
     "schedule", "warmup_epochs", "max_grad_norm",
+)  # fmt: skip
+_KEPT_OF_ORIGINS = (
+    "dataset", "teacher", "boxes", "objective", "lambda", "distill_loss", "epochs", "steps", "seed", "start", "origins",
 )  # fmt: skip
 _LIBRARIES = ("torch", "torchvision", "transformers", "timm", "datasets", "accelerate", "numpy", "ultralytics")
 
@@ -180,6 +186,37 @@ def train(trainer: AgsspTrainer, *, final: str = "best") -> dict[str, Any]:
         lines = "".join(json.dumps(entry) + "\n" for entry in trainer.state.log_history)
         (output / LOG_FILE).write_text(lines, encoding="utf-8")
     return result
+
+
+def origins(*sources: str | None) -> list[dict[str, Any]]:
+    """What is recorded about the models that a run starts from, so that its record says how all of it came about.
+
+    Args:
+        sources: as the flags name them: folders or Hub ids; None, files and `scratch:DETECTOR` have no record.
+
+    Returns:
+        The record of each that has one, without results and settings that only that run's own record must hold.
+    """
+    found = []
+    for source in sources:
+        record = _record_of(source) if source else None
+        if record is not None:
+            kept = {name: record[name] for name in _KEPT_OF_ORIGINS if record.get(name) is not None}
+            found.append({"command": record["command"].split()[1], **kept})
+    return found
+
+
+def _record_of(source: str) -> dict[str, Any] | None:
+    """run.json of a folder or Hub repository; None where there is none, or nothing that a training command wrote."""
+    place = Path(source)
+    try:
+        if not place.exists() and HUB_ID.fullmatch(source):
+            place = Path(hf_hub_download(source, RUN_FILE)).parent
+        record = json.loads((place / RUN_FILE).read_text(encoding="utf-8"))
+    # A repository without a record, one that cannot be asked, and a file that is no record are all the same here.
+    except (OSError, ValueError, EntryNotFoundError, HTTPError):
+        return None
+    return record if isinstance(record, dict) and len(str(record.get("command", "")).split()) > 1 else None
 
 
 def finish(output: str, facts: dict[str, Any]) -> None:

@@ -1,0 +1,49 @@
+"""What a data set is called in records and cards, without telling where on a machine it lies."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+DATASET_FILE = "dataset.json"
+"""Beside the images, or one folder above: `name`, `title`, `synthetic`, `sources`, as far as they are known."""
+SPLIT_FILE = "split.json"
+"""What `agssp split` leaves beside its `train/` and `test/`."""
+
+
+def describe_source(source: str | Path, split: str | None = None) -> dict[str, Any]:
+    """What is known about a data set's origin.
+
+    Args:
+        source: as a flag names it: a path, or a Hub id.
+        split: the split that is meant, where there are several.
+
+    Returns:
+        `name`: the Hub id, the title that the data set has been given, or the last part of the path. Where known
+        also `hub_id`; `split`; `split_seed` (of `agssp split`); `synthetic` (True for drawn images); and `sources`,
+        each with `name` and `licence`.
+    """
+    path = Path(source)
+    if not path.exists():
+        known = {"name": str(source), "hub_id": str(source)} if HUB_ID.fullmatch(str(source)) else {"name": path.name}
+        return known | ({"split": split} if split else {})
+    folder = path.resolve()
+    if (chosen := _read(folder.parent / SPLIT_FILE)) and folder.name in ("train", "test"):
+        return describe_source(chosen["dataset"]) | {"split": folder.name, "split_seed": chosen["seed"]}
+    told = _read(folder / DATASET_FILE) or _read(folder.parent / DATASET_FILE)
+    facts: dict[str, Any] = {"name": told.get("title") or told.get("name") or (folder.stem or "data set")}
+    if told.get("synthetic"):
+        facts["synthetic"] = True
+    sources = [{key: one[key] for key in ("name", "licence") if one.get(key)} for one in told.get("sources", [])]
+    if any(sources):
+        facts["sources"] = [one for one in sources if one]
+    return facts | ({"split": split} if split else {})
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
