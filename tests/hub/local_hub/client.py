@@ -28,6 +28,11 @@ class Finished:
         return json.loads(self.stdout.splitlines()[-1])
 
 
+def limited(largest_file: int | None) -> list[str]:
+    """The words before a command that let it write no larger file; the shell counts in blocks of 512 bytes."""
+    return [] if largest_file is None else ["sh", "-c", f'ulimit -f {largest_file // 512}; exec "$0" "$@"']
+
+
 class Client:
     """What `LocalHub` offers to run programs; it has `endpoint`, `folder`, `tokens` and `requests`."""
 
@@ -76,6 +81,8 @@ class Client:
         cache: Path | None = None,
         environment: dict[str, str] | None = None,
         folder: Path | None = None,
+        without: Sequence[str] = (),
+        largest_file: int | None = None,
         check: bool = True,
         timeout: float = 120,
     ) -> Finished:
@@ -88,6 +95,8 @@ class Client:
             token: See `environment`, as `offline` and `cache`.
             environment: More variables.
             folder: The working folder, by default a new and empty one.
+            without: Packages that the program cannot import.
+            largest_file: Bytes after which writing a file fails, as on a disk that is full (errno EFBIG).
             check: Whether another exit status than 0 is an error.
             timeout: Seconds.
 
@@ -96,14 +105,21 @@ class Client:
         """
         scratch = self.folder / "runs" / uuid.uuid4().hex
         scratch.mkdir(parents=True)
+        variables = self.environment(token, offline, cache) | (environment or {})
+        if without:
+            hidden = scratch.with_suffix(".hidden")
+            hidden.mkdir()
+            for package in without:
+                (hidden / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named {package}')\n")
+            variables["PYTHONPATH"] = str(hidden)
         words = [program] if isinstance(program, str | Path) else list(program)
         if isinstance(program, str):
             words = [scratch.with_suffix(".py")]
             words[0].write_text(textwrap.dedent(program))
         before = len(self.requests)
         process = subprocess.run(
-            [sys.executable, *map(str, words), *map(str, arguments)],
-            env=self.environment(token, offline, cache) | (environment or {}),
+            [*limited(largest_file), sys.executable, *map(str, words), *map(str, arguments)],
+            env=variables,
             cwd=folder or scratch,
             capture_output=True,
             text=True,

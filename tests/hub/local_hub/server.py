@@ -1,5 +1,6 @@
 """The hub on loopback: HTTP around the API, faults on the way, and the handle that tests hold."""
 
+import errno
 import re
 import threading
 import time
@@ -76,6 +77,10 @@ class Handler(BaseHTTPRequestHandler):
             return self.server.api.answer(call)
         except (Cut, ConnectionError):
             raise
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                self.server.errors.append(traceback.format_exc())
+            return Answer.of({"error": f"Insufficient storage: {error}"}, 507)
         except Exception:
             self.server.errors.append(f"{call.method} {call.path}\n{traceback.format_exc()}")
             return Answer.of({"error": "the local hub has a bug; see its errors"}, 500)

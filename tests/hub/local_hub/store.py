@@ -60,6 +60,11 @@ def is_large(path: str, size: int, sample: bytes) -> bool:
     return size > 0 and (path.lower().endswith(LFS_SUFFIXES) or size > REGULAR_LIMIT or b"\0" in sample)
 
 
+def now() -> str:
+    """The time as the Hub writes it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Writes a file that is there wholly or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +170,7 @@ class Repository:
             "title": title,
             "message": message,
             "author": author,
-            "date": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "date": now(),
             "files": {path: asdict(file) for path, file in sorted(files.items())},
         }
         commit["id"] = git_id(b"commit", json.dumps(commit).encode() + os.urandom(8))
@@ -199,7 +204,7 @@ class Store:
     def create(self, kind: str, name: str, author: str, private: bool = False) -> Repository:
         """A new repository with the Hub's own first commit."""
         folder = self.folder / "repositories" / kind / name
-        settings = {"private": private, "gated": False, "branches": {}, "tags": {}}
+        settings = {"private": private, "gated": False, "created": now(), "branches": {}, "tags": {}}
         write_whole(folder / "settings.json", json.dumps(settings).encode())
         repository = self.find(kind, name)
         lines = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES)

@@ -30,7 +30,7 @@ def summary(repository: Repository, commit: Commit, details: bool = False) -> di
         "downloads": 0,
         "likes": 0,
         "tags": list(card.get("tags") or []),
-        "createdAt": repository.history(commit.id)[-1].date,
+        "createdAt": repository.settings["created"],
         "lastModified": commit.date,
         "siblings": [sibling(file, details) for file in commit.files.values()],
     }
