@@ -162,6 +162,15 @@ def test_a_detectors_backbone_goes_on_with_its_neck_and_head(tmp_path):
     assert (pretrained["start"], pretrained["backbone"]) == (start, Output(backbone.key))
 
 
+def test_detectors_on_the_same_backbone_share_its_pretraining(tmp_path):
+    table = tiny(tmp_path)
+    row = {"start": "imagenet", "pretrain_backbone": {}, "pretrain_detector": {}}
+    table["groups"] = {name: {"backbone": "test_resnet", "detector": name} for name in ("faster_rcnn", "dfine_s")}
+    table["rows"] = [{"label": "+AGSSP", "group": name, **row} for name in table["groups"]]
+    commands = Counter(stage.command for stage in tiny_plan(tmp_path, table).stages.values())
+    assert (commands["pretrain-backbone"], commands["pretrain-detector"]) == (1, 2)
+
+
 def test_weights_of_a_file_are_saved_as_a_folder_only_for_finetuning(tmp_path):
     table = tiny(tmp_path)
     table["scales"]["full"]["weights"] = {"imagenet": "timm", "coco": "coco.safetensors"}

@@ -171,7 +171,7 @@ class _Planner:
         boxes = self.boxes(flags)
         if boxes is None:
             return None
-        of = _described(group, row, PRETRAINING)
+        of = _described(_detector(group), row, PRETRAINING)
         own = {"detector": group.detector, "seed": self.study.pretraining_seed, **flags.get("pretrain_detector", {})}
         weights = {"backbone": backbone, "start": start if is_detector else None}
         return Output(
@@ -190,7 +190,7 @@ class _Planner:
                 return None
         elif not self.corpus_is_there():
             return None
-        of = _described(group, row, PRETRAINING[:1])
+        of = _described(group.backbone, row, PRETRAINING[:1])
         weights = {"backbone": group.backbone, "start": start}
         return Output(
             self.add("pretrain-backbone", of, f"AGBP: {of}", {**self.corpus(), "maps": maps, **weights, **own})
@@ -266,10 +266,15 @@ class _Planner:
         return Output(self.add("pseudo-boxes", "corpus", "pseudo boxes of the corpus", {"maps": maps, **own}))
 
 
-def _described(group: Group, row: Row, stages: Sequence[str]) -> str:
-    """What a pretraining stage is of: its name must not be that of one row, since rows share it."""
+def _detector(group: Group) -> str:
+    """A detector and, unless it is its own, its backbone."""
+    return group.detector if group.detector == group.backbone else f"{group.detector} on {group.backbone}"
+
+
+def _described(trained: str, row: Row, stages: Sequence[str]) -> str:
+    """What a pretraining stage is of: its name must not be that of one row or group, since these share it."""
     own = [f"{name} {value}" for stage in stages for name, value in row.stages.get(stage, {}).items()]
-    return ", ".join([group.name, row.start, *own])
+    return ", ".join([trained, row.start, *own])
 
 
 def _pattern(word: str) -> str:

@@ -17,7 +17,8 @@ def build(id2label=None, seed=0, frozen_stages=0, **config):
     """A detector that finds something, with batch norms far from their initial values."""
     torch.manual_seed(seed)
     backbone = AgsspBackboneConfig(architecture="test_resnet", frozen_stages=frozen_stages)
-    fields = {"backbone_config": backbone, "image_size": 128, "pyramid_channels": 16, "head_channels": 32} | config
+    fields = {"backbone_config": backbone, "image_size": 128, "pyramid_channels": 16, "head_channels": 32}
+    fields |= {"region_samples": 512} | config
     model = FasterRcnnForObjectDetection(FasterRcnnConfig(id2label=id2label or NAMES, **fields))
     with torch.no_grad():
         for module in model.modules():

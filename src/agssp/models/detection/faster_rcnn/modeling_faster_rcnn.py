@@ -95,7 +95,7 @@ class FasterRcnnForObjectDetection(Detector):
             _Predictor(config.head_channels, self.num_labels + 1),
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
-            batch_size_per_image=config.region_samples,
+            batch_size_per_image=config.region_samples or min(512, 512 * config.image_size // 640),
             positive_fraction=0.25,
             bbox_reg_weights=None,
             score_thresh=config.score_threshold,
