@@ -260,7 +260,8 @@ def test_backbone_is_offered_to_a_detector_that_takes_it(root, architecture, det
 def test_backbone_of_other_strides_is_offered_to_no_detector(root):
     arguments, _ = backbone_arguments(root, "b")
     line = pretrain_backbone.next_step(arguments, AgsspBackbone.from_architecture("test_vit"))
-    assert "take [8, 16, 32]" in line
+    assert "strides [16, 16, 16]" in line
+    assert "none of `--detector`" in line
 
 
 def test_interrupted_finetuning_equals_uninterrupted(root, monkeypatch):

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from agssp.arguments import shell_command
+from agssp.commands.push import check_before_training, publish_result
 from agssp.errors import InputError
 from agssp.training.arguments import AgsspTrainingArguments
 
 POSITIONAL = ()
-DETECTOR_STRIDES = [8, 16, 32]
 BEST_OF_TASK = {"classification": "accuracy"}
 """What selects `best/` where nothing is distilled; the other tasks leave no selection."""
 
@@ -129,6 +129,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     from agssp.training.trainer import BEST, AgsspTrainer
 
     transformers.set_seed(training.seed)
+    check_before_training(training)
     architecture = full_name(arguments.backbone)
     choose_backbone_optimizer(training, architecture)
     drop_path = DROP_PATHS.get(architecture) if arguments.drop_path is None else arguments.drop_path
@@ -155,6 +156,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     }
     if begin(arguments.output, "pretrain-backbone", asdict(arguments), training, inputs):
         print(f"{arguments.output}: this run is finished already")
+        publish_result(arguments.output, training)
         return
     categories = category_names(dataset)
     objective = arguments.objective
@@ -279,6 +281,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
         print(f"backbone in {output} ({len(images.skipped)} images skipped)")
         print(monitor.closing_line())
         print(next_step(arguments, final.backbone))
+        publish_result(arguments.output, training)
 
 
 def about(config: Any, start: str) -> str:
@@ -296,14 +299,13 @@ def about(config: Any, start: str) -> str:
 
 def next_step(arguments: PretrainBackboneArguments, backbone: Any) -> str:
     """What can be done with the backbone, for the last line."""
-    from agssp.models.backbone.csp_darknet import VARIANTS
+    from agssp.models.detection.catalogue import takers
 
-    if backbone.strides != DETECTOR_STRIDES:
+    detectors = takers(backbone.config)
+    if not detectors:
         return (
-            f"its features have strides {backbone.strides}, for a detector of your own; those of `agssp "
-            f"pretrain-detector` take {DETECTOR_STRIDES}"
+            f"its features have strides {backbone.strides}, for a detector of your own: none of `--detector` takes them"
         )
-    architecture = backbone.config.architecture
     command = shell_command(
         "pretrain-detector",
         dataset=arguments.dataset,
@@ -311,7 +313,7 @@ def next_step(arguments: PretrainBackboneArguments, backbone: Any) -> str:
         category=arguments.category,
         boxes="BOXES",
         backbone=arguments.output,
-        detector=architecture if architecture in VARIANTS else "yolov8s",
+        detector=detectors[0],
         image_size=640,
         output="detector",
     )

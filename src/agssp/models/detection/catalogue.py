@@ -1,5 +1,6 @@
 """Which detectors there are, by the names that `--detector` takes; and how each is built, opened and given classes."""
 
+import contextlib
 import copy
 import os
 from collections.abc import Mapping
@@ -113,12 +114,29 @@ def taken_features(name: str, backbone_config: AgsspBackboneConfig | None = None
     if backbone_config is None:
         backbone_config = AgsspBackboneConfig(architecture=family.backbone or name)
     try:
-        return with_strides(backbone_config, neck_strides(name) if family.agpl else family.strides)
+        return with_strides(backbone_config, _strides(name))
     except InputError as error:
         raise InputError(
             f"--detector {name} does not fit this backbone: {error}. Choose a backbone whose features halve step by "
             "step, as in `agssp pretrain-backbone --backbone resnet50 --dataset IMAGES --maps MAPS --output backbone`"
         ) from error
+
+
+def takers(backbone_config: AgsspBackboneConfig) -> list[str]:
+    """Detectors that take a backbone, one a family and YOLO first; a YOLO's own backbone is for that YOLO."""
+    if backbone_config.architecture in NAMES:
+        return [backbone_config.architecture]
+    found = []
+    for name in ("yolov8s", *(family.names[0] for family in FAMILIES.values() if not family.agpl)):
+        with contextlib.suppress(InputError):
+            with_strides(backbone_config, _strides(name))
+            found.append(name)
+    return found
+
+
+def _strides(name: str) -> tuple[int, ...] | None:
+    family = family_named(name)
+    return neck_strides(name) if family.agpl else family.strides
 
 
 def build(
