@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "COCO mAP of a detector on labelled images",
     "predict": "find defects in images: pictures and JSON",
     "split": "make a seeded few-label training set and a test set",
+    "push": "publish a backbone, a detector or KeAD on the Hub, with its card",
     "study": "run a whole comparison: many seeds, shared stages, one table",
     "knowledge": "check or list descriptions of defects",
     "quickstart": "run the whole chain on embedded synthetic data",

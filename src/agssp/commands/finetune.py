@@ -3,6 +3,7 @@
 agssp finetune detector --dataset few/train --test few/test --val-fraction 0 --output my-detector
 agssp finetune scratch:yolov8n --dataset labelled --image-size 320 --num-train-epochs 100 --output my-detector
 agssp finetune backbone --detector faster_rcnn --dataset labelled --output my-detector
+agssp finetune agssp/yolov8s --dataset me/my-defects --output my-detector --push-to-hub me/my-detector
 
 MODEL is a detector or backbone folder (or Hub id), a safetensors file of ultralytics or of torchvision's Faster R-CNN,
 or scratch:DETECTOR. OUTPUT is a detector for `AutoModelForObjectDetection.from_pretrained`, with best/ (by the
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agssp.commands.push import check_before_training, publish_result
 from agssp.errors import InputError
 from agssp.training.arguments import AgsspTrainingArguments
 
@@ -85,6 +87,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     from agssp.training.trainer import AgsspTrainer
 
     transformers.set_seed(training.seed)
+    check_before_training(training)
     dataset = read_dataset(arguments.dataset, split=arguments.split)
     names = defect_names(dataset)
     if not names:
@@ -104,6 +107,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     }
     if begin(arguments.output, "finetune", asdict(arguments), training, inputs):
         print(f"{arguments.output}: this run is finished already")
+        publish_result(arguments.output, training)
         return
     print(report)
     print(optimizer_line(training))
@@ -183,6 +187,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
         if tested:
             print(f"test: mAP@.5 {tested['map_50']:.4f}, mAP@.5:.95 {tested['map_50_95']:.4f}")
         print(f"next: {shell_command('evaluate', output, dataset='LABELLED', output=f'{output}-report')}")
+        publish_result(arguments.output, training)
 
 
 def _measured_on(source: Any, dataset: Any) -> dict[str, Any]:

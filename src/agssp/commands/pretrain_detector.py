@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from agssp.commands.finetune import DetectorTrainingArguments
+from agssp.commands.push import check_before_training, publish_result
 from agssp.errors import InputError
 from agssp.training.arguments import AgsspTrainingArguments
 
@@ -93,6 +94,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     from agssp.training.trainer import AgsspTrainer
 
     transformers.set_seed(training.seed)
+    check_before_training(training)
     if arguments.backbone is None and arguments.start is None:
         raise InputError(
             "give --backbone (a pretrained backbone), --start (a whole detector, or scratch:yolov8n), or both"
@@ -133,6 +135,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     }
     if begin(arguments.output, "pretrain-detector", asdict(arguments), training, inputs):
         print(f"{arguments.output}: this run is finished already")
+        publish_result(arguments.output, training)
         return
     print(report)
     print(optimizer_line(training))
@@ -206,3 +209,4 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
         print(f"detector in {output} ({len(images.skipped)} images skipped)")
         size = arguments.image_size
         print(f"next: {shell_command('finetune', output, dataset='LABELLED', image_size=size, output='my-detector')}")
+        publish_result(arguments.output, training)

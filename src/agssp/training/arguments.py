@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from agssp.data.origin import HUB_ID
 from agssp.errors import InputError
 
 OPTIMIZERS = ("auto", "sgd", "adamw")
@@ -54,6 +55,10 @@ class AgsspTrainingArguments(TrainingArguments):
         default=False, metadata={"help": "not needed: unused weights are frozen"}
     )
     seed: int = field(default=0, metadata={"help": "of the order, the augmentation and new weights"})
+    push_to_hub: str | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={"help": "OWNER/NAME: publish the result there once, at the end, with its card, as `agssp push` does"},
+    )
 
     def __post_init__(self) -> None:
         left_open = [each.name for each in fields(self) if each.init and getattr(self, each.name) == each.default]
@@ -71,6 +76,9 @@ class AgsspTrainingArguments(TrainingArguments):
             # The newest may be incomplete, so one alone could leave none to go on from.
             self.save_total_limit = max(self.save_total_limit, 2)
         self._check_trackers()
+        # Trainer itself would push every checkpoint, optimizer states included, under a card that it makes up.
+        self.publish_to = self._published_name()
+        self.push_to_hub = None
         super().__post_init__()
         # Without a GPU there is nothing to pin for, and torch would warn of it at every epoch.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
@@ -111,6 +119,16 @@ class AgsspTrainingArguments(TrainingArguments):
     def epochs_begun(self, images: int) -> int:
         """Passes over so many images that the whole run begins; the last may end early."""
         return math.ceil(self.total_steps(images) / self.steps_an_epoch(images))
+
+    def _published_name(self) -> str | None:
+        """The repository that the result goes to: of `--push-to-hub`, or, transformers' way, of `--hub-model-id`."""
+        asked = str(self.push_to_hub) if self.push_to_hub is not None else None
+        if asked is None or asked.lower() == "false":
+            return None
+        name = self.hub_model_id if asked.lower() == "true" else asked
+        if name is None or not HUB_ID.fullmatch(name):
+            raise InputError(f"--push-to-hub {asked}: expected OWNER/NAME, such as me/my-detector")
+        return name
 
     def _check_trackers(self) -> None:
         from transformers.integrations import get_available_reporting_integrations

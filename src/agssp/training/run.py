@@ -38,7 +38,8 @@ _OPTIMIZER_FACTS = (
     "schedule", "warmup_epochs", "max_grad_norm",
 )  # fmt: skip
 _KEPT_OF_ORIGINS = (
-    "dataset", "teacher", "boxes", "objective", "lambda", "distill_loss", "epochs", "steps", "seed", "start", "origins",
+    "command", "dataset", "teacher", "boxes", "objective", "lambda", "distill_loss", "epochs", "steps", "seed", "start",
+    "origins",
 )  # fmt: skip
 _LIBRARIES = ("torch", "torchvision", "transformers", "timm", "datasets", "accelerate", "numpy", "ultralytics")
 
@@ -200,17 +201,24 @@ def origins(*sources: str | None) -> list[dict[str, Any]]:
     found = []
     for source in sources:
         record = _record_of(source) if source else None
-        if record is not None:
-            kept = {name: record[name] for name in _KEPT_OF_ORIGINS if record.get(name) is not None}
-            found.append({"command": record["command"].split()[1], **kept})
+        if source and record is not None:
+            hub_id = {} if Path(source).exists() else {"hub_id": source}
+            found.append(hub_id | kept_of_origin(record))
     return found
+
+
+def kept_of_origin(record: dict[str, Any]) -> dict[str, Any]:
+    """What later records repeat of a run's: how it came about, as far as its card tells."""
+    return {name: record[name] for name in _KEPT_OF_ORIGINS if record.get(name) is not None}
 
 
 def _record_of(source: str) -> dict[str, Any] | None:
     """run.json of a folder or Hub repository; None where there is none, or nothing that a training command wrote."""
     place = Path(source)
     try:
-        if not place.exists() and HUB_ID.fullmatch(source):
+        if not place.exists():
+            if not HUB_ID.fullmatch(source):
+                return None
             place = Path(hf_hub_download(source, RUN_FILE)).parent
         record = json.loads((place / RUN_FILE).read_text(encoding="utf-8"))
     # A repository without a record, one that cannot be asked, and a file that is no record are all the same here.

@@ -1,0 +1,252 @@
+"""Publishes a model's folder: what belongs to the model, with its card, in one commit."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agssp.data.origin import HUB_ID
+from agssp.errors import InputError
+
+from .errors import hub_errors
+from .facts import KINDS, ModelFacts, read_facts
+from .model_card import model_card
+from .paths import without_paths
+from .pictures import examples_picture, training_picture
+from .results import eval_result_files
+from .retries import with_retries
+
+PICTURE = "picture.png"
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
+# What is taken from a folder as it is; run.json, config.json and the card are written anew.
+TAKEN = {
+    "backbone": WEIGHTS,
+    "detector": (*WEIGHTS, "preprocessor_config.json"),
+    "kead": ("knowledge.yaml", "references.safetensors"),
+}
+PICKLES = (".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth")
+"""Suffixes of files that run code when they are opened; they are never pushed."""
+OURS = (*WEIGHTS, *TAKEN["detector"], *TAKEN["kead"], PICTURE, "run.json", ".eval_results/*")
+"""What an earlier push may have left in a repository and a later one takes away."""
+KEPT = (".gitattributes", "README.md", "LICENSE", "LICENSE.md")
+"""Files that do not make a repository another model's."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is to be published.
+
+    Attributes:
+        facts: of the model.
+        files: path in the repository -> file on this machine, or content.
+        left_out: names of files in the folder that are not published.
+    """
+
+    facts: ModelFacts
+    files: dict[str, Path | bytes]
+    left_out: list[str]
+
+
+def collect(
+    folder: str | Path, repo_id: str, *, evaluations: Sequence[str | Path] = (), examples: bool = False
+) -> Publication:
+    """Choose a folder's files and write its card.
+
+    Args:
+        folder: of a backbone, a detector or KeAD.
+        repo_id: OWNER/NAME, for the card.
+        evaluations: outputs of `agssp evaluate` on this folder, whose results the card shows.
+        examples: show held-out images of the corpus on a backbone's card; otherwise no image leaves the machine.
+
+    Raises:
+        InputError: the folder holds no model, its weights are missing or pickled, or see `read_facts`.
+    """
+    check_name(repo_id)
+    folder = Path(folder)
+    facts = read_facts(folder, evaluations)
+    files: dict[str, Path | bytes] = {}
+    for pattern in TAKEN[facts.kind]:
+        files |= {file.name: file for file in sorted(folder.glob(pattern)) if file.is_file()}
+    pickled = sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in PICKLES)
+    if facts.kind != "kead" and not any(name.endswith(".safetensors") for name in files):
+        raise InputError(
+            f"{folder}: holds no model.safetensors"
+            + (
+                f"; pickled weights ({', '.join(pickled)}) are never published: save them as safetensors"
+                * bool(pickled)
+            )
+        )
+    files["config.json"] = _json(_config(json.loads((folder / "config.json").read_text(encoding="utf-8")), facts))
+    if facts.run:
+        files["run.json"] = _json(facts.run)
+    shown = (examples_picture(folder) if examples else None) or training_picture(facts)
+    if shown is not None:
+        files[PICTURE] = shown[0]
+    card = model_card(facts, repo_id, picture=PICTURE if shown else None, about_picture=shown[1] if shown else "")
+    files["README.md"] = card.encode()
+    files |= {path: text.encode() for path, text in eval_result_files(facts).items()}
+    return Publication(facts, files, pickled)
+
+
+def write_card(publication: Publication, folder: str | Path) -> Path:
+    """Write what a push would write anew into a folder: the card, its picture and results, but no weights.
+
+    Returns:
+        Path of the card.
+    """
+    folder = Path(folder)
+    for name, content in publication.files.items():
+        if isinstance(content, bytes) and name != "config.json":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+    return folder / "README.md"
+
+
+def publish(
+    publication: Publication,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    message: str | None = None,
+    token: str | bool | None = None,
+    replace: bool = False,
+) -> str:
+    """Push in one commit, so that no half of it is ever visible.
+
+    Faults of the Hub or the line are waited for; a push that was cut is simply done again, and weights that arrived
+    already are not sent twice.
+
+    Args:
+        publication: from `collect`.
+        repo_id: OWNER/NAME; made if it is not there.
+        private: whether a new repository is visible to its owner alone.
+        revision: branch; made if it is not there.
+        message: of the commit.
+        token: default: the one that the machine is logged in with.
+        replace: take the place of another model or of other files there.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        InputError: there is no such owner, no right to write, something else of this name, or the Hub cannot be
+            reached; the message says what to do.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    model_type = publication.facts.config["model_type"]
+    with hub_errors(repo_id):
+        check_target(repo_id, model_type, private=private, token=token, replace=replace, revision=revision)
+        with_retries(lambda: api.create_repo(repo_id, private=private or None, exist_ok=True))
+        if revision is not None:
+            with_retries(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
+        title = message or f"Upload {publication.facts.kind}"
+        # Each attempt looks at the repository anew: one whose answer was lost may have done the work.
+        done = with_retries(lambda: _commit(api, publication, repo_id, revision, title, replace))
+    return str(done.commit_url)
+
+
+def check_name(repo_id: str) -> None:
+    """Refuse what is no name of a repository.
+
+    Raises:
+        InputError: for anything but OWNER/NAME.
+    """
+    if not HUB_ID.fullmatch(repo_id):
+        raise InputError(f"{repo_id!r}: not a repository's name; expected OWNER/NAME, such as me/my-detector")
+
+
+def check_target(
+    repo_id: str,
+    model_type: str | None = None,
+    *,
+    private: bool = False,
+    token: str | bool | None = None,
+    replace: bool = False,
+    revision: str | None = None,
+) -> None:
+    """Find out what can be found out before anything is trained or sent: the token, and what is there already.
+
+    Args:
+        repo_id: OWNER/NAME.
+        model_type: of the model that is to go there; None where it is not known yet.
+        private: whether it must not be visible to others.
+        token: default: the one that the machine is logged in with.
+        replace: do not mind what is there.
+        revision: branch.
+
+    Raises:
+        InputError: no token or an unknown one, a public repository where a private one is asked for, or another model
+            or other files under this name.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import LocalTokenNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    check_name(repo_id)
+    api = HfApi(token=token)
+    with hub_errors(repo_id):
+        try:
+            with_retries(api.whoami)
+        except LocalTokenNotFoundError as error:
+            raise InputError(f"{repo_id}: there is no token; log in with `hf auth login`, or set HF_TOKEN") from error
+        try:
+            there = with_retries(lambda: api.model_info(repo_id, revision=revision))
+        except (RepositoryNotFoundError, RevisionNotFoundError):
+            return
+        if private and not there.private:
+            raise InputError(f"{repo_id}: is public already; take another name for what must stay private")
+        if not replace:
+            _check_is_ours(api, there, model_type)
+
+
+def _check_is_ours(api: Any, there: Any, model_type: str | None) -> None:
+    names = [sibling.rfilename for sibling in there.siblings or []]
+    others = [name for name in names if name not in KEPT]
+    if not others:
+        return
+    found = "no config.json"
+    if "config.json" in names:
+        file = api.hf_hub_download(there.id, "config.json", revision=there.sha)
+        found = json.loads(Path(file).read_text(encoding="utf-8")).get("model_type", "a model of no known type")
+    if found != model_type if model_type is not None else found not in KINDS:
+        raise InputError(
+            f"{there.id}: holds another model already ({found}; files {', '.join(others[:5])}), "
+            f"this one is {model_type or 'a detector'}; choose another name, or --replace what is there"
+        )
+
+
+def _commit(api: Any, publication: Publication, repo_id: str, revision: str | None, title: str, replace: bool) -> Any:
+    from fnmatch import fnmatch
+
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    there = api.model_info(repo_id, revision=revision)
+    names = [sibling.rfilename for sibling in there.siblings or [] if sibling.rfilename not in publication.files]
+    stale = [
+        name
+        for name in names
+        if (replace and name not in KEPT)
+        or any(fnmatch(name, pattern) for pattern in OURS)
+        or Path(name).suffix in PICKLES
+    ]
+    operations: list[Any] = [CommitOperationDelete(name) for name in stale]
+    operations += [CommitOperationAdd(name, content) for name, content in publication.files.items()]
+    return api.create_commit(repo_id, operations, commit_message=title, revision=revision, parent_commit=there.sha)
+
+
+def _config(config: dict[str, Any], facts: ModelFacts) -> dict[str, Any]:
+    """config.json as it is published: models say nowhere from which folder they came."""
+    if facts.kind == "kead":
+        return without_paths(config)
+    return {
+        name: _config(value, facts) if isinstance(value, dict) else value
+        for name, value in config.items()
+        if name != "_name_or_path"
+    }
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
