@@ -29,9 +29,9 @@ class FasterRcnnConfig(PreTrainedConfig):
         proposals: Proposals of an image at most, (in training, in prediction).
         proposal_nms_threshold: Of two proposals that overlap more than this (IoU), the less confident one goes.
         anchor_samples: Anchors of an image that the loss of the proposals looks at, half of them positive at most.
-        region_samples: Regions of an image that the loss of classes and boxes looks at, a quarter positive at most. `None`
-            takes torchvision's 512 from 640 px on, and fewer of smaller images in proportion to their side, as these
-            have fewer places: at 160 px 512 regions are four fifths of a step's work.
+        region_samples: Regions of an image that the loss of classes and boxes looks at, a quarter positive at most.
+            `None` takes torchvision's 512 from 640 px on, and fewer of smaller images in proportion to their side, as
+            these have fewer places: at 160 px, 512 regions are four fifths of a step's work.
         score_threshold: Detections have a higher score. Low, so that precision is measured at every recall;
             torchvision's 0.05 is for showing.
         nms_threshold: Of two detections of a class that overlap more than this (IoU), the less confident one goes.
