@@ -39,10 +39,11 @@ anonymous. `cache` is HF_HOME: a new and empty folder by default, so pass one fo
     hub.heal()                                                        no more faults
     hub.api.uploads.part_size = 1000                    larger contents are sent in parts
 
-What the clients of huggingface_hub 2.4 retry by themselves, after 1 s, 2 s, 4 s, 8 s and 8 s: preupload, the LFS batch,
-PUT and verify, lists of files (tree, commits), ranges read while streaming, on 408, 429, 500, 502, 503, 504 and lost
-connections; `Retry-After: N` makes it N + 1 s. A download goes on after a cut, and waits on 408 and 429 only. They do
-not retry: creating a repository, the commit, information on a repository, HEAD of a file.
+What the clients of huggingface_hub 2.4 try again by themselves, after 1 s, 2 s, 4 s, 8 s and 8 s, on 408, 429, 500,
+502, 503, 504 and lost connections (`Retry-After: N` makes it N + 1 s): preupload, the LFS batch, PUT and verify, lists
+of files and commits, HEAD of a file that is not in the cache, ranges read while streaming. A download that is cut goes
+on after each 10 MiB that came whole, within the same call only; its GET is tried again on 408 and 429, not on 500.
+They do not try again: creating a repository, the commit, information on a repository.
 """
 
 import sys
