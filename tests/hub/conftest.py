@@ -39,6 +39,9 @@ anonymous. `cache` is HF_HOME: a new and empty folder by default, so pass one fo
     hub.heal()                                                        no more faults
     hub.api.uploads.part_size = 1000                    larger contents are sent in parts
 
+Tests in other folders put this folder on `sys.path` and say `with LocalHub(tmp_path / "hub") as hub`; to try by hand,
+run `python -m local_hub --root DIR` in this folder.
+
 What the clients of huggingface_hub 2.4 try again by themselves, after 1 s, 2 s, 4 s, 8 s and 8 s, on 408, 429, 500,
 502, 503, 504 and lost connections (`Retry-After: N` makes it N + 1 s): preupload, the LFS batch, PUT and verify, lists
 of files and commits, HEAD of a file that is not in the cache, ranges read while streaming. A download that is cut goes
