@@ -72,7 +72,7 @@ def read_voc(root: Path, category: str | None, report: ReadReport, split: str | 
             used.add(xml)
         if wanted is not None and key not in wanted and path.stem not in wanted:
             continue
-        boxes = _read_boxes(xml, path, report) if xml else []
+        boxes = read_boxes(xml, path, report) if xml else []
         if xml is not None and boxes:
             owners[xml].append(path.relative_to(root).as_posix())
         records.append(
@@ -118,7 +118,12 @@ def _match(key: str, files: dict[str, list[Path]]) -> Path | None:
     return None
 
 
-def _read_boxes(file: Path, image: Path, report: ReadReport) -> list[Box]:
+def read_boxes(file: Path, image: Path, report: ReadReport) -> list[Box]:
+    """The boxes of one XML file, clipped to their image; none where the image is damaged.
+
+    Raises:
+        InputError: the file cannot be read or lacks a box's name or corners; it is named.
+    """
     try:
         tree = ElementTree.fromstring(file.read_bytes())
     except ElementTree.ParseError as error:

@@ -64,7 +64,7 @@ def read_yolo(
         relative = path.relative_to(root)
         file = _label_file(root, relative)
         folders[file.parent] = path.parent
-        boxes = _read_labels(file, path, names, report)
+        boxes = read_labels(file, path, names, report)
         if boxes:
             owners[file].append(relative.as_posix())
         records.append(
@@ -178,7 +178,12 @@ def _label_file(root: Path, image: Path) -> Path:
     return root / "labels" / Path(*parts)
 
 
-def _read_labels(file: Path, image: Path, names: list[str], report: ReadReport) -> list[Box]:
+def read_labels(file: Path, image: Path, names: list[str], report: ReadReport) -> list[Box]:
+    """The boxes of one label file, clipped to their image; none where there is no file or the image is damaged.
+
+    Raises:
+        InputError: a malformed line, or a class id beyond `names`; file and line are named.
+    """
     if not file.is_file():
         return []
     labels = []

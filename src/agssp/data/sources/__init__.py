@@ -1,0 +1,1 @@
+"""Public data sets: what their owners distribute, brought to the one schema."""

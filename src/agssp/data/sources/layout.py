@@ -1,0 +1,165 @@
+"""Read a source's folder by the rules of its entry in the table: which files are images, and what their names tell.
+
+A rule of `files` has `match`, a pattern (Python's `re`) for an image's whole path below the source's folder, with named
+groups that the rule's other texts may use as `{group}`:
+
+    category    the object category; default: the source's name with `_` for `-`
+    split       train, validation or test
+    normal      true or false, where the name tells
+    class       the class of what its masks show; default: defect
+    masks       where its masks may be, without suffix: the first that exists; with `*` all that fit
+    values      pixel value of a mask -> class, where each class has a value
+    unlabelled  of an image without masks and labels: `unknown` (default), `normal` or `left out`
+    unique      of images with the same text here only the first is kept
+
+The first rule whose pattern fits an image holds.
+"""
+
+import fnmatch
+import re
+from pathlib import Path
+from typing import Any
+
+from agssp.data.readers import find_format, read_dataset
+from agssp.data.readers.records import Box, find_images
+from agssp.data.schema import category_names, defect_names
+from agssp.data.sources.defects import Mask, MaskFile
+from agssp.data.sources.image import SourceImage, SourceReport
+from agssp.data.sources.labels import LabelReader, label_reader, renamed
+from agssp.data.sources.table import OWN_LINE, Source, find_source
+from agssp.errors import InputError
+
+
+def read_source_images(source: Source, root: Path, report: SourceReport) -> list[SourceImage]:
+    """All images of a source, in the order of their ids.
+
+    Args:
+        source: the source; of a subset, all images of the whole.
+        root: the folder in which its layout begins.
+        report: gets what was left out or changed.
+
+    Raises:
+        InputError: no image fits the layout, or a label file is malformed; it is named.
+    """
+    if source.subset:
+        source = find_source(source.subset["of"])
+    if source.name == OWN_LINE:
+        return _read_own_line(root, report)
+    paths = find_images(root)
+    by_stem: dict[str, list[Path]] = {}
+    for path in paths:
+        by_stem.setdefault(path.relative_to(root).with_suffix("").as_posix(), []).append(path)
+    rules = [(re.compile(rule["match"]), rule) for rule in source.files]
+    read_labels = label_reader(source, root, report.boxes)
+    images: list[SourceImage] = []
+    used: set[Path] = set()
+    seen: set[str] = set()
+    for path in paths:
+        name = path.relative_to(root).as_posix()
+        fits = ((pattern.fullmatch(name), rule) for pattern, rule in rules)
+        match, rule = next(((match, rule) for match, rule in fits if match), (None, {}))
+        if match is None:
+            report.unmatched.append(name)
+            continue
+        groups = {key: value or "" for key, value in match.groupdict().items()}
+        image = _image(source, rule, groups, path, name, by_stem, read_labels)
+        key = rule.get("unique", "").format(**groups)
+        if image is None:
+            report.unlabelled.append(name)
+        elif key and key in seen:
+            report.repeated.append(name)
+        else:
+            images.append(image)
+            seen.add(key)
+        used.update(mask.path for mask in (image.masks if image else None) or [] if isinstance(mask, MaskFile))
+    report.unmatched = [name for name in report.unmatched if root / name not in used]
+    if not images:
+        raise InputError(
+            f"{root}: none of its {len(paths)} image files fits the layout of {source.name}:\n{source.layout.rstrip()}"
+        )
+    return images
+
+
+def _image(
+    source: Source,
+    rule: dict[str, Any],
+    groups: dict[str, str],
+    path: Path,
+    name: str,
+    by_stem: dict[str, list[Path]],
+    read_labels: LabelReader,
+) -> SourceImage | None:
+    """The image of a file; None where it lacks the labels that its source gives all images."""
+    category = str(rule.get("category", source.name.replace("-", "_"))).format(**groups)
+    masks = _mask_files(source, rule, groups, path, by_stem)
+    labels = read_labels(path, groups)
+    boxes = None
+    if labels is not None:
+        masks, boxes = [*masks, *labels.masks], labels.boxes
+    normal = rule.get("normal")
+    told = labels is not None or bool(masks)
+    unlabelled = rule.get("unlabelled", "unknown")
+    if not told and unlabelled == "left out":
+        return None
+    if normal is None:
+        sound = labels is not None and not masks and not boxes
+        normal = True if sound or (not told and unlabelled == "normal") else False if boxes else None
+    if normal:
+        masks, boxes = [], []
+    return SourceImage(
+        path=path,
+        image_id=name,
+        category=source.category_names.get(category, category),
+        split=str(rule.get("split", "")).format(**groups) or (labels.split if labels is not None else None),
+        is_normal=normal,
+        boxes=boxes,
+        masks=masks if masks or normal else None,
+        smallest_component=source.smallest_component,
+    )
+
+
+def _mask_files(
+    source: Source, rule: dict[str, Any], groups: dict[str, str], image: Path, by_stem: dict[str, list[Path]]
+) -> list[Mask]:
+    class_name = renamed(source, str(rule.get("class", "defect")).format(**groups))
+    values = tuple((int(value), str(name)) for value, name in rule.get("values", {}).items())
+    if class_name is None:
+        return []
+    for template in rule.get("masks", []):
+        wanted = template.format(**groups)
+        if "*" in wanted:
+            keys = fnmatch.filter(by_stem, wanted)
+            found = [path for key in sorted(keys) for path in by_stem[key]]
+        else:
+            found = by_stem.get(wanted, [])
+        files = [path for path in found if path != image]
+        if files:
+            return [MaskFile(path, class_name, values) for path in files]
+    return []
+
+
+def _read_own_line(root: Path, report: SourceReport) -> list[SourceImage]:
+    """A user's own folder, in any layout that `--dataset` takes."""
+    kind = find_format(root)
+    if kind in ("parquet", "saved", "hub"):
+        raise InputError(f"--root {root}: is a table already ({kind}); every command takes it as --dataset {root}")
+    dataset = read_dataset(root, report=report.boxes)
+    categories, names = category_names(dataset), defect_names(dataset)
+    images = []
+    for row in dataset:
+        objects, mask = row.get("objects"), row.get("mask")
+        boxes = None
+        if objects is not None:
+            told = zip(objects["bbox"], objects["category"], objects["score"], strict=True)
+            boxes = [Box(tuple(bbox), names[label], score) for bbox, label, score in told]
+        images.append(
+            SourceImage(
+                path=Path(row["image"]["path"]),
+                image_id=row["image_id"],
+                category=categories[row["category"]],
+                is_normal=False if row["is_normal"] is None and boxes else row["is_normal"],
+                boxes=boxes,
+                masks=None if mask is None else [MaskFile(Path(mask["path"]), "defect")],
+            )
+        )
+    return sorted(images, key=lambda image: image.image_id)

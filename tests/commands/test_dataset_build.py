@@ -1,0 +1,418 @@
+"""`agssp dataset build` and `verify`: every source from a tiny folder in its own layout, and what must never happen."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import load_dataset
+from PIL import Image
+from source_fakes import DEFECTS, FILES, ROWS, picture, write_fake
+
+from agssp.cli import main as agssp
+from agssp.commands import dataset_build, dataset_verify
+from agssp.commands.dataset_build import DatasetBuildArguments
+from agssp.commands.dataset_verify import DatasetVerifyArguments
+from agssp.data.readers import read_dataset
+from agssp.data.schema import category_names, check_schema, defect_names
+from agssp.data.sources.table import sources
+from agssp.errors import InputError
+
+SOURCES = sorted(sources())
+WHOLE = [name for name in SOURCES if not sources()[name].subset]
+
+
+def build(name, root, output, **changes):
+    dataset_build.main(DatasetBuildArguments(name=name, root=str(root), output=str(output), **changes))
+    return json.loads((output / "dataset.json").read_text())
+
+
+def verify(output, **changes):
+    dataset_verify.main(DatasetVerifyArguments(dataset=str(output), **changes))
+
+
+def rows_of(output, splits):
+    """Image id -> split and row, as `--dataset` reads them."""
+    found = {}
+    for split in splits:
+        data = read_dataset(output, split=split)
+        check_schema(data)
+        for row in data:
+            found[row["image_id"]] = (split, row, category_names(data), defect_names(data))
+    return found
+
+
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_all_sources_of_the_corpus_and_the_validation_sets_are_there():
+    assert sum(source.corpus for source in sources().values()) == 20
+    validation = {"casting-billet", "casting-billet-mini50", "steel-pipe", "gc10-det", "gc10-mini", "fd"}
+    assert validation <= set(SOURCES)
+    assert len(SOURCES) == 27
+    assert set(WHOLE) == set(FILES)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_nothing_there_names_what_was_expected(name, tmp_path):
+    (tmp_path / "readme.txt").write_text("")
+    with pytest.raises(InputError) as error:
+        build(name, tmp_path, tmp_path / "output")
+    whole = sources()[name].subset.get("of", name) if sources()[name].subset else name
+    if whole in ("own-line", "bsd-cls"):
+        assert "image" in str(error.value)
+    else:
+        assert all(part in str(error.value) for part in sources()[whole].expects)
+        assert str(tmp_path / whole) in str(error.value)
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_every_source_from_its_own_layout(name, tmp_path):
+    write_fake(name, tmp_path)
+    facts = build(name, tmp_path, tmp_path / "output")
+    rows = rows_of(tmp_path / "output", facts["splits"])
+    assert set(rows) == set(ROWS[name])
+    for image_id, (split, category, is_normal, classes, boxes, has_mask) in ROWS[name].items():
+        found_split, row, categories, names = rows[image_id]
+        assert (found_split, categories[row["category"]], row["is_normal"]) == (split, category, is_normal), image_id
+        assert Image.open(io.BytesIO(row["image"]["bytes"])).size == (24, 16)
+        if classes is None:
+            assert "objects" not in row
+        else:
+            assert [names[label] for label in row["objects"]["category"]] == classes, image_id
+            assert np.allclose(row["objects"]["bbox"], boxes, atol=1e-4) if boxes else row["objects"]["bbox"] == []
+        if has_mask is None:
+            assert "mask" not in row
+        else:
+            assert (row["mask"] is not None) == has_mask, image_id
+        if has_mask:
+            pixels = np.asarray(Image.open(io.BytesIO(row["mask"]["bytes"])))
+            expected = np.zeros((16, 24), np.uint8)
+            for x, y, w, h in boxes:
+                expected[y : y + h, x : x + w] = 255
+            assert np.array_equal(pixels, expected), image_id
+    counts = facts["counts"]
+    assert counts["images"] == len(rows) == sum(facts["splits"].values()) == facts["sources"][0]["images"]
+    assert counts["normal"] == sum(row[1]["is_normal"] is True for row in rows.values())
+    assert counts["boxes"] == sum(len(row[4]) for row in ROWS[name].values())
+    assert counts["masks"] == sum(bool(row[5]) for row in ROWS[name].values())
+    assert counts["skipped"] == 0
+    verify(tmp_path / "output", partial=True)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_manifest_says_whether_a_source_may_be_passed_on(name):
+    source = sources()[name]
+    assert source.redistribution == (source.licence.startswith("cc-by")) == (source.reason is None)
+    assert source.layout_source
+    assert source.download
+    assert source.layout_checked or "not" in source.layout_source or "no" in source.layout_source
+
+
+def test_plain_datasets_loads_the_folder(tmp_path):
+    write_fake("mpdd", tmp_path)
+    facts = build("mpdd", tmp_path, tmp_path / "output")
+    loaded = load_dataset("parquet", data_dir=str(tmp_path / "output"), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(rows) for split, rows in loaded.items()} == facts["splits"] == {"train": 1, "test": 2}
+    assert list(loaded["train"].features) == facts["columns"]
+    assert loaded["test"].features["objects"]["category"].feature.names == ["scratches"]
+    streamed = load_dataset("parquet", data_dir=str(tmp_path / "output"), streaming=True)["test"]
+    assert [row["image_id"] for row in streamed] == loaded["test"]["image_id"]
+
+
+def test_gc10_keeps_an_image_once_and_drops_what_is_no_class(tmp_path, capsys):
+    write_fake("gc10-det", tmp_path)
+    facts = build("gc10-det", tmp_path, tmp_path / "output", seed=3)
+    said = capsys.readouterr().out
+    rows = rows_of(tmp_path / "output", facts["splits"])
+    assert facts["splits"] == {"train": 2, "test": 1}
+    assert set(rows) == {"1/img_01.jpg", "10/img_10.jpg", "2/img_02.jpg"}
+    classes = {key: [names[label] for label in row["objects"]["category"]] for key, (_, row, _, names) in rows.items()}
+    assert classes["1/img_01.jpg"] == ["punching hole"]
+    assert classes["10/img_10.jpg"] == ["waist folding"] * 2
+    assert len(rows["2/img_02.jpg"][3]) == 10
+    assert "1 images occur twice; the first was kept: 3/img_02.jpg" in said
+    assert "have no labels, though the source labels all, and were left out: 4/img_no_label.jpg" in said
+    assert "may not be passed on" in said
+
+
+def test_a_subset_is_seeded_and_keeps_the_validation_images(tmp_path):
+    write_fake("casting-billet", tmp_path)
+    facts = build("casting-billet-mini50", tmp_path, tmp_path / "a")
+    assert facts["splits"] == {"train": 50, "validation": 1}
+    assert facts["counts"]["classes"]["scratch"] == 50
+    assert list(facts["counts"]["classes"]) == sources()["casting-billet"].classes
+    chosen = set(read_dataset(tmp_path / "a", split="train")["image_id"])
+    others = []
+    for seed in (0, 1, 2, 3):
+        build("casting-billet-mini50", tmp_path, tmp_path / f"s{seed}", seed=seed)
+        others.append(set(read_dataset(tmp_path / f"s{seed}", split="train")["image_id"]))
+    assert others[0] == chosen
+    assert any(other != chosen for other in others)
+
+
+def test_a_subset_of_too_few_images_is_an_error(tmp_path):
+    write_fake("gc10-det", tmp_path)
+    with pytest.raises(InputError, match="takes 500 training images of gc10-det, but there are 2"):
+        build("gc10-mini", tmp_path, tmp_path / "output")
+
+
+def test_the_corpus_holds_all_sources_that_are_there_with_their_categories(tmp_path, capsys):
+    for name in ("mvtec-ad", "neu-seg", "bsd-cls", "casting-billet", "severstal"):
+        write_fake(name, tmp_path / "downloads")
+    facts = build("corpus", tmp_path / "downloads", tmp_path / "output")
+    said = capsys.readouterr().out
+    assert "16 of the corpus' 20 sources are not in" in said
+    assert "aitex" in said
+    assert [source["name"] for source in facts["sources"]] == ["bsd-cls", "mvtec-ad", "neu-seg", "severstal"]
+    assert [source["images"] for source in facts["sources"]] == [3, 3, 2, 2]
+    assert facts["counts"]["categories"] == {"bsd_cls": 3, "grid": 3, "neu_hot_rolled_strip": 2, "severstal_steel": 2}
+    assert facts["splits"] == {"train": 10}
+    data = read_dataset(tmp_path / "output")
+    assert data["image_id"][:] == sorted(data["image_id"][:])
+    assert "neu-seg/images/test/000002.jpg" in data["image_id"][:]
+    verify(tmp_path / "output", partial=True)
+    stored = pq.read_table(tmp_path / "output/data/train-00000-of-00001.parquet").to_pylist()
+    pitting = next(row for row in stored if row["image_id"] == "bsd-cls/P_2.png")
+    assert pitting["objects"] is None
+    assert pitting["is_normal"] is False
+
+
+def test_an_empty_root_of_the_corpus_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="holds no source of the corpus"):
+        build("corpus", tmp_path, tmp_path / "output")
+
+
+def test_the_same_files_give_the_same_bytes_wherever_they_lie(tmp_path):
+    for place in ("a", "b"):
+        write_fake("magnetic-tile", tmp_path / place)
+        build("magnetic-tile", tmp_path / place, tmp_path / f"output-{place}", shard_images=1)
+    assert files(tmp_path / "output-a") == files(tmp_path / "output-b")
+    assert len(list((tmp_path / "output-a/data").iterdir())) == 2
+
+
+def test_bad_images_are_skipped_counted_and_listed(tmp_path, capsys):
+    folder = write_fake("kolektorsdd", tmp_path)
+    (folder / "kos02").mkdir()
+    (folder / "kos02/Part0.jpg").write_bytes(b"")
+    (folder / "kos02/Part1.jpg").write_bytes((folder / "kos01/Part0.jpg").read_bytes()[:200])
+    picture(5).save(folder / "kos02/Part2.jpg")
+    Image.new("L", (9, 9)).save(folder / "kos02/Part2_label.bmp")
+    Image.new("L", (200, 100)).save(folder / "kos02/Part3.jpg")
+    facts = build("kolektorsdd", tmp_path, tmp_path / "output", max_pixels=10_000)
+    skipped = [json.loads(line) for line in (tmp_path / "output/skipped.jsonl").read_text().splitlines()]
+    assert [entry["image_id"] for entry in skipped] == [f"kos02/Part{number}.jpg" for number in range(4)]
+    reasons = [entry["reason"] for entry in skipped]
+    for reason, words in zip(reasons, ("empty", "damaged", "is 9 x 9 px, its image 24 x 16", "10,000"), strict=True):
+        assert words in reason
+    assert facts["counts"]["skipped"] == 4
+    assert facts["counts"]["images"] == 2
+    assert "4 images skipped" in capsys.readouterr().out
+    verify(tmp_path / "output", partial=True)
+
+
+def test_another_plan_does_not_write_into_a_finished_data_set(tmp_path):
+    folder = write_fake("kolektorsdd2", tmp_path)
+    build("kolektorsdd2", tmp_path, tmp_path / "output")
+    before = files(tmp_path / "output")
+    picture(77).save(folder / "train/10007.png")
+    with pytest.raises(InputError, match="images: there 2, now 3"):
+        build("kolektorsdd2", tmp_path, tmp_path / "output")
+    with pytest.raises(InputError, match="holds what `agssp dataset build` did not write"):
+        build("kolektorsdd2", tmp_path, folder)
+    assert files(tmp_path / "output") == before
+
+
+def test_a_killed_build_goes_on_and_gives_the_same_bytes(tmp_path):
+    write_fake("casting-billet", tmp_path)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    build("casting-billet", tmp_path, whole, shard_images=4)
+    # The process kills itself where the fifth shard is being written, which no signal from outside can be timed to.
+    script = (
+        "import os, signal, pyarrow.parquet as pq\n"
+        "from agssp.commands.dataset_build import DatasetBuildArguments, main\n"
+        "write, done = pq.write_table, []\n"
+        "def stop(table, file, **options):\n"
+        "    done.append(1)\n"
+        "    if len(done) == 5:\n"
+        "        file.write(b'PAR1 half a file')\n"
+        "        file.flush()\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    write(table, file, **options)\n"
+        "pq.write_table = stop\n"
+        f"root, output = {str(tmp_path)!r}, {str(cut)!r}\n"
+        "main(DatasetBuildArguments(name='casting-billet', root=root, output=output, shard_images=4))\n"
+    )
+    process = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, env={**os.environ})
+    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+    finished = sorted(path for path in (cut / "data").glob("*.parquet"))
+    assert len(finished) == 4
+    with pytest.raises(InputError, match=r"no dataset\.json, so it is no finished data set"):
+        verify(cut)
+    assert not list((cut / "data").glob("[!.]*")) or len(list((cut / "data").glob("[!.]*"))) == 4
+    times = [path.stat().st_mtime_ns for path in finished]
+    build("casting-billet", tmp_path, cut, shard_images=4)
+    assert [path.stat().st_mtime_ns for path in finished] == times
+    visible = {path: content for path, content in files(cut).items() if not path.name.startswith(".")}
+    assert visible == files(whole)
+
+
+@pytest.mark.parametrize("name", ["../outside.jpg", "/etc/passwd", "a/../../outside.jpg"])
+def test_names_in_tables_never_leave_their_folder(name, tmp_path):
+    picture(1).save(tmp_path / "outside.jpg")
+    folder = write_fake("severstal", tmp_path)
+    (folder / "train.csv").write_text(f"ImageId,ClassId,EncodedPixels\n{name},1,1 4\n")
+    with pytest.raises(InputError, match="points outside"):
+        build("severstal", tmp_path, tmp_path / "output")
+    folder = write_fake("fd", tmp_path)
+    table = json.loads((folder / "annotations/train.json").read_text())
+    table["images"][0]["file_name"] = name
+    (folder / "annotations/train.json").write_text(json.dumps(table))
+    with pytest.raises(InputError, match="points outside"):
+        build("fd", tmp_path, tmp_path / "output")
+
+
+def test_the_first_form_of_severstals_table(tmp_path):
+    folder = write_fake("severstal", tmp_path)
+    text = (folder / "train.csv").read_text().splitlines()[1].replace(".jpg,3,", ".jpg_3,")
+    (folder / "train.csv").write_text(f"ImageId_ClassId,EncodedPixels\n{text}\n00031f466.jpg_1,\n")
+    facts = build("severstal", tmp_path, tmp_path / "output")
+    assert facts["counts"]["classes"]["defect 3"] == 1
+    assert facts["counts"]["normal"] == 1
+
+
+def test_own_images_may_be_passed_on_once_their_licence_is_given(tmp_path):
+    write_fake("own-line", tmp_path)
+    facts = build("own-line", tmp_path, tmp_path / "a")
+    assert facts["sources"][0]["redistribution"] is False
+    assert "--licence" in facts["sources"][0]["reason"]
+    facts = build("own-line", tmp_path, tmp_path / "b", licence="cc-by-4.0", title="Our plates")
+    assert facts["sources"][0]["redistribution"] is True
+    assert (facts["title"], facts["sources"][0]["licence"]) == ("Our plates", "cc-by-4.0")
+    with pytest.raises(InputError, match="own-line"):
+        build("severstal", tmp_path, tmp_path / "c", licence="mit")
+
+
+def test_an_own_line_with_metadata_keeps_its_boxes_and_masks(tmp_path):
+    root = tmp_path / "line"
+    root.mkdir()
+    picture(1).save(root / "a.png")
+    picture(2).save(root / "b.png")
+    Image.fromarray(np.pad(np.full((4, 5), 255, np.uint8), ((2, 10), (3, 16)))).save(root / "a_mask.png")
+    objects = {"bbox": [list(DEFECTS[0])], "category": ["pit"]}
+    lines = [{"file_name": "a.png", "category": "plate", "mask_file_name": "a_mask.png", "objects": objects},
+             {"file_name": "b.png", "category": "plate", "is_normal": True}]  # fmt: skip
+    (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    facts = build("own-line", root, tmp_path / "output")
+    assert facts["counts"]["classes"] == {"pit": 1}
+    assert facts["counts"]["masks"] == 1
+    verify(tmp_path / "output")
+
+
+def test_verify_names_every_row_that_is_wrong(tmp_path, capsys):
+    write_fake("rsdds", tmp_path)
+    output = tmp_path / "output"
+    build("rsdds", tmp_path, output)
+    with pytest.raises(InputError, match="1 problem"):
+        verify(output)
+    assert "source rsdds: 2 images, its owner gives 195" in capsys.readouterr().out
+    path = output / "data/train-00000-of-00001.parquet"
+    table = pq.read_table(path)
+    row = table.to_pylist()[0]
+    small = io.BytesIO()
+    Image.new("L", (5, 5), 255).save(small, "png")
+    objects = row["objects"]
+    spoilt = {
+        "outside": {"objects": {**objects, "bbox": [[20, 2, 5, 4], [12, 8, 6, 9]]}},
+        "flat": {"objects": {**objects, "bbox": [[3, 2, 0, 4], [12, 8, 6, 5]]}},
+        "class": {"objects": {**objects, "category": [0, 4]}},
+        "uneven": {"objects": {**objects, "score": [1.0]}},
+        "damaged": {"image": {"bytes": row["image"]["bytes"][:90], "path": "x.png"}},
+        "mask": {"mask": {"bytes": small.getvalue(), "path": "m.png"}},
+        "nomask": {"mask": {"bytes": b"no picture", "path": "m.png"}},
+        "category": {"category": None},
+        "normal": {"is_normal": True},
+        "twice": {},
+        "": {},
+    }
+    rows = [{**row, **changes, "image_id": name} for name, changes in spoilt.items()]
+    rows.append({**row, "image_id": "twice"})
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+    with pytest.raises(InputError):
+        verify(output, partial=True)
+    said = capsys.readouterr().out
+    for words in (
+        "outside: box 0: 20 2 5 4 reaches beyond the image of 24 x 16 px",
+        "outside: box 1: 12 8 6 9 reaches beyond",
+        "flat: box 0: has no area",
+        "class: box 1: class 4 is none of the 1 classes",
+        "uneven: 2 boxes, 2 classes and 1 scores",
+        "damaged: the image: the image is damaged",
+        "mask: the mask is 5 x 5 px, the image 24 x 16",
+        "nomask: the mask: expected an image file",
+        "category: category None is none of the 1 categories",
+        "normal: is said to be normal",
+        "twice: the id occurs twice",
+        "row 11 has no image_id",
+        "split train: holds 12 rows, dataset.json says 2",
+    ):
+        assert words in said, words
+    assert "outside: the" not in said
+
+
+def test_verify_notes_missing_damaged_and_foreign_shards_and_columns(tmp_path, capsys):
+    write_fake("kolektorsdd2", tmp_path)
+    output = tmp_path / "output"
+    build("kolektorsdd2", tmp_path, output)
+    train, test = output / "data/train-00000-of-00001.parquet", output / "data/test-00000-of-00001.parquet"
+    content = test.read_bytes()
+    test.write_bytes(content[: len(content) // 2])
+    train.rename(output / "data/other-00000-of-00001.parquet")
+    with pytest.raises(InputError):
+        verify(output, partial=True)
+    said = capsys.readouterr().out
+    assert "train-00000-of-00001.parquet: the file is missing" in said
+    assert "other-00000-of-00001.parquet: the file is not in dataset.json" in said
+    assert "test-00000-of-00001.parquet: cannot be read" in said
+    test.write_bytes(content)
+    pq.write_table(pq.read_table(test).drop_columns("is_normal"), test)
+    with pytest.raises(InputError):
+        verify(output, partial=True)
+    assert "has the columns image, image_id, category, mask, objects" in capsys.readouterr().out
+
+
+def test_the_command_line(tmp_path, capsys):
+    agssp(["dataset", "build", "--list"])
+    listed = capsys.readouterr().out
+    assert all(f"{name}: " in listed for name in SOURCES)
+    assert listed.count("may not be passed on") == sum(not source.redistribution for source in sources().values())
+    write_fake("kolektorsdd", tmp_path)
+    agssp(["dataset", "build", "kolektorsdd", "--root", str(tmp_path), "--output", str(tmp_path / "output")])
+    agssp(["dataset", "verify", str(tmp_path / "output"), "--partial"])
+    assert "good; 2 rows" in capsys.readouterr().out
+    for words, message in (
+        (["dataset", "verify", str(tmp_path / "output")], "1 problem"),
+        (["dataset", "build", "kolektorsd", "--root", str(tmp_path), "--output", "x"], "did you mean kolektorsdd"),
+        (["dataset", "build", "--root", str(tmp_path), "--output", "x"], "expected NAME"),
+        (["dataset", "build", "msd", "--output", "x"], "expected --root"),
+        (["dataset", "verify", str(tmp_path)], "has no dataset.json"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            agssp(words)
+        assert left.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+def test_the_launch_script_lists_the_sources():
+    script = Path(__file__).parents[2] / "datasets_scripts" / "build.py"
+    told = subprocess.run([sys.executable, str(script), "--list"], check=True, capture_output=True, text=True)
+    assert "severstal: " in told.stdout
