@@ -1,4 +1,4 @@
-"""How an image lies in a square input with its aspect ratio kept, centred between bars of grey."""
+"""How an image lies in a square input with its aspect ratio kept, between bars of grey, and becomes numbers."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -58,3 +58,27 @@ def letterbox(image: np.ndarray, input_size: Sequence[int]) -> np.ndarray:
     canvas = np.full((*input_size, 3), GREY, dtype=np.uint8)
     canvas[geometry.top : geometry.top + height, geometry.left : geometry.left + width] = image
     return canvas
+
+
+def letterboxed_input(
+    images: Sequence[np.ndarray], input_size: Sequence[int], mean: Sequence[float], std: Sequence[float]
+) -> np.ndarray:
+    """Fit images into a network's input and normalise them.
+
+    Args:
+        images: uint8 (H, W, 3) each, in RGB.
+        input_size: (height, width) of the input.
+        mean: Of each channel on the scale 0..1.
+        std: Standard deviation likewise.
+
+    Returns:
+        float32 (B, 3, height, width).
+    """
+    means, stds = (np.asarray(value, dtype=np.float32)[:, None] for value in (mean, std))
+    # Every channel has 256 values only, so looking them up is several times faster than computing them.
+    tables = (np.arange(256, dtype=np.float32) / 255 - means) / stds
+    pixel_values = np.empty((len(images), 3, *input_size), dtype=np.float32)
+    for image, values in zip(images, pixel_values, strict=True):
+        for channel, table, out in zip(cv2.split(letterbox(image, input_size)), tables, values, strict=True):
+            cv2.LUT(channel, table, dst=out)
+    return pixel_values

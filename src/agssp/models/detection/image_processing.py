@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 from transformers import BatchFeature
@@ -11,7 +10,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import make_flat_list_of_images
 
 from agssp.errors import InputError
-from agssp.letterbox import letterbox
+from agssp.letterbox import letterboxed_input
 
 from .post_processing import post_process_object_detection
 
@@ -67,13 +66,7 @@ class LetterboxImageProcessor(BaseImageProcessor):
         """
         flat: Any = make_flat_list_of_images(images)
         arrays = [_to_rgb(image) for image in flat]
-        mean, std = (np.asarray(value, dtype=np.float32)[:, None] for value in (self.image_mean, self.image_std))
-        # Every channel has 256 values only, so looking them up is several times faster than computing them.
-        tables = (np.arange(256, dtype=np.float32) / 255 - mean) / std
-        pixel_values = np.empty((len(arrays), 3, *self.input_size), dtype=np.float32)
-        for array, values in zip(arrays, pixel_values, strict=True):
-            for channel, table, out in zip(cv2.split(letterbox(array, self.input_size)), tables, values, strict=True):
-                cv2.LUT(channel, table, dst=out)
+        pixel_values = letterboxed_input(arrays, self.input_size, self.image_mean, self.image_std)
         return BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
 
     def post_process_object_detection(

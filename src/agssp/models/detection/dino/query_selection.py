@@ -57,7 +57,8 @@ class MixedQuerySelection(nn.Module):
         # The box head runs on the chosen few only, a tenth of the tokens.
         changes = self.heads.boxes(candidates.gather(1, chosen[..., None].expand(-1, -1, candidates.shape[2])))
         return SelectedQueries(
-            content=self.content.weight[:count].expand(len(logits), -1, -1),
+            # Not `len`, which would tie an exported graph to the batch it was traced with.
+            content=self.content.weight[:count].expand(logits.shape[0], -1, -1),
             logits=logits.gather(1, chosen[..., None].expand(-1, -1, logits.shape[2])),
             box_logits=anchors + changes.float(),
         )

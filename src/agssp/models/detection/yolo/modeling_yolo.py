@@ -93,17 +93,14 @@ class YoloForObjectDetection(Detector):
         self.neck, self.head, self.taps = build_neck_and_head(
             config.variant, channels, strides, self.num_labels, config.class_channels
         )
+        # Pixels of the input per cell of each of the head's feature maps; plain numbers, which tracing can rely on.
+        self.strides = tuple(int(stride) for stride in self.head.stride)
         config.class_channels = class_width(self.head)
         if is_end_to_end(self.head):
             # Nothing need be suppressed among its predictions.
             self.image_processor_class = LetterboxImageProcessor
         self._training_progress = 0.0
         self.post_init()
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Pixels of the input per cell of each of the head's feature maps."""
-        return tuple(int(stride) for stride in self.head.stride)
 
     def set_training_progress(self, progress: float) -> None:
         """Tell an end-to-end model (YOLO26) how far its training is, which shifts the weights of its two branches.

@@ -1,0 +1,93 @@
+"""Whether an exported file finds what the detector itself finds: the same boxes in the same images."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agssp.data.synthetic import SURFACES, add_defects
+from agssp.errors import InputError
+from agssp.models.detection import any_detector
+
+from .onnx_runner import OnnxDetector
+
+PIXELS, SCORE = 1.0, 1e-3
+"""Boxes and scores may differ by this much."""
+BATCH = 3
+COMPARED, SEARCHED = 20, 100
+"""As many boxes an image are compared, each with so many of the other side: at the end of a list ranks may swap."""
+
+
+def drawn_images(side: int) -> list[np.ndarray]:
+    """Three images with drawn defects, uint8 (H, W, 3): a square, a wide and a high one."""
+    shapes = ((1.0, 1.0), (0.6, 1.0), (1.0, 0.45))
+    images = []
+    for index, (draw, (height, width)) in enumerate(zip(SURFACES.values(), shapes, strict=True)):
+        generator = np.random.default_rng(index)
+        grey, _ = add_defects(draw(side, generator), generator)
+        images.append(np.repeat(grey[: round(height * side), : round(width * side), None], 3, axis=2))
+    return images
+
+
+def check_onnx(model: Any, detector: OnnxDetector, images: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Compare what both find, image by image: the first alone, then all in threes.
+
+    Args:
+        model: The detector, in eval mode.
+        detector: Its export.
+        images: uint8 (H, W, 3) in RGB, one or more.
+
+    Returns:
+        `images`, `boxes` that were compared, and the largest differences `pixels` and `score`.
+
+    Raises:
+        InputError: a box of one has no like in the other.
+    """
+    batches = [images[:1], *(images[start : start + BATCH] for start in range(0, len(images), BATCH))]
+    boxes, pixels, score = 0, 0.0, 0.0
+    for number, batch in enumerate(batches):
+        ours = _detect(model, detector.input_size, batch)
+        theirs = detector.detect(batch, threshold=0.0, max_detections=SEARCHED, batch_size=len(batch))
+        for place, (here, there) in enumerate(zip(ours, theirs, strict=True)):
+            for one, other, whose in ((here, there, "torch"), (there, here, "the file")):
+                for nearest in _nearest(one, other):
+                    boxes, pixels, score = boxes + 1, max(pixels, nearest[0]), max(score, nearest[1])
+                    if nearest[0] > PIXELS or nearest[1] > SCORE:
+                        raise InputError(
+                            f"the file does not find what torch finds: a box of {whose} in image "
+                            f"{max(0, number - 1) * BATCH + place} of the check has no like nearer than "
+                            f"{nearest[0]:.2f} px and {nearest[1]:.5f} in score (expected {PIXELS:g} and {SCORE:g}); "
+                            "nothing was written. Try another --opset, or other images with --check IMAGES"
+                        )
+    return {"images": len(images), "boxes": boxes, "pixels": pixels, "score": score}
+
+
+@torch.inference_mode()
+def _detect(model: Any, input_size: tuple[int, int], images: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+    processor = any_detector.image_processor(model, input_size[0])
+    outputs = model(pixel_values=processor(list(images), return_tensors="pt")["pixel_values"])
+    sizes = [image.shape[:2] for image in images]
+    found = any_detector.post_process(
+        model, outputs, threshold=0.0, target_sizes=sizes, input_size=input_size, max_detections=SEARCHED
+    )
+    return [{name: _array(value) for name, value in each.items()} for each in found]
+
+
+def _array(value: Tensor) -> np.ndarray:
+    return value.cpu().numpy()
+
+
+def _nearest(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Iterator[tuple[float, float]]:
+    """For the most confident boxes of one side, how far the likest box of the other is: pixels, and score."""
+    first = slice(COMPARED)
+    for box, score, label in zip(one["boxes"][first], one["scores"][first], one["labels"][first], strict=True):
+        same = other["labels"] == label
+        pixels = np.abs(other["boxes"][same] - box).max(1, initial=0)
+        scores = np.abs(other["scores"][same] - score)
+        if not len(scores):
+            yield float("inf"), float("inf")
+            continue
+        likest = np.maximum(pixels / PIXELS, scores / SCORE).argmin()
+        yield float(pixels[likest]), float(scores[likest])

@@ -1,0 +1,54 @@
+"""A backbone as a folder that timm opens, without this package."""
+
+import os
+from typing import Any
+
+import timm
+import torch
+
+from agssp.errors import InputError
+
+
+def check_is_timm(backbone: Any) -> None:
+    """Refuse a backbone that is no network of timm's.
+
+    Args:
+        backbone: An `AgsspBackbone`.
+
+    Raises:
+        InputError: it is a YOLO's own.
+    """
+    if not hasattr(backbone.network, "pretrained_cfg"):
+        raise InputError(
+            f"--format timm: {backbone.config.architecture} is a YOLO's own backbone, which timm does not have; open "
+            "it with `AgsspBackbone.from_pretrained(FOLDER)`, or write the whole detector with `--format "
+            "ultralytics` or `--format onnx`"
+        )
+
+
+def write_timm(backbone: Any, folder: str | os.PathLike) -> None:
+    """Save a backbone, open it with timm alone, and compare the features.
+
+    Args:
+        backbone: An `AgsspBackbone` of a timm network, in eval mode.
+        folder: Made if missing.
+
+    Raises:
+        InputError: timm computes something else.
+    """
+    backbone.save_pretrained(folder)
+    opened: Any = timm.create_model(
+        f"local-dir:{folder}", pretrained=True, features_only=True, out_indices=backbone.out_indices
+    )
+    side = backbone.config.image_size
+    pixel_values = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, found = backbone(pixel_values).feature_maps, opened.eval()(pixel_values)
+    for ours, theirs in zip(expected, found, strict=True):
+        # timm's own feature lists are NHWC for Swin.
+        theirs = theirs if theirs.shape == ours.shape else theirs.permute(0, 3, 1, 2)
+        if theirs.shape != ours.shape or not torch.allclose(theirs, ours, rtol=1e-5, atol=1e-5):
+            raise InputError(
+                f"--format timm: timm's {backbone.config.architecture} computes other features from the weights; "
+                "nothing was written"
+            )
