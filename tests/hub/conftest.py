@@ -12,7 +12,7 @@ The clients read their constants when they are imported, so real clients run in 
         assert hub.files("agssp/x")["config.json"] == (tmp_path / "model/config.json").read_bytes()
 
     hub.run(code_or_file_or_words, *arguments, token="write", offline=False, cache=None, environment=None, folder=None,
-            without=(), largest_file=None, check=True, timeout=120)
+            without=(), largest_file=None, check=True, timeout=300)
         -> .returncode, .stdout, .stderr, .value (the last line printed, as JSON)
         without=("agssp",) hides packages; largest_file=4096 makes a disk that is full after so many bytes
     hub.agssp("push", DIR, "agssp/x", token=..., ...)   the command line, with the same options

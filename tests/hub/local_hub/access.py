@@ -23,7 +23,7 @@ def caller(headers: dict[str, str], accounts: dict[str, Account]) -> Account | N
     """The account whose token the call brings, or None for a call without one.
 
     Raises:
-        Refusal: The token is nobody's; the Hub then refuses even what is public.
+        Refusal: the token is nobody's; the Hub then refuses even what is public.
     """
     token = headers.get("authorization", "").removeprefix("Bearer ").strip()
     if token and token not in accounts:
@@ -35,7 +35,7 @@ def check_visible(repository: Repository | None, account: Account | None) -> Rep
     """A repository the caller may know of; a private one of others is answered like one that does not exist.
 
     Raises:
-        Refusal: There is none, or it is private.
+        Refusal: there is none, or it is private.
     """
     members = repository is not None and account is not None and repository.owner in account.namespaces
     if repository is not None and (members or not repository.settings["private"]):
@@ -49,7 +49,7 @@ def check_readable(repository: Repository, account: Account | None) -> None:
     """Files of a gated repository are for its members only.
 
     Raises:
-        Refusal: The caller is none.
+        Refusal: the caller is none.
     """
     if repository.settings["gated"] and (account is None or repository.owner not in account.namespaces):
         status = 401 if account is None else 403
@@ -60,7 +60,7 @@ def check_writable(namespace: str, account: Account | None) -> Account:
     """The account, if it may write in this namespace.
 
     Raises:
-        Refusal: It may not, or the call had no token.
+        Refusal: it may not, or the call had no token.
     """
     if account is None:
         raise Refusal(401, "Invalid username or password.")

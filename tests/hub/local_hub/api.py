@@ -53,8 +53,8 @@ class Api:
     """Answers calls from what lies in one folder.
 
     Args:
-        folder: Where repositories are kept.
-        accounts: Who may call, by token.
+        folder: where repositories are kept.
+        accounts: who may call, by token.
     """
 
     def __init__(self, folder: Path, accounts: dict[str, Account]):

@@ -15,7 +15,7 @@ lgpl-3.0 lgpl-lr llama2 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 ope
 postgresql unknown unlicense wtfpl zlib
 """
 
-TYPES = {
+TYPES: dict[str, type | tuple[type, ...]] = {
     "base_model": (str, list),
     "configs": list,
     "datasets": (str, list),
@@ -38,7 +38,7 @@ def metadata(readme: str) -> dict:
     """The metadata of a card; empty where it has none.
 
     Raises:
-        ValueError: They are no YAML mapping.
+        ValueError: they are no YAML mapping.
     """
     block = re.match(r"\s*---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|$)", readme, re.DOTALL)
     if not block:

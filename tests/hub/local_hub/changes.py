@@ -30,7 +30,7 @@ def read_lines(call: Call) -> list[dict]:
     """The lines of a commit: what is said of it, then its operations.
 
     Raises:
-        Refusal: They are no lines of JSON, or ask for a pull request.
+        Refusal: they are no lines of JSON, or ask for a pull request.
     """
     if call.flag("create_pr"):
         raise Refusal(501, "The local hub has no pull requests")
@@ -44,10 +44,10 @@ def read_lines(call: Call) -> list[dict]:
 
 
 def commit(lines: list[dict], repository: Repository, branch: str, account: Account, endpoint: str) -> Answer:
-    """Makes the operations of a commit one new revision of the branch, all of them or none.
+    """Make the operations of a commit one new revision of the branch, all of them or none.
 
     Raises:
-        Refusal: There is no such branch, it has moved on from the parent that the client names, or an operation
+        Refusal: there is no such branch, it has moved on from the parent that the client names, or an operation
             cannot be done.
     """
     header, *operations = lines
@@ -67,7 +67,7 @@ def commit(lines: list[dict], repository: Repository, branch: str, account: Acco
 
 
 def apply(files: dict[str, File], kind: str, value: dict, contents: Contents) -> None:
-    """Does one operation of a commit to the files of its revision."""
+    """Do one operation of a commit to the files of its revision."""
     path = value["path"].rstrip("/")
     if not path or path.startswith("/") or {"..", ".git", ""} & set(path.split("/")):
         raise Refusal(400, f"Invalid path {path!r}")
@@ -106,7 +106,7 @@ def name_revision(repository: Repository, group: str, name: str, target: Commit)
 
 
 def forget_name(repository: Repository, group: str, name: str) -> Answer:
-    """Deletes a branch or a tag; the revision stays."""
+    """Delete a branch or a tag; the revision stays."""
     if group == "branches" and name == "main":
         raise Refusal(403, "The branch main is protected")
     if name not in repository.settings[group]:
@@ -117,7 +117,7 @@ def forget_name(repository: Repository, group: str, name: str) -> Answer:
 
 
 def settings(call: Call, repository: Repository) -> Answer:
-    """Changes who may see a repository."""
+    """Change who may see a repository."""
     wanted = call.json()
     if "visibility" in wanted:
         wanted["private"] = wanted["visibility"] == "private"

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .faults import Journal
+
 # All else of this process' environment is left out: constants are read from it when the clients are imported.
 KEPT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "MPLCONFIGDIR", "PATH", "TMPDIR", "YOLO_CONFIG_DIR")
 
@@ -34,11 +36,12 @@ def limited(largest_file: int | None) -> list[str]:
 
 
 class Client:
-    """What `LocalHub` offers to run programs; it has `endpoint`, `folder`, `tokens` and `requests`."""
+    """What `LocalHub` offers to run programs; it has `endpoint`, `folder`, `tokens` and `journal`."""
 
     endpoint: str
     folder: Path
     tokens: dict[str, str]
+    journal: Journal
 
     def environment(
         self, token: str | None = "write", offline: bool = False, cache: Path | None = None
@@ -46,9 +49,9 @@ class Client:
         """The environment in which the clients speak to this hub and to nothing else.
 
         Args:
-            token: A name in `tokens`, a token itself, or None for an anonymous client.
-            offline: Whether the clients may ask nobody, and have to find all in the cache.
-            cache: The folder of the clients' caches (`HF_HOME`); a new and empty one by default.
+            token: a name in `tokens`, a token itself, or None for an anonymous client.
+            offline: whether the clients may ask nobody, and have to find all in the cache.
+            cache: the folder of the clients' caches (`HF_HOME`); a new and empty one by default.
         """
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         cache = Path(cache or self.folder / "caches" / uuid.uuid4().hex)
@@ -84,24 +87,24 @@ class Client:
         without: Sequence[str] = (),
         largest_file: int | None = None,
         check: bool = True,
-        timeout: float = 120,
+        timeout: float = 300,
     ) -> Finished:
-        """Runs a program to its end.
+        """Run a program to its end.
 
         Args:
             program: Python code, the path of a Python file, or a list of words for the Python interpreter such as
                 ["-m", "torch.distributed.run", ...].
-            arguments: Its arguments, `sys.argv[1:]` in the program.
-            token: See `environment`, as `offline` and `cache`.
-            environment: More variables.
-            folder: The working folder, by default a new and empty one.
-            without: Packages that the program cannot import.
-            largest_file: Bytes after which writing a file fails, as on a disk that is full (errno EFBIG).
-            check: Whether another exit status than 0 is an error.
-            timeout: Seconds.
+            arguments: its arguments, `sys.argv[1:]` in the program.
+            token: see `environment`, as `offline` and `cache`.
+            environment: more variables.
+            folder: the working folder, by default a new and empty one.
+            without: packages that the program cannot import.
+            largest_file: bytes after which writing a file fails, as on a disk that is full (errno EFBIG).
+            check: whether another exit status than 0 is an error.
+            timeout: seconds.
 
         Raises:
-            AssertionError: The program failed, and `check`; with all it printed and the calls that the hub saw.
+            AssertionError: the program failed, and `check`; with all it printed and the calls that the hub saw.
         """
         scratch = self.folder / "runs" / uuid.uuid4().hex
         scratch.mkdir(parents=True)
@@ -112,13 +115,13 @@ class Client:
             for package in without:
                 (hidden / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named {package}')\n")
             variables["PYTHONPATH"] = str(hidden)
-        words = [program] if isinstance(program, str | Path) else list(program)
         if isinstance(program, str):
-            words = [scratch.with_suffix(".py")]
-            words[0].write_text(textwrap.dedent(program))
-        before = len(self.requests)
+            code, program = program, scratch.with_suffix(".py")
+            program.write_text(textwrap.dedent(code))
+        words = [str(program)] if isinstance(program, Path) else list(program)
+        before = len(self.journal.requests)
         process = subprocess.run(
-            [*limited(largest_file), sys.executable, *map(str, words), *map(str, arguments)],
+            [*limited(largest_file), sys.executable, *words, *map(str, arguments)],
             env=variables,
             cwd=folder or scratch,
             capture_output=True,
@@ -126,11 +129,11 @@ class Client:
             timeout=timeout,
         )
         if check and process.returncode:
-            calls = [f"{call.status} {call.method} {call.path}" for call in self.requests[before:]]
+            calls = [f"{call.status} {call.method} {call.path}" for call in self.journal.requests[before:]]
             parts = [f"exit status {process.returncode}", process.stdout, process.stderr, "calls:", *calls[-30:]]
             raise AssertionError("\n".join(parts))
         return Finished(process.returncode, process.stdout, process.stderr)
 
     def agssp(self, *words: object, **options) -> Finished:
-        """Runs `agssp WORDS`; options as those of `run`."""
+        """Run `agssp WORDS`; options as those of `run`."""
         return self.run(["-c", "from agssp.cli import main; main()"], *words, **options)

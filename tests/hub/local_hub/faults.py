@@ -29,15 +29,15 @@ class Fault:
     """What goes wrong, on those of the calls that match whose number, from 1 on, is in `calls`.
 
     Args:
-        method: The method; "*" is any.
+        method: the method; "*" is any.
         pattern: A regular expression found anywhere in the path.
-        status: Answer this status, and do nothing.
-        retry_after: Seconds that an answer with `status` asks the client to wait.
-        cut_after: Close the connection after this many bytes of the body: the client's, where it sends one, else the
+        status: answer this status, and do nothing.
+        retry_after: seconds that an answer with `status` asks the client to wait.
+        cut_after: close the connection after this many bytes of the body: the client's, where it sends one, else the
             hub's.
-        lose_answer: Do what is asked, then close the connection instead of answering.
-        delay: Seconds to wait before anything else.
-        calls: Numbers of calls; `EVERY` is all.
+        lose_answer: do what is asked, then close the connection instead of answering.
+        delay: seconds to wait before anything else.
+        calls: numbers of calls; `EVERY` is all.
     """
 
     method: str
@@ -70,7 +70,7 @@ class Journal:
         self.lock = threading.Lock()
 
     def enter(self, request: Request) -> None:
-        """Records a call and gives it the first fault that strikes it."""
+        """Record a call and give it the first fault that strikes it."""
         with self.lock:
             self.requests.append(request)
             request.fault = next((fault for fault in self.faults if fault.strikes(request)), None)

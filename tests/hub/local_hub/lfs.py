@@ -22,8 +22,8 @@ class Uploads:
     """The uploads under way, each by the secret in its address; whoever knows it may send, as with signed addresses.
 
     Args:
-        contents: Where contents go when they have come.
-        part_size: Contents above this many bytes are asked for in parts.
+        contents: where contents go when they have come.
+        part_size: contents above this many bytes are asked for in parts.
     """
 
     def __init__(self, contents: Contents, part_size: int = 16 * 1024 * 1024):
@@ -72,7 +72,7 @@ class Uploads:
         return Answer(headers={"ETag": f'"{upload.parts[int(number)]}"'})
 
     def complete(self, call: Call, secret: str) -> Answer:
-        """Puts the parts together, which must be all there and add up to what was announced."""
+        """Put the parts together, which must be all there and add up to what was announced."""
         upload = self.find(secret)
         named = {part["partNumber"]: part["etag"].strip('"') for part in call.json()["parts"]}
         if named != upload.parts or sorted(named) != list(range(1, len(named) + 1)):

@@ -10,11 +10,11 @@ class Refusal(Exception):
     """The hub's answer is an error.
 
     Args:
-        status: The HTTP status.
-        message: What the client shows its user (`X-Error-Message`).
-        code: The Hub's own name of the error (`X-Error-Code`), from which clients choose the class they raise:
+        status: the HTTP status.
+        message: what the client shows its user (`X-Error-Message`).
+        code: the Hub's own name of the error (`X-Error-Code`), from which clients choose the class they raise:
             RepoNotFound, RevisionNotFound, EntryNotFound, GatedRepo; or none.
-        commit: The commit in which an entry was looked for; clients remember by it that the entry does not exist.
+        commit: the commit in which an entry was looked for; clients remember by it that the entry does not exist.
     """
 
     def __init__(self, status: int, message: str, code: str | None = None, commit: str | None = None):

@@ -167,9 +167,9 @@ class LocalHub(Client):
     """A hub that is up between entering and leaving a `with`; see tests/hub/conftest.py for its use.
 
     Args:
-        folder: Where it keeps repositories, and where programs that are run against it have their caches.
-        port: The port of 127.0.0.1; 0 is any free one.
-        verbose: Print each call.
+        folder: where it keeps repositories, and where programs that are run against it have their caches.
+        port: the port of 127.0.0.1; 0 is any free one.
+        verbose: print each call.
     """
 
     user, organisation, tokens = USER, ORGANISATION, TOKENS
@@ -230,14 +230,14 @@ class LocalHub(Client):
         private: bool = False,
         replace: bool = False,
     ) -> str:
-        """Puts a revision into a repository without a client; the repository is made if it does not exist.
+        """Put a revision into a repository without a client; the repository is made if it does not exist.
 
         Args:
             name: "OWNER/NAME".
-            files: Contents by path; those that are there already stay unless `replace`.
+            files: contents by path; those that are there already stay unless `replace`.
             repo_type: "model", "dataset" or "space".
-            private: Whether a new repository is.
-            replace: Whether the revision has these files only.
+            private: whether a new repository is.
+            replace: whether the revision has these files only.
 
         Returns:
             The id of the revision.

@@ -66,7 +66,7 @@ def now() -> str:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file that is there wholly or not at all."""
+    """Write a file that is there wholly or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     beside.write_bytes(data)
@@ -90,10 +90,10 @@ class Contents:
         return sha256
 
     def receive(self, pieces: Iterable[bytes], sha256: str, size: int) -> None:
-        """Keeps a content that arrives in pieces, if it is what it was announced to be.
+        """Keep a content that arrives in pieces, if it is what it was announced to be.
 
         Raises:
-            Refusal: It has another size or sha256; nothing is kept.
+            Refusal: it has another size or sha256; nothing is kept.
         """
         beside = self.folder / f".{uuid.uuid4().hex}"
         digest, received = hashlib.sha256(), 0
@@ -146,7 +146,7 @@ class Repository:
         """The revision that a branch, a tag or a commit's id names.
 
         Raises:
-            Refusal: There is none.
+            Refusal: there is none.
         """
         short = revision.removeprefix("refs/heads/").removeprefix("refs/tags/")
         id = self.settings["branches"].get(short) or self.settings["tags"].get(short) or revision
@@ -164,7 +164,7 @@ class Repository:
         return commits
 
     def record(self, branch: str, files: dict[str, File], title: str, message: str, author: str) -> Commit:
-        """Makes these files a new revision and moves the branch to it, which a new repository's first one begins."""
+        """Make these files a new revision and move the branch to it, which a new repository's first one begins."""
         commit = {
             "parent": self.settings["branches"].get(branch),
             "title": title,
@@ -199,14 +199,14 @@ class Store:
 
     def list(self, kind: str) -> list[Repository]:
         found = sorted((self.folder / "repositories" / kind).glob("*/*/settings.json"))
-        return [self.find(kind, "/".join(path.parts[-3:-1])) for path in found]
+        return [Repository(path.parent, kind, "/".join(path.parts[-3:-1]), self.contents) for path in found]
 
     def create(self, kind: str, name: str, author: str, private: bool = False) -> Repository:
         """A new repository with the Hub's own first commit."""
         folder = self.folder / "repositories" / kind / name
         settings = {"private": private, "gated": False, "created": now(), "branches": {}, "tags": {}}
         write_whole(folder / "settings.json", json.dumps(settings).encode())
-        repository = self.find(kind, name)
+        repository = Repository(folder, kind, name, self.contents)
         lines = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES)
         attributes = self.contents.file(".gitattributes", self.contents.add(lines.encode()), lfs=False)
         repository.record("main", {attributes.path: attributes}, "initial commit", "", author)

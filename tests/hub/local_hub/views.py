@@ -136,7 +136,7 @@ def content(call: Call, repository: Repository, commit: Commit, path: str) -> An
     """A file, or the range of its bytes that the call asks for.
 
     Raises:
-        Refusal: The revision has no such file, or the file not so many bytes.
+        Refusal: the revision has no such file, or the file not so many bytes.
     """
     file = commit.files.get(path)
     if file is None:
