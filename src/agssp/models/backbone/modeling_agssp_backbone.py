@@ -1,6 +1,5 @@
 """A timm network or a YOLO's own as a transformers backbone, saved so that timm opens the folder as well."""
 
-import json
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -12,6 +11,7 @@ from transformers.backbone_utils import BackboneMixin
 from transformers.modeling_outputs import BackboneOutput
 
 from agssp.errors import InputError
+from agssp.models.loading import opening, saved_model_type
 
 from .configuration_agssp_backbone import AgsspBackboneConfig
 from .networks import build_network, feature_layout, full_name, input_settings, name_of_weights
@@ -103,16 +103,11 @@ class AgsspBackbone(BackboneMixin, PreTrainedModel):
         Raises:
             InputError: there is no such folder or repository, or its weights do not fit its config.
         """
-        _check_model_type(pretrained_model_name_or_path)
         with_info = kwargs.pop("output_loading_info", False)
-        kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
-        try:
+        kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": True}
+        with opening("backbone", pretrained_model_name_or_path):
+            _check_model_type(pretrained_model_name_or_path, kwargs)
             loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
-        except OSError as error:
-            raise InputError(
-                f"backbone {str(pretrained_model_name_or_path)!r} cannot be opened; expected a folder that a backbone "
-                f"was saved to, or the name of such a repository on the Hub: {error}"
-            ) from error
         backbone, info = loaded
         expected = shapes(backbone.network.state_dict())
         found = {name: shape for name, shape in expected.items() if _PREFIX + name not in info["missing_keys"]}
@@ -247,16 +242,14 @@ class AgsspBackbone(BackboneMixin, PreTrainedModel):
         self.network.set_grad_checkpointing(enable)
 
 
-def _check_model_type(folder: str | PathLike | None) -> None:
-    """Refuse the folder of another model at once: transformers would read its nested backbone config and go on."""
-    file = Path(str(folder)) / "config.json"
-    if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8")).get("model_type", AgsspBackboneConfig.model_type)
-        if found != AgsspBackboneConfig.model_type:
-            raise InputError(
-                f"{folder} holds a model of type {found!r}, expected {AgsspBackboneConfig.model_type!r} or a timm "
-                "network; save a model's backbone alone with `model.backbone.save_pretrained(FOLDER)`"
-            )
+def _check_model_type(name: str | PathLike | None, options: Mapping[str, Any]) -> None:
+    """Refuse another model at once: transformers would read its nested backbone config and go on."""
+    found = None if name is None else saved_model_type(AgsspBackboneConfig, name, options)
+    if found not in (None, AgsspBackboneConfig.model_type):
+        raise InputError(
+            f"{name} holds a model of type {found!r}, expected {AgsspBackboneConfig.model_type!r} or a timm "
+            "network; save a model's backbone alone with `model.backbone.save_pretrained(FOLDER)`"
+        )
 
 
 def _timm_fields(backbone: AgsspBackbone) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from transformers import AutoConfig
 
 from agssp.errors import InputError
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
+from agssp.models.loading import opening
 from agssp.models.ultralytics import import_ultralytics
 from agssp.models.yolo_graphs import VARIANTS, neck_strides
 
-from . import detr
+from . import detr, detr_checkpoints
 from .detector import Detector
 from .dino import DinoConfig, DinoForObjectDetection
 from .faster_rcnn import FasterRcnnConfig, FasterRcnnForObjectDetection
@@ -198,9 +199,11 @@ def for_classes(donor: Any, id2label: Mapping[int, str], image_size: int, frozen
         config.image_size = image_size
         model = type(donor)(config)
         return model, model.transfer_from(donor)
-    if config.num_queries == min(detr.MOST_QUERIES, detr.cells(config.image_size, config.image_size)):
+    strides = config.feat_strides
+    if config.num_queries == min(detr.MOST_QUERIES, detr.cells(config.image_size, config.image_size, strides)):
         config.num_queries = detr.MOST_QUERIES
-    config.num_queries, config.image_size = min(config.num_queries, detr.cells(image_size, image_size)), image_size
+    config.num_queries = min(config.num_queries, detr.cells(image_size, image_size, strides))
+    config.image_size = image_size
     model = detr.ready_for_training(type(donor)(config))
     return model, detr.transfer(model, donor)
 
@@ -225,8 +228,11 @@ def model_type_at(source: str | os.PathLike, expected: str) -> str:
             f"{', '.join(names[:8]) or 'nothing'}{' ...' if len(names) > 8 else ''}"
         )
     try:
-        return str(AutoConfig.from_pretrained(source).model_type)
-    except (OSError, ValueError, KeyError) as error:
+        with opening("model", source):
+            return str(AutoConfig.from_pretrained(source).model_type)
+    except InputError as error:
+        raise InputError(f"{error}; expected {expected}") from error
+    except (ValueError, KeyError) as error:
         raise InputError(
             f"{source}: no such folder, and not a model on the Hub whose configuration can be read; expected "
             f"{expected}: {error}"
@@ -255,10 +261,7 @@ def open_folder(source: str | os.PathLike) -> Any:
             return FAMILIES[kind].model_class.from_pretrained(source, dtype=torch.float32).eval()
         detr_config: Any = AutoConfig.from_pretrained(source)
         if not isinstance(detr_config.backbone_config, AgsspBackboneConfig):
-            raise InputError(
-                f"{source}: a {FAMILIES[kind].title} on a backbone of transformers'; expected one of ours, as "
-                f"`agssp finetune scratch:{FAMILIES[kind].names[0]}` makes it"
-            )
+            return detr_checkpoints.open_checkpoint(source)
         return detr.open_detr(source).float().eval()
     except (OSError, RuntimeError) as error:
         raise InputError(f"{source}: cannot load its weights: {error}") from error

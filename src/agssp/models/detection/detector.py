@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from agssp.errors import InputError
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
+from agssp.models.loading import opening, saved_model_type
 
 from .image_processing import LetterboxImageProcessor
 from .post_processing import post_process_object_detection
@@ -116,19 +117,14 @@ def open_detector(
     """
     name, expected = str(pretrained_model_name_or_path), model_class.config_class.model_type
     resize = kwargs.pop("ignore_mismatched_sizes", False)
-    hub = {key: kwargs[key] for key in ("cache_dir", "revision", "token", "local_files_only") if key in kwargs}
     # The class itself may have put this function in the place of transformers' own.
     load: Any = PreTrainedModel.from_pretrained
-    try:
-        found, _ = model_class.config_class.get_config_dict(name, subfolder=kwargs.get("subfolder", ""), **hub)
-        kind = found.get("model_type", "none")
+    kwargs |= {"ignore_mismatched_sizes": True, "output_loading_info": True, "use_safetensors": True}
+    with opening("detector", name):
+        kind = saved_model_type(model_class.config_class, name, kwargs)
         if kind != expected:
             raise InputError(f"{name}: expected a detector of type {expected}, its config.json says {kind}")
-        model, info = load.__func__(
-            model_class, name, *args, ignore_mismatched_sizes=True, output_loading_info=True, **kwargs
-        )
-    except OSError as error:
-        raise InputError(f"detector {name!r} cannot be opened: {error}") from error
+        model, info = load.__func__(model_class, name, *args, **kwargs)
     problems = {"missing": sorted(info["missing_keys"]), "unexpected": sorted(info["unexpected_keys"])}
     if not resize:
         problems["of another shape"] = sorted(key for key, *_ in info["mismatched_keys"])
