@@ -321,7 +321,7 @@ def test_checkpoint_of_another_architecture_is_refused(root):
     [
         (finetune, finetune_arguments, {"model": "./gone"}, "no such folder"),
         (finetune, finetune_arguments, {"optimizer": "lion"}, "expected one of auto, sgd"),
-        (pretrain_backbone, backbone_arguments, {"maps": None}, "needs a map store"),
+        (pretrain_backbone, backbone_arguments, {"maps": None}, "needs anomaly maps"),
         (pretrain_backbone, backbone_arguments, {"streaming": True}, "--max-steps"),
         (pretrain_detector, detector_arguments, {"start": None}, "or both"),
     ],

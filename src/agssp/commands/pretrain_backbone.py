@@ -34,7 +34,9 @@ class PretrainBackboneArguments:
 
     dataset: str = field(metadata={"help": "unlabelled images: folder, Parquet, save_to_disk folder or Hub id"})
     output: str = field(metadata={"help": "folder of the pretrained backbone"})
-    maps: str | None = field(default=None, metadata={"help": "map store of these images; needed for distillation"})
+    maps: str | None = field(
+        default=None, metadata={"help": "map store of these images; default: the maps that came with them"}
+    )
     backbone: str = field(default="yolov8n", metadata={"help": "yolov8n, yolov8s, resnet50, swin_base or a timm name"})
     start: str = field(
         default="scratch",
@@ -112,7 +114,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
 
     from agssp.arguments import command_line
     from agssp.data.fingerprint import dataset_fingerprint
-    from agssp.data.held_out import divide_rows, divide_stream, with_maps
+    from agssp.data.held_out import choose_maps, divide_rows, divide_stream, with_maps
     from agssp.data.map_store import MapStore
     from agssp.data.origin import describe_source
     from agssp.data.readers import read_dataset
@@ -134,10 +136,6 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     choose_backbone_optimizer(training, architecture)
     drop_path = DROP_PATHS.get(architecture) if arguments.drop_path is None else arguments.drop_path
     model_args = None if drop_path is None else drop_path_args(architecture, drop_path)
-    if arguments.distillation and arguments.maps is None:
-        raise InputError(
-            "--maps: distillation needs a map store; make one with `agssp anomaly-maps`, or --no_distillation"
-        )
     if arguments.streaming:
         if training.max_steps <= 0:
             raise InputError("--streaming: the length of a stream is not known; say how long to train with --max-steps")
@@ -146,9 +144,10 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     dataset = read_dataset(
         arguments.dataset, split=arguments.split, category=arguments.category, streaming=arguments.streaming
     )
-    store = MapStore.open(arguments.maps) if arguments.maps else None
+    maps = choose_maps(dataset, arguments.maps, arguments.dataset) if arguments.distillation or arguments.maps else None
+    store = maps if isinstance(maps, MapStore) else None
     if not arguments.streaming:
-        dataset = with_maps(dataset, store, arguments.maps or "", arguments.dataset)
+        dataset = with_maps(dataset, maps, arguments.maps, arguments.dataset)
     inputs = {
         "dataset": dataset_fingerprint(dataset, arguments.dataset),
         "maps": None if store is None else f"{content_fingerprint(arguments.maps)}, {len(store)} maps",
@@ -201,7 +200,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     if arguments.streaming:
         images, held_out = divide_stream(
             dataset,
-            store,
+            maps,
             transform,
             training.seed,
             share=arguments.val_fraction,
@@ -210,7 +209,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
             skipped_file=Path(arguments.output) / "skipped.jsonl",
         )
     else:
-        images, held_out = divide_rows(dataset, store, transform, training.seed, share=arguments.val_fraction)
+        images, held_out = divide_rows(dataset, maps, transform, training.seed, share=arguments.val_fraction)
     if objective == "mocov3":
         # An image alone in the last batch of an epoch has no others to be told from.
         training.dataloader_drop_last = True

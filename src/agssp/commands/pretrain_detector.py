@@ -30,8 +30,13 @@ class PretrainDetectorArguments:
     """Images, their pseudo boxes, and what the detector starts from."""
 
     dataset: str = field(metadata={"help": "unlabelled images: folder, Parquet, save_to_disk folder or Hub id"})
-    boxes: str = field(metadata={"help": "pseudo boxes of these images, from `agssp pseudo-boxes`"})
     output: str = field(metadata={"help": "folder of the pretrained detector"})
+    boxes: str | None = field(
+        default=None,
+        metadata={
+            "help": "pseudo boxes of these images, from `agssp pseudo-boxes`; default: those that came with them"
+        },
+    )
     backbone: str | None = field(default=None, metadata={"help": "pretrained backbone: folder or Hub id"})
     start: str | None = field(
         default=None,
@@ -78,7 +83,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     import transformers
 
     from agssp.arguments import command_line, shell_command
-    from agssp.data.box_store import box_facts, read_boxes
+    from agssp.data.box_store import box_facts, boxes_of, read_boxes
     from agssp.data.fingerprint import dataset_fingerprint
     from agssp.data.mosaic import DetectionTransform
     from agssp.data.origin import describe_source
@@ -100,14 +105,19 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
             "give --backbone (a pretrained backbone), --start (a whole detector, or scratch:yolov8n), or both"
         )
     dataset = read_dataset(arguments.dataset, split=arguments.split, category=arguments.category)
-    boxes = read_boxes(arguments.boxes)
+    if arguments.boxes is None and "objects" not in dataset.features:
+        raise InputError(
+            f"--boxes: {arguments.dataset} has no column `objects`; cut boxes from its maps with `agssp pseudo-boxes`"
+        )
+    boxes = boxes_of(dataset) if arguments.boxes is None else read_boxes(arguments.boxes)
+    boxes_name = f"--boxes {arguments.boxes}" if arguments.boxes else f"column `objects` of {arguments.dataset}"
     if arguments.min_score is not None:
         kept_boxes = {key: score >= arguments.min_score for key, (_, score) in boxes.items()}
         boxes = {key: (box[kept_boxes[key]], score[kept_boxes[key]]) for key, (box, score) in boxes.items()}
     known = [row for row, image_id in enumerate(dataset["image_id"]) if image_id in boxes]
     if not known:
         raise InputError(
-            f"--boxes {arguments.boxes}: none of its {len(boxes)} images is among the {len(dataset)} of "
+            f"{boxes_name}: none of its {len(boxes)} images is among the {len(dataset)} of "
             f"{arguments.dataset}; ids there look like {next(iter(boxes), 'none')!r}, "
             f"here like {dataset[0]['image_id']!r}"
         )
@@ -115,7 +125,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
         print(f"{len(dataset) - len(known)} of {len(dataset)} images have no entry among the boxes and are left out")
     dataset = dataset.select(known)
     if not any(len(boxes[image_id][0]) for image_id in dataset["image_id"]):
-        raise InputError(f"--boxes {arguments.boxes}: no image has a box; lower the threshold of `agssp pseudo-boxes`")
+        raise InputError(f"{boxes_name}: no image has a box; lower the threshold of `agssp pseudo-boxes`")
 
     model, report = start_detector(
         arguments.start or str(arguments.backbone),
@@ -196,7 +206,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
                 "epochs": training.num_train_epochs,
                 "seed": training.seed,
                 "origins": origins(arguments.backbone, arguments.start),
-                "boxes": box_facts(arguments.boxes),
+                "boxes": box_facts(arguments.boxes) if arguments.boxes else None,
                 "optimizer": optimizer_facts(training),
                 "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}
                 | {"images": len(rows), "boxes": sum(len(boxes[image_id][0]) for image_id in dataset["image_id"])}

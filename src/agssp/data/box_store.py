@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import ClassLabel, Features, Value
+from datasets import ClassLabel, Dataset, Features, Value
 
 from agssp.data.map_store import write_atomically
 from agssp.data.schema import PSEUDO_CLASS, objects_feature
@@ -66,6 +66,19 @@ def read_boxes(path: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         for image_id, objects in zip(table["image_id"].to_pylist(), table["objects"].to_pylist(), strict=True):
             found = np.asarray(objects["bbox"], np.float32).reshape(-1, 4)
             boxes[image_id] = (found, np.asarray(objects["score"], np.float32))
+    return boxes
+
+
+def boxes_of(dataset: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The boxes that came with a data set, whatever their classes, in the form of `read_boxes`.
+
+    Args:
+        dataset: rows of the schema, with `objects`.
+    """
+    boxes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for row in dataset.select_columns(["image_id", "objects"]):
+        found = np.asarray(row["objects"]["bbox"], np.float32).reshape(-1, 4)
+        boxes[row["image_id"]] = (found, np.asarray(row["objects"]["score"], np.float32))
     return boxes
 
 

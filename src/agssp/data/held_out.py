@@ -1,20 +1,50 @@
 """Which images a backbone is pretrained on, and which are held out: by rows, or by ids where they come as a stream."""
 
 from pathlib import Path
+from typing import Literal
 
 from datasets import Dataset, IterableDataset
 
 from agssp.data.map_store import MapStore
 from agssp.data.splits import split_rows
-from agssp.data.training_sets import PretrainingImages, PretrainingStream, is_held_out
+from agssp.data.training_sets import (
+    COLUMN,
+    MapSource,
+    PretrainingImages,
+    PretrainingStream,
+    is_held_out,
+    map_of,
+    rows_with_map,
+)
 from agssp.data.transforms import PretrainingAugmentation
 from agssp.errors import InputError
 
 STREAM_HEAD = 2000  # rows at the start of a stream among which the held-out ones are measured
 
 
-def with_maps(dataset: Dataset, store: MapStore | None, maps: str, source: str) -> Dataset:
-    """The rows that have a map; all without a store.
+def choose_maps(dataset: Dataset | IterableDataset, maps: str | None, source: str) -> MapStore | Literal["column"]:
+    """The maps to distil: a store's, or those that came with the data set.
+
+    Args:
+        dataset: rows of the schema.
+        maps: folder of the store; None: the data set's own column.
+        source: what the user called the data set.
+
+    Raises:
+        InputError: there is no such store, or no such column either.
+    """
+    if maps is not None:
+        return MapStore.open(maps)
+    if "anomaly_map" not in (dataset.features or {}):
+        raise InputError(
+            f"--maps: distillation needs anomaly maps, and {source} has no column `anomaly_map`; make a store with "
+            "`agssp anomaly-maps`, or --no_distillation"
+        )
+    return COLUMN
+
+
+def with_maps(dataset: Dataset, store: MapSource, maps: str | None, source: str) -> Dataset:
+    """The rows that have a map; all where none is wanted.
 
     Args:
         dataset: rows of the schema.
@@ -27,9 +57,10 @@ def with_maps(dataset: Dataset, store: MapStore | None, maps: str, source: str) 
     """
     if store is None:
         return dataset
-    ids = dataset["image_id"]
-    rows = [row for row, image_id in enumerate(ids) if image_id in store]
-    if not rows:
+    ids, rows = dataset["image_id"], rows_with_map(dataset, store)
+    if not rows and not isinstance(store, MapStore):
+        raise InputError(f"{source}: its column `anomaly_map` is empty; give --maps, or --no_distillation")
+    if not rows and isinstance(store, MapStore):
         first = store.table()["image_id"][0].as_py() if len(store) else "none"
         raise InputError(
             f"--maps {maps}: none of its {len(store)} maps belongs to the {len(ids)} images of {source}; ids there "
@@ -41,7 +72,7 @@ def with_maps(dataset: Dataset, store: MapStore | None, maps: str, source: str) 
 
 
 def divide_rows(
-    dataset: Dataset, store: MapStore | None, transform: PretrainingAugmentation, seed: int, *, share: float
+    dataset: Dataset, store: MapSource, transform: PretrainingAugmentation, seed: int, *, share: float
 ) -> tuple[PretrainingImages, PretrainingImages | None]:
     """Training images, and the held-out share of each category without augmentation; None where it is 0.
 
@@ -61,7 +92,7 @@ def divide_rows(
 
 def divide_stream(
     dataset: IterableDataset,
-    store: MapStore | None,
+    store: MapSource,
     transform: PretrainingAugmentation,
     seed: int,
     *,
@@ -85,7 +116,7 @@ def divide_stream(
     stream = PretrainingStream(
         dataset, store, transform, seed, rank=rank, world_size=world_size, held_out=share, skipped_file=skipped_file
     )
-    head = (row for row in dataset.take(STREAM_HEAD) if store is None or row["image_id"] in store)
+    head = (row for row in dataset.take(STREAM_HEAD) if store is None or map_of(row, store) is not None)
     found = [row for row in head if is_held_out(row["image_id"], share)]
     if not found:
         return stream, None

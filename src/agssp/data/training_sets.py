@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import cv2
 import numpy as np
@@ -39,6 +39,28 @@ class Maps(Protocol):
 
     def __contains__(self, image_id: object) -> bool:
         """Whether there is a map of this image."""
+
+
+COLUMN: Final = "column"
+"""In place of maps by image id: those in the data set's own column `anomaly_map`."""
+MapSource = Maps | Literal["column"] | None
+
+
+def rows_with_map(dataset: Dataset, maps: Maps | Literal["column"]) -> list[int]:
+    """Numbers of the rows that have an anomaly map."""
+    if maps != COLUMN:
+        return [row for row, image_id in enumerate(dataset["image_id"]) if image_id in maps]
+    batches = dataset.select_columns(["anomaly_map"]).with_format("arrow").iter(batch_size=1000)
+    there = [valid for batch in batches for valid in batch["anomaly_map"].is_valid().to_pylist()]
+    return [row for row, valid in enumerate(there) if valid]
+
+
+def map_of(row: Mapping[str, Any], maps: MapSource) -> np.ndarray | None:
+    """The anomaly map (g, g) float16 of a row, None where it has none or none is wanted."""
+    if maps == COLUMN:
+        found = row["anomaly_map"]
+        return None if found is None else np.asarray(found, np.float16)
+    return None if maps is None or row["image_id"] not in maps else maps[row["image_id"]]
 
 
 class _Epoch:
@@ -109,7 +131,7 @@ class PretrainingImages(_Images):
 
     Args:
         dataset: rows of the schema.
-        maps: anomaly maps by image id, or None.
+        maps: anomaly maps by image id, `COLUMN` for the data set's own, or None.
         transform: augmentation.
         seed: of the augmentation.
         evaluation: without randomness, for held-out images.
@@ -118,7 +140,7 @@ class PretrainingImages(_Images):
     def __init__(
         self,
         dataset: Dataset,
-        maps: Maps | None,
+        maps: MapSource,
         transform: PretrainingAugmentation,
         seed: int = 0,
         *,
@@ -127,7 +149,7 @@ class PretrainingImages(_Images):
         super().__init__(dataset, seed)
         self.maps, self.transform, self.evaluation = maps, transform, evaluation
         if maps is not None:
-            lacking = [position for position, image_id in enumerate(dataset["image_id"]) if image_id not in maps]
+            lacking = sorted({*range(len(dataset))} - {*rows_with_map(dataset, maps)})
             if len(lacking) == len(dataset):
                 raise InputError(
                     f"none of the {len(dataset)} images has an anomaly map, not even {dataset[0]['image_id']!r}; "
@@ -139,14 +161,14 @@ class PretrainingImages(_Images):
                 logger.warning("skipped: %d images have no anomaly map, the first is %s", len(lacking), first)
 
     def _reason(self, row: dict[str, Any]) -> str:
-        if self.maps is not None and row["image_id"] not in self.maps:
+        if self.maps is not None and map_of(row, self.maps) is None:
             return f"{row['image_id']}: has no anomaly map"
         return super()._reason(row)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """`pixel_values`, `labels` (category index) and, with maps, `anomaly_maps`."""
         _, row, image = self._good_row(index)
-        anomaly_map = None if self.maps is None else self.maps[row["image_id"]]
+        anomaly_map = map_of(row, self.maps)
         if self.evaluation:
             item = self.transform.evaluation(image, anomaly_map)
         else:
@@ -162,7 +184,7 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
 
     Args:
         dataset: streamed rows of the schema.
-        maps: anomaly maps by image id, or None; rows without a map are passed over.
+        maps: anomaly maps by image id, `COLUMN` for the rows' own, or None; rows without a map are passed over.
         transform: augmentation.
         seed: of the order and the augmentation.
         buffer_size: rows among which the order is shuffled.
@@ -176,7 +198,7 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
     def __init__(
         self,
         dataset: IterableDataset,
-        maps: Maps | None,
+        maps: MapSource,
         transform: PretrainingAugmentation,
         seed: int = 0,
         *,
@@ -217,7 +239,8 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
         # Shuffled anew rather than told its epoch, which datasets would share between workers that are at other passes.
         # datasets' own iterator divides its shards among the workers of a DataLoader.
         for row in self.dataset.shuffle(seed=self.seed + number, buffer_size=self.buffer_size):
-            lacks_map = self.maps is not None and row["image_id"] not in self.maps
+            anomaly_map = map_of(row, self.maps)
+            lacks_map = self.maps is not None and anomaly_map is None
             if lacks_map or is_held_out(row["image_id"], self.held_out):
                 continue
             try:
@@ -225,7 +248,6 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
             except ImageError as error:
                 self._skip(row["image_id"], str(error))
                 continue
-            anomaly_map = None if self.maps is None else self.maps[row["image_id"]]
             item = self.transform(image, anomaly_map, item_generator(self.seed, number, _hash(row["image_id"])))
             yield {**item, "labels": torch.tensor(row["category"])}
 
