@@ -36,7 +36,10 @@ def import_ultralytics() -> ModuleType:
     threads = os.environ.get("OMP_NUM_THREADS")
     originals = Image.open, torch.save
     try:
-        import ultralytics
+        # Its head keeps two tensors in its class, which must not be made on the meta device that models are planned on.
+        with torch.device("cpu"):
+            import ultralytics
+            import ultralytics.nn.modules.head
     except ImportError as error:
         raise InputError(
             f"YOLO models need the package ultralytics, which could not be imported ({error}); install it with "

@@ -22,7 +22,8 @@ def export_ultralytics(model: Any, file: str | os.PathLike) -> None:
     ultralytics' model has no place for are brought into it without a change of the outputs: input normalisation
     becomes a first layer of 1x1 convolutions, which `freeze=[0]` keeps as it is in training. The box loss is not
     exported: ultralytics trains with its own. `predict` makes the input the smallest rectangle around an image,
-    this package makes it a square: `rect=False` makes both the same.
+    this package makes it a square: `rect=False` makes both the same. Of YOLO26 it takes the branch that needs
+    suppression, this package the other: `nms=False` makes both the same.
 
     The file is a pickle of ultralytics' classes with their weights and needs nothing of this package. These classes
     are licensed under **AGPL-3.0**, and Ultralytics claims the same for weights trained with its code: who passes the
@@ -74,13 +75,16 @@ def _ultralytics_model(model: YoloForObjectDetection) -> Any:
     """ultralytics' `DetectionModel` with the weights, classes and input size of ours, float32 on the CPU."""
     from ultralytics.nn.tasks import DetectionModel
 
-    from agssp.models.detection.yolo.neck_and_head import set_classes
+    from agssp.models.detection.yolo.neck_and_head import is_end_to_end, set_classes
 
     names = {int(index): str(name) for index, name in (model.config.id2label or {}).items()}
     graph = describe(model)
     # ultralytics derives the width of the class branch from the number of classes; ours may have begun on more.
     theirs: Any = DetectionModel(graph | {"nc": model.config.class_channels}, ch=3, verbose=False)
-    set_classes(theirs.model[-1], len(names))
+    head = theirs.model[-1]
+    set_classes(head, len(names))
+    if is_end_to_end(head):
+        head.end2end = True  # the branch that ours predicts with
     theirs.load_state_dict(weights_of(model, theirs))
     # Training builds the model anew from `yaml`, then gives its class branch the width that it finds here.
     theirs.yaml["nc"] = theirs.nc = len(names)
