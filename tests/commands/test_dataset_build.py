@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
@@ -316,78 +315,6 @@ def test_an_own_line_with_metadata_keeps_its_boxes_and_masks(tmp_path):
     assert facts["counts"]["classes"] == {"pit": 1}
     assert facts["counts"]["masks"] == 1
     verify(tmp_path / "output")
-
-
-def test_verify_names_every_row_that_is_wrong(tmp_path, capsys):
-    write_fake("rsdds", tmp_path)
-    output = tmp_path / "output"
-    build("rsdds", tmp_path, output)
-    with pytest.raises(InputError, match="1 problem"):
-        verify(output)
-    assert "source rsdds: 2 images, its owner gives 195" in capsys.readouterr().out
-    path = output / "data/train-00000-of-00001.parquet"
-    table = pq.read_table(path)
-    row = table.to_pylist()[0]
-    small = io.BytesIO()
-    Image.new("L", (5, 5), 255).save(small, "png")
-    objects = row["objects"]
-    spoilt = {
-        "outside": {"objects": {**objects, "bbox": [[20, 2, 5, 4], [12, 8, 6, 9]]}},
-        "flat": {"objects": {**objects, "bbox": [[3, 2, 0, 4], [12, 8, 6, 5]]}},
-        "class": {"objects": {**objects, "category": [0, 4]}},
-        "uneven": {"objects": {**objects, "score": [1.0]}},
-        "damaged": {"image": {"bytes": row["image"]["bytes"][:90], "path": "x.png"}},
-        "mask": {"mask": {"bytes": small.getvalue(), "path": "m.png"}},
-        "nomask": {"mask": {"bytes": b"no picture", "path": "m.png"}},
-        "category": {"category": None},
-        "normal": {"is_normal": True},
-        "twice": {},
-        "": {},
-    }
-    rows = [{**row, **changes, "image_id": name} for name, changes in spoilt.items()]
-    rows.append({**row, "image_id": "twice"})
-    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
-    with pytest.raises(InputError):
-        verify(output, partial=True)
-    said = capsys.readouterr().out
-    for words in (
-        "outside: box 0: 20 2 5 4 reaches beyond the image of 24 x 16 px",
-        "outside: box 1: 12 8 6 9 reaches beyond",
-        "flat: box 0: has no area",
-        "class: box 1: class 4 is none of the 1 classes",
-        "uneven: 2 boxes, 2 classes and 1 scores",
-        "damaged: the image: the image is damaged",
-        "mask: the mask is 5 x 5 px, the image 24 x 16",
-        "nomask: the mask: expected an image file",
-        "category: category None is none of the 1 categories",
-        "normal: is said to be normal",
-        "twice: the id occurs twice",
-        "row 11 has no image_id",
-        "split train: holds 12 rows, dataset.json says 2",
-    ):
-        assert words in said, words
-    assert "outside: the" not in said
-
-
-def test_verify_notes_missing_damaged_and_foreign_shards_and_columns(tmp_path, capsys):
-    write_fake("kolektorsdd2", tmp_path)
-    output = tmp_path / "output"
-    build("kolektorsdd2", tmp_path, output)
-    train, test = output / "data/train-00000-of-00001.parquet", output / "data/test-00000-of-00001.parquet"
-    content = test.read_bytes()
-    test.write_bytes(content[: len(content) // 2])
-    train.rename(output / "data/other-00000-of-00001.parquet")
-    with pytest.raises(InputError):
-        verify(output, partial=True)
-    said = capsys.readouterr().out
-    assert "train-00000-of-00001.parquet: the file is missing" in said
-    assert "other-00000-of-00001.parquet: the file is not in dataset.json" in said
-    assert "test-00000-of-00001.parquet: cannot be read" in said
-    test.write_bytes(content)
-    pq.write_table(pq.read_table(test).drop_columns("is_normal"), test)
-    with pytest.raises(InputError):
-        verify(output, partial=True)
-    assert "has the columns image, image_id, category, mask, objects" in capsys.readouterr().out
 
 
 def test_the_command_line(tmp_path, capsys):

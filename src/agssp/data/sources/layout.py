@@ -25,7 +25,7 @@ from agssp.data.readers.records import Box, find_images
 from agssp.data.schema import category_names, defect_names
 from agssp.data.sources.defects import Mask, MaskFile
 from agssp.data.sources.image import SourceImage, SourceReport
-from agssp.data.sources.labels import LabelReader, label_reader, renamed
+from agssp.data.sources.labels import Labels, label_reader, renamed
 from agssp.data.sources.table import OWN_LINE, Source, find_source
 from agssp.errors import InputError
 
@@ -62,7 +62,9 @@ def read_source_images(source: Source, root: Path, report: SourceReport) -> list
             report.unmatched.append(name)
             continue
         groups = {key: value or "" for key, value in match.groupdict().items()}
-        image = _image(source, rule, groups, path, name, by_stem, read_labels)
+        masks = _mask_files(source, rule, groups, path, by_stem)
+        used.update(mask.path for mask in masks)
+        image = _image(source, rule, groups, path, name, masks, read_labels(path, groups))
         key = rule.get("unique", "").format(**groups)
         if image is None:
             report.unlabelled.append(name)
@@ -71,7 +73,6 @@ def read_source_images(source: Source, root: Path, report: SourceReport) -> list
         else:
             images.append(image)
             seen.add(key)
-        used.update(mask.path for mask in (image.masks if image else None) or [] if isinstance(mask, MaskFile))
     report.unmatched = [name for name in report.unmatched if root / name not in used]
     if not images:
         raise InputError(
@@ -86,16 +87,13 @@ def _image(
     groups: dict[str, str],
     path: Path,
     name: str,
-    by_stem: dict[str, list[Path]],
-    read_labels: LabelReader,
+    mask_files: list[MaskFile],
+    labels: Labels | None,
 ) -> SourceImage | None:
     """The image of a file; None where it lacks the labels that its source gives all images."""
     category = str(rule.get("category", source.name.replace("-", "_"))).format(**groups)
-    masks = _mask_files(source, rule, groups, path, by_stem)
-    labels = read_labels(path, groups)
-    boxes = None
-    if labels is not None:
-        masks, boxes = [*masks, *labels.masks], labels.boxes
+    masks: list[Mask] = [*mask_files, *(labels.masks if labels is not None else [])]
+    boxes = labels.boxes if labels is not None else None
     normal = rule.get("normal")
     told = labels is not None or bool(masks)
     unlabelled = rule.get("unlabelled", "unknown")
@@ -120,7 +118,7 @@ def _image(
 
 def _mask_files(
     source: Source, rule: dict[str, Any], groups: dict[str, str], image: Path, by_stem: dict[str, list[Path]]
-) -> list[Mask]:
+) -> list[MaskFile]:
     class_name = renamed(source, str(rule.get("class", "defect")).format(**groups))
     values = tuple((int(value), str(name)) for value, name in rule.get("values", {}).items())
     if class_name is None:
