@@ -23,6 +23,7 @@ COMMANDS = {
     "split": "make a seeded few-label training set and a test set",
     "dataset build": "build a public data set, or your own line's, from its files",
     "dataset verify": "open every row of a built data set and name what is wrong",
+    "dataset check-overlap": "find images that two data sets share, also turned or cropped",
     "push": "publish a backbone, a detector or KeAD on the Hub, with its card",
     "study": "run a whole comparison: many seeds, shared stages, one table",
     "knowledge": "check or list descriptions of defects",

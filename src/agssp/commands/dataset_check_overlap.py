@@ -1,0 +1,192 @@
+"""Find images that two data sets share, also turned, mirrored, resized, re-compressed, brightened or slightly cropped.
+
+agssp dataset check-overlap corpus NEU-DET
+agssp dataset check-overlap corpus me/my-defects --validation-split test --output overlap
+
+OUTPUT/overlap.csv (ids of both, exact or near, similarity, what was done), OUTPUT/overlap.json (the same with how many
+images were compared), OUTPUT/leave_out.txt (ids of CORPUS, one a line), OUTPUT/skipped.jsonl, OUTPUT/report.html (the
+pairs as pictures). Found are crops that keep 0.88 of each side or more. An image without any structure is compared
+pixel by pixel alone.
+"""
+
+import csv
+import heapq
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agssp import __version__
+from agssp.data.images import MAX_PIXELS
+from agssp.errors import InputError
+
+if TYPE_CHECKING:
+    from agssp.data.overlap import Look, Pair
+
+POSITIONAL = ("corpus", "validation")
+COLUMNS = ("corpus_id", "validation_id", "kind", "similarity", "transformation")
+FILES = ("overlap.csv", "overlap.json", "leave_out.txt", "skipped.jsonl", "report.html")
+BLOCK = 64
+MISSES = 12
+
+
+@dataclass
+class CheckOverlapArguments:
+    """Which two data sets, and from where on two images are the same."""
+
+    corpus: str = field(metadata={"help": "images to pretrain on: folder, COCO, YOLO, VOC, Parquet or Hub id"})
+    validation: str = field(metadata={"help": "images to measure on; these are held in memory, 80 kB an image"})
+    output: str = field(default="overlap", metadata={"help": "folder for the table and the page"})
+    threshold: float = field(
+        default=0.65, metadata={"help": "similarity from which two images are near duplicates, 0 to 1"}
+    )
+    corpus_split: str | None = field(default=None, metadata={"help": "split of the corpus"})
+    validation_split: str | None = field(default=None, metadata={"help": "split of the validation set"})
+    max_pixels: int = field(default=MAX_PIXELS, metadata={"help": "larger images are skipped"})
+    workers: int = field(default=0, metadata={"help": "threads; 0: one a core"})
+
+
+ARGUMENTS = (CheckOverlapArguments,)
+
+
+def main(arguments: CheckOverlapArguments) -> None:
+    """Write the table and the page."""
+    import cv2
+
+    from agssp.data.overlap import Gallery
+    from agssp.data.readers import read_dataset
+    from agssp.output_folder import claim_output
+    from agssp.report.overlap import write_overlap_report
+
+    if not 0 < arguments.threshold <= 1:
+        raise InputError(f"--threshold {arguments.threshold}: expected more than 0, and 1 at most")
+    if arguments.workers < 0:
+        raise InputError(f"--workers {arguments.workers}: expected 0, for one a core, or more")
+    corpus = read_dataset(arguments.corpus, split=arguments.corpus_split)
+    validation = read_dataset(arguments.validation, split=arguments.validation_split)
+    output = Path(arguments.output)
+    names = ("corpus", "corpus_split", "validation", "validation_split", "threshold", "max_pixels")
+    claim_output(output, "dataset check-overlap", {name: getattr(arguments, name) for name in names})
+    for name in FILES:
+        (output / name).unlink(missing_ok=True)
+
+    columns = ["image", "image_id"]
+    corpus, validation = corpus.select_columns(columns), validation.select_columns(columns)
+    # Threads of ours do the work of several images at once; those of OpenCV would stand in their way.
+    cv2.setNumThreads(1)
+    with ThreadPoolExecutor(arguments.workers or os.cpu_count() or 1) as pool:
+        theirs = Seen()
+        for seen in _blocks(
+            pool, lambda block: look_at(block, "validation", arguments.max_pixels), validation, "validation"
+        ):
+            theirs += seen
+        gallery = Gallery(theirs.looks)
+
+        def compare(block: dict[str, Any]) -> "tuple[Seen, list[Pair]]":
+            seen = look_at(block, "corpus", arguments.max_pixels)
+            pairs = list(gallery.compare(seen.looks))
+            return replace(seen, looks=[]), pairs
+
+        ours = Seen()
+        pairs: list[Pair] = []
+        misses: list[Pair] = []
+        for seen, found in _blocks(pool, compare, corpus, "corpus"):
+            ours += seen
+            pairs += [pair for pair in found if pair.similarity >= arguments.threshold]
+            below = [pair for pair in found if pair.similarity < arguments.threshold]
+            misses = heapq.nlargest(MISSES, [*misses, *below], key=lambda pair: pair.similarity)
+    pairs.sort(key=lambda pair: (pair.kind, -pair.similarity, pair.corpus_id, pair.validation_id))
+    facts = {
+        "corpus": arguments.corpus,
+        "validation": arguments.validation,
+        "threshold": arguments.threshold,
+        "corpus_images": len(corpus),
+        "validation_images": len(validation),
+        "skipped": len(ours.skipped) + len(theirs.skipped),
+        "without_structure": ours.flat + theirs.flat,
+        "exact": sum(pair.kind == "exact" for pair in pairs),
+        "near": sum(pair.kind == "near" for pair in pairs),
+        "corpus_images_to_leave_out": len({pair.corpus_id for pair in pairs}),
+        "highest_similarity_below": misses[0].similarity if misses else None,
+    }
+    _write(output, facts, pairs, [*theirs.skipped, *ours.skipped])
+    write_overlap_report(output / "report.html", facts, pairs, misses, corpus, validation)
+    _say(output, facts)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Images that were looked at, those that could not be, and how many show nothing."""
+
+    looks: "list[Look]" = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    flat: int = 0
+
+    def __add__(self, other: "Seen") -> "Seen":
+        return Seen(self.looks + other.looks, self.skipped + other.skipped, self.flat + other.flat)
+
+
+def look_at(block: dict[str, Any], which: str, max_pixels: int) -> Seen:
+    """Decode a block of rows.
+
+    Args:
+        block: columns `image` (encoded) and `image_id`.
+        which: `corpus` or `validation`, for the list of what was skipped.
+        max_pixels: larger images are skipped.
+    """
+    from agssp.data.images import ImageError, decode_image
+    from agssp.data.overlap import Look
+
+    looks, skipped = [], []
+    for image, image_id in zip(block["image"], block["image_id"], strict=True):
+        try:
+            looks.append(Look.of(image_id, decode_image(image, image_id, max_pixels=max_pixels)))
+        except ImageError as error:
+            skipped.append({"dataset": which, "image_id": image_id, "reason": str(error)})
+    return Seen(looks, skipped, sum(look.is_flat for look in looks))
+
+
+def _blocks(pool: ThreadPoolExecutor, work: Callable[[dict[str, Any]], Any], dataset: Any, name: str) -> Iterator[Any]:
+    """What `work` gives for each block of rows, in order, with a progress bar."""
+    from tqdm import tqdm
+
+    starts = range(0, len(dataset), BLOCK)
+    results = pool.map(lambda start: work(dataset[start : start + BLOCK]), starts)
+    with tqdm(total=len(dataset), desc=name, unit="image") as progress:
+        for start, result in zip(starts, results, strict=True):
+            yield result
+            progress.update(min(BLOCK, len(dataset) - start))
+
+
+def _write(output: Path, facts: dict[str, Any], pairs: "Sequence[Pair]", skipped: Sequence[dict[str, str]]) -> None:
+    from agssp.output_folder import write_json
+
+    rows = [{name: getattr(pair, name) for name in COLUMNS} for pair in pairs]
+    rows = [row | {"similarity": round(row["similarity"], 4)} for row in rows]
+    with (output / "overlap.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    ids = dict.fromkeys(pair.corpus_id for pair in pairs)
+    (output / "leave_out.txt").write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
+    lines = (json.dumps(entry, ensure_ascii=False) for entry in skipped)
+    (output / "skipped.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_json(output / "overlap.json", {"agssp": __version__, **facts, "pairs": rows})
+
+
+def _say(output: Path, facts: dict[str, Any]) -> None:
+    print(
+        f"{facts['corpus_images']} images of {facts['corpus']} and {facts['validation_images']} of "
+        f"{facts['validation']}: {facts['exact']} exact and {facts['near']} near duplicates, {facts['skipped']} skipped"
+    )
+    if facts["without_structure"]:
+        print(f"{facts['without_structure']} images show nothing but one grey; they were compared pixel by pixel alone")
+    print(f"look at {output / 'report.html'}; the table: {output / 'overlap.csv'}")
+    count = facts["corpus_images_to_leave_out"]
+    if count:
+        print(f"next: pretrain without the {count} images of {facts['corpus']} named in {output / 'leave_out.txt'}")
+    else:
+        print("next: nothing has to be left out of pretraining")

@@ -1,0 +1,298 @@
+"""Find pictures that two data sets share, also when one copy was turned, mirrored, resized, re-compressed or cropped.
+
+Factory surfaces look alike: two plates with one dark edge agree to 0.99 in plain correlation. What tells one photograph
+from another is its grain, so everything here is compared after local contrast normalisation, where each place counts
+the same however strong its contrast. Small thumbnails in all orientations find candidates in one matrix product;
+larger ones, aligned to a fraction of a pixel, decide.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image
+
+SIDE = 128
+"""Side in px of the thumbnails that decide; every image is stretched to a square, so a change of aspect is none."""
+COARSE = 16
+"""Side in px of the thumbnails that find candidates."""
+ORIENTATIONS = (
+    "", "rotated by 90", "rotated by 180", "rotated by 270",
+    "mirrored", "mirrored and rotated by 90", "mirrored and rotated by 180", "mirrored and rotated by 270",
+)  # fmt: skip
+"""The eight orientations of `oriented`, in its order; degrees are counter-clockwise."""
+# A share of the side, and where the part lies. With coarse cells of a 16th these reach crops to about 0.88.
+CROPS = ((1.0, 0.5, 0.5), (0.93, 0.5, 0.5), (0.93, 0.0, 0.0), (0.93, 1.0, 0.0), (0.93, 0.0, 1.0), (0.93, 1.0, 1.0))
+CANDIDATES = 3
+LEAST_COARSE = 0.3
+"""True pairs score higher than this at the coarse size unless most of a picture is clipped to white or black."""
+THRESHOLD = 0.65
+"""Similarity from which two images are called near duplicates; other photographs of one line stay below 0.6."""
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is kept of an image.
+
+    Attributes:
+        image_id: its id.
+        size: (width, height) in px.
+        pixels: hash of its upright RGB pixels; equal for lossless copies in any file format.
+        thumbnail: grey uint8 (SIDE, SIDE).
+    """
+
+    image_id: str
+    size: tuple[int, int]
+    pixels: str
+    thumbnail: np.ndarray
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether nothing is seen on it, so that it can be compared pixel by pixel alone."""
+        return not signature(self.thumbnail).any()
+
+    @classmethod
+    def of(cls, image_id: str, image: Image.Image) -> "Look":
+        """Look at an upright RGB image."""
+        digest = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+        grey = np.asarray(image.convert("L"))
+        # Averaging of areas is right for making smaller and cubic for making larger; a picture may need one a side.
+        for axis, side in enumerate(grey.shape):
+            way = cv2.INTER_AREA if side > SIDE else cv2.INTER_CUBIC
+            target = (grey.shape[1], SIDE) if axis == 0 else (SIDE, grey.shape[0])
+            grey = cv2.resize(grey, target, interpolation=way)
+        return cls(image_id, image.size, digest, grey)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image of the corpus and one of the validation set that show the same.
+
+    Attributes:
+        corpus_id: of the corpus' image.
+        validation_id: of the validation image.
+        kind: `exact` for the same pixels, else `near`.
+        similarity: correlation of the aligned pictures after local contrast normalisation, -1 to 1.
+        transformation: what was done to the validation image to get the corpus' image, in words.
+        orientation: index into `ORIENTATIONS` of the validation image that lies as the corpus' image does.
+    """
+
+    corpus_id: str
+    validation_id: str
+    kind: str
+    similarity: float
+    transformation: str
+    orientation: int
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How two thumbnails lie on each other.
+
+    Attributes:
+        similarity: correlation after local contrast normalisation, -1 to 1, where both have something to compare.
+        orientation: index into `ORIENTATIONS`, of the validation image.
+        scale: side of the corpus' view as a share of the side of the validation image's view; below 1, it is a crop.
+        gain: ratio of the mean grey values, corpus to validation, where they overlap.
+    """
+
+    similarity: float
+    orientation: int
+    scale: float
+    gain: float
+
+
+def oriented(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn a picture (H, W) or (H, W, 3) into one of the eight `ORIENTATIONS`."""
+    mirrored = image[:, ::-1] if orientation >= 4 else image
+    return np.ascontiguousarray(np.rot90(mirrored, orientation % 4))
+
+
+def local_contrast(values: np.ndarray, window: float) -> np.ndarray:
+    """Take away the local mean and divide by the local standard deviation.
+
+    Args:
+        values: (H, W) grey values, 0 to 255.
+        window: standard deviation of the Gaussian that says what is local, in px.
+
+    Returns:
+        float32 (H, W), about -2 to 2; 0 where there is no contrast.
+    """
+    values = values.astype(np.float32)
+    values = values - cv2.GaussianBlur(values, (0, 0), window)
+    # Half a grey level keeps the rounding of a flat picture from looking like grain.
+    return values / (np.sqrt(cv2.GaussianBlur(values * values, (0, 0), window)) + 0.5)
+
+
+def signature(thumbnail: np.ndarray) -> np.ndarray:
+    """The small picture that finds candidates, as a unit vector float32 (COARSE * COARSE,); zeros for a flat image."""
+    small = cv2.resize(thumbnail, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
+    values = local_contrast(small, 2).ravel()
+    values -= values.mean()
+    norm = float(np.linalg.norm(values))
+    return values / norm if norm > 1e-3 and np.ptp(small) > 1 else np.zeros_like(values)
+
+
+def cropped(thumbnail: np.ndarray, crop: tuple[float, float, float]) -> np.ndarray:
+    """A part of a thumbnail at the size of the whole."""
+    if crop[0] == 1:
+        return thumbnail
+    return cv2.warpAffine(
+        thumbnail, _crop_matrix(crop), thumbnail.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    )
+
+
+class Gallery:
+    """The validation images, ready to be compared with any number of others.
+
+    Takes 80 kB an image: its thumbnail, and signatures in 8 orientations of 6 crops.
+
+    Args:
+        looks: the validation images.
+    """
+
+    def __init__(self, looks: Sequence[Look]) -> None:
+        self.looks = list(looks)
+        self.queries = np.empty((len(self.looks), len(CROPS), len(ORIENTATIONS), COARSE**2), np.float32)
+        for row, look in enumerate(self.looks):
+            for turn in range(len(ORIENTATIONS)):
+                turned = oriented(look.thumbnail, turn)
+                for index, crop in enumerate(CROPS):
+                    self.queries[row, index, turn] = signature(cropped(turned, crop))
+        self.by_pixels: dict[str, list[int]] = {}
+        for row, look in enumerate(self.looks):
+            self.by_pixels.setdefault(look.pixels, []).append(row)
+
+    def scores(self, looks: Sequence[Look]) -> tuple[np.ndarray, np.ndarray]:
+        """Coarse similarity of images with all validation images, over all orientations and crops of one of both.
+
+        Args:
+            looks: n images.
+
+        Returns:
+            The best score of each pair, float32 (n, validation images), -1 to 1, and the signatures of the crops,
+            float32 (n, crops, COARSE * COARSE).
+        """
+        own = np.stack([[signature(cropped(look.thumbnail, crop)) for crop in CROPS] for look in looks])
+        best = np.empty((len(looks), len(self.looks)), np.float32)
+        for start in range(0, len(self.looks), _CHUNK):
+            part = self.queries[start : start + _CHUNK]
+            width = len(part)
+            # The whole of ours against crops of theirs, then crops of ours against the whole of theirs.
+            first = own[:, 0] @ part.reshape(-1, COARSE**2).T
+            found = first.reshape(len(looks), width, -1).max(2)
+            whole = part[:, 0].reshape(-1, COARSE**2).T
+            for index in range(1, len(CROPS)):
+                np.maximum(found, (own[:, index] @ whole).reshape(len(looks), width, -1).max(2), out=found)
+            best[:, start : start + _CHUNK] = found
+        return best, own
+
+    def candidates(self, looks: Sequence[Look]) -> Iterator[tuple[int, int, int, np.ndarray]]:
+        """Pairs worth a closer look: row of `looks`, validation row, orientation, matrix to start aligning from."""
+        if not self.looks or not looks:
+            return
+        best, own = self.scores(looks)
+        count = min(CANDIDATES, len(self.looks))
+        for row in range(len(looks)):
+            nearest = np.argpartition(best[row], -count)[-count:]
+            for column in nearest[best[row, nearest] >= LEAST_COARSE]:
+                ours = np.einsum("ctd,d->ct", self.queries[column], own[row, 0])
+                theirs = np.einsum("td,cd->ct", self.queries[column, 0], own[row])
+                larger = ours if ours.max() >= theirs.max() else theirs
+                index, turn = np.unravel_index(int(larger.argmax()), larger.shape)
+                matrix = _crop_matrix(CROPS[index])
+                yield row, int(column), int(turn), matrix if larger is ours else cv2.invertAffineTransform(matrix)
+
+    def compare(self, looks: Sequence[Look]) -> Iterator[Pair]:
+        """Every pair with the same pixels, and the few most similar others of each image, however similar they are."""
+        for look in looks:
+            for row in self.by_pixels.get(look.pixels, []):
+                yield Pair(look.image_id, self.looks[row].image_id, "exact", 1.0, "none", 0)
+        for row, column, turn, matrix in self.candidates(looks):
+            ours, theirs = looks[row], self.looks[column]
+            if ours.pixels != theirs.pixels:
+                found = align(ours.thumbnail, theirs.thumbnail, turn, matrix)
+                words = describe(found, ours.size, theirs.size)
+                yield Pair(ours.image_id, theirs.image_id, "near", found.similarity, words, turn)
+
+
+def align(corpus: np.ndarray, validation: np.ndarray, orientation: int, start: np.ndarray) -> Alignment:
+    """Lay one thumbnail on another and measure how well they agree.
+
+    Args:
+        corpus: uint8 (SIDE, SIDE).
+        validation: uint8 (SIDE, SIDE).
+        orientation: of the validation image.
+        start: float32 (2, 3), from px of the corpus' thumbnail to px of the turned validation thumbnail.
+
+    Returns:
+        The better of the start and of its refinement by ECC (Evangelidis and Psarakis, 2008).
+    """
+    turned = oriented(validation, orientation)
+    best = max(((*_agreement(corpus, turned, matrix), matrix) for matrix in _refined(corpus, turned, start)),
+               key=lambda found: found[0])  # fmt: skip
+    similarity, gain, matrix = best
+    return Alignment(similarity, orientation, float(np.sqrt(abs(np.linalg.det(matrix[:, :2])))), gain)
+
+
+def describe(alignment: Alignment, corpus_size: tuple[int, int], validation_size: tuple[int, int]) -> str:
+    """What was done to the validation image to get the corpus' image, in words."""
+    words = [ORIENTATIONS[alignment.orientation]] if alignment.orientation else []
+    if abs(alignment.scale - 1) > 0.015:
+        part, whole = ("corpus", alignment.scale) if alignment.scale < 1 else ("validation", 1 / alignment.scale)
+        words.append(f"the {part} image is a crop of {whole:.2f} of the side")
+    width, height = validation_size[::-1] if alignment.orientation % 2 else validation_size
+    expected = (width * min(alignment.scale, 1), height * min(alignment.scale, 1))
+    if any(abs(has / want - 1) > 0.04 for has, want in zip(corpus_size, expected, strict=True)):
+        words.append(f"resized from {validation_size[0]} x {validation_size[1]} to {corpus_size[0]} x {corpus_size[1]}")
+    if abs(alignment.gain - 1) > 0.04:
+        words.append(f"{'brighter' if alignment.gain > 1 else 'darker'} by {abs(alignment.gain - 1):.0%}")
+    return ", ".join(words) or "re-encoded"
+
+
+def _crop_matrix(crop: tuple[float, float, float]) -> np.ndarray:
+    """From px of a crop's thumbnail to px of the whole's thumbnail, float32 (2, 3)."""
+    share, x, y = crop
+    # Pixel centres, not corners, lie at whole numbers.
+    shift = (1 - share) * SIDE * np.array([x, y]) + (share - 1) / 2
+    return np.array([[share, 0, shift[0]], [0, share, shift[1]]], np.float32)
+
+
+def _refined(corpus: np.ndarray, turned: np.ndarray, start: np.ndarray) -> Iterator[np.ndarray]:
+    yield start
+    # At half the size, and smooth, ECC finds its way from further off.
+    half = [cv2.GaussianBlur(local_contrast(image, 6), (0, 0), 1.5)[::2, ::2].copy() for image in (corpus, turned)]
+    matrix = start.copy()
+    matrix[:, 2] /= 2
+    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
+    try:
+        matrix = cv2.findTransformECC(half[0], half[1], matrix, cv2.MOTION_AFFINE, stop, None, 1)[1]
+    except cv2.error:  # it does not converge, which is what different pictures do
+        return
+    matrix[:, 2] *= 2
+    # Beyond a quarter it is no slight crop but a match forced by bending.
+    if np.abs(matrix[:, :2] - np.eye(2)).max() < 0.25:
+        yield matrix
+
+
+def _agreement(corpus: np.ndarray, turned: np.ndarray, matrix: np.ndarray) -> tuple[float, float]:
+    """Correlation after local contrast normalisation where the pictures overlap, and the ratio of their means."""
+    size, way = (SIDE, SIDE), cv2.WARP_INVERSE_MAP
+    inside = cv2.warpAffine(np.ones(size, np.uint8), matrix, size, flags=cv2.INTER_NEAREST | way) > 0
+    warped = cv2.warpAffine(turned, matrix, size, flags=cv2.INTER_LINEAR | way, borderMode=cv2.BORDER_REFLECT)
+    if inside.mean() < 0.6:
+        return -1.0, 1.0
+    gain = float(corpus[inside].mean() / max(float(warped[inside].mean()), 1.0))
+    # A brightened copy is white where the other still has grain: nothing can be compared there.
+    clipped = ((corpus >= 253) | (corpus <= 2) | (warped >= 253) | (warped <= 2)).astype(np.uint8)
+    seen = inside & (cv2.dilate(clipped, np.ones((5, 5), np.uint8)) == 0)
+    if seen.mean() < 0.1:
+        seen = inside
+    # One px of smoothing leaves out what JPEG and resizing change.
+    values = [local_contrast(cv2.GaussianBlur(image, (0, 0), 1), 6)[seen] for image in (corpus, warped)]
+    first, second = (part - part.mean() for part in values)
+    norm = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return (float(first @ second) / norm if norm > 1e-3 else 0.0), gain
