@@ -1,10 +1,13 @@
 """Anomaly-guided pretraining: defect detectors from unlabelled factory images and few labels.
 
-The names below are imported when first used, so that `import agssp` costs nothing.
+The names below are imported when first used, so that `import agssp` costs nothing. transformers' Auto classes and
+pipelines know our models from then on.
 """
 
 import importlib
 from typing import Any
+
+from .auto_classes import announce_models
 
 __version__ = "0.1.0"
 
@@ -27,6 +30,8 @@ _PUBLIC = {
     "read_dataset": "agssp.data.readers",
 }
 __all__ = sorted(_PUBLIC)
+
+announce_models()
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from agssp.data.origin import describe_source
 from agssp.errors import InputError
+from agssp.kead.saving import MODEL_TYPE
 from agssp.models.backbone import AgsspBackboneConfig
 from agssp.models.detection.catalogue import FAMILIES
 from agssp.models.pretraining import AgsspPreTrainingConfig
@@ -16,8 +17,7 @@ from agssp.training.run import LOG_FILE, RUN_FILE, kept_of_origin
 
 from .paths import without_paths
 
-KEAD = "agssp_kead"
-KINDS = {AgsspBackboneConfig.model_type: "backbone", KEAD: "kead"} | dict.fromkeys(FAMILIES, "detector")
+KINDS = {AgsspBackboneConfig.model_type: "backbone", MODEL_TYPE: "kead"} | dict.fromkeys(FAMILIES, "detector")
 """model_type of config.json -> the template of its card."""
 PERMISSIVE, COPYLEFT = "apache-2.0", "agpl-3.0"
 

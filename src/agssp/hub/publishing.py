@@ -1,13 +1,19 @@
 """Publishes a model's folder: what belongs to the model, with its card, in one commit."""
 
+import filecmp
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from agssp.data.origin import HUB_ID
 from agssp.errors import InputError
+from agssp.models.detection import any_detector
+from agssp.models.detection.catalogue import FAMILIES
+from agssp.training.run import LOG_FILE, RUN_FILE
 
 from .errors import hub_errors
 from .facts import KINDS, ModelFacts, read_facts
@@ -147,6 +153,39 @@ def publish(
         # Each attempt looks at the repository anew: one whose answer was lost may have done the work.
         done = with_retries(lambda: _commit(api, publication, repo_id, revision, title, replace))
     return str(done.commit_url)
+
+
+def publish_model(model: Any, repo_id: str, **options: Any) -> str:
+    """Publish a model that is in memory.
+
+    Args:
+        model: an `AgsspBackbone`, a detector of any family, or a `KeAD`.
+        repo_id: OWNER/NAME.
+        options: see `publish`.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        InputError: see `publish`.
+    """
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        if getattr(getattr(model, "config", None), "model_type", None) in FAMILIES:
+            any_detector.save(model, folder)
+        else:
+            model.save_pretrained(folder)
+        _copy_records(Path(str(getattr(model, "name_or_path", None) or "nowhere")), folder)
+        return publish(collect(folder, repo_id), repo_id, **options)
+
+
+def _copy_records(source: Path, folder: Path) -> None:
+    """Take over what a model's folder records, if these are the weights that it records it of."""
+    before, now = source / WEIGHTS[0], folder / WEIGHTS[0]
+    if before.is_file() and now.is_file() and filecmp.cmp(before, now, shallow=False):
+        for name in (RUN_FILE, LOG_FILE, "settings.json"):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
 
 
 def check_name(repo_id: str) -> None:

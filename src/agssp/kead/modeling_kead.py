@@ -1,7 +1,7 @@
 """KeAD: the anomaly detector that draws the maps all pretraining is guided by (METHOD section 1)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from agssp.data.images import decode_image
 from agssp.errors import InputError
+from agssp.hub.mixin import PushesWithCard
 from agssp.kead.knowledge_base import KnowledgeBase
 from agssp.kead.open_clip_teacher import OpenClipTeacher, load_open_clip
 from agssp.kead.references import MODES, ReferenceBank, load_banks, save_banks
+from agssp.kead.saving import open_kead, save_kead
 from agssp.kead.scoring import text_probability, zero_shot_map
 from agssp.kead.teacher_weights import best_dtype, file_hash
 from agssp.kead.timm_teacher import TimmTeacher
@@ -36,10 +38,10 @@ class KeADOutput:
     scores: Tensor
 
 
-class KeAD(nn.Module):
+class KeAD(PushesWithCard, nn.Module):
     """Anomaly maps from a frozen teacher, words about defects, and reference images.
 
-    Build it with `from_teacher` or `from_open_clip`.
+    Build it with `from_teacher` or `from_open_clip`, or open a saved one with `from_pretrained`.
     """
 
     def __init__(
@@ -228,7 +230,22 @@ class KeAD(nn.Module):
 
     def load_references(self, file: str | Path) -> None:
         """Read what `save_references` wrote."""
-        self.banks, self._text = load_banks(file, self.device)
+        banks, text = load_banks(file, self.device)
+        self.banks = {name: replace(bank, tokens=bank.tokens.to(self.dtype)) for name, bank in banks.items()}
+        self._text = {name: (one.to(self.dtype), two.to(self.dtype)) for name, (one, two) in text.items()}
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Save settings, words and references; of the teacher's weights only where they come from.
+
+        Raises:
+            InputError: the teacher has random weights, which nobody could make again.
+        """
+        save_kead(self, folder)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Any) -> "KeAD":
+        """Open a saved KeAD, from a folder or the Hub, and load its teacher; see `saving.open_kead`."""
+        return open_kead(cls, source, **options)
 
     def text_features(self, category: str) -> tuple[Tensor, Tensor]:
         """Normal and anomalous text feature of a category, (D,) each; computed once."""

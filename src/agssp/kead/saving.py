@@ -1,0 +1,139 @@
+"""KeAD as a folder: settings, words and reference patches; of the teacher's weights only where they come from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors import SafetensorError
+
+from agssp.errors import InputError
+from agssp.kead.knowledge_base import KnowledgeBase
+from agssp.kead.teacher_weights import file_hash
+
+MODEL_TYPE = "agssp_kead"
+CONFIG, KNOWLEDGE, REFERENCES = "config.json", "knowledge.yaml", "references.safetensors"
+FILES = (CONFIG, KNOWLEDGE, REFERENCES)
+_CHECKED = ("layers", "image_size", "grid_size", "surgery_from", "knowledge")
+"""What must be the same again after loading; with the weights' hash it decides the maps."""
+
+
+def save_kead(kead: Any, folder: str | Path) -> None:
+    """Write a KeAD to a folder.
+
+    Args:
+        kead: a `KeAD`.
+        folder: gets config.json, knowledge.yaml (teachers that read text), and references.safetensors with the
+            reference patches and the text features computed so far.
+
+    Raises:
+        InputError: the teacher has random weights.
+    """
+    if kead.teacher.pretrained == "random":
+        raise InputError(f"teacher {kead.teacher.name}: its random weights would be others when it is opened again")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "model_type": MODEL_TYPE,
+        **kead.describe(),
+        "weights": None if kead.teacher.weights is None else str(kead.teacher.weights),
+        "categories": {name: len(bank.image_ids) for name, bank in kead.banks.items()},
+        "described": [] if kead.knowledge is None else list(kead.knowledge.categories),
+    }
+    if kead.knowledge is not None:
+        words = {
+            name: {"object": entry.object, "normal": list(entry.normal), "defects": dict(entry.defects)}
+            for name, entry in kead.knowledge.categories.items()
+        }
+        text = yaml.safe_dump(words, sort_keys=False, allow_unicode=True)
+        (folder / KNOWLEDGE).write_text(text, encoding="utf-8")
+    kead.save_references(folder / REFERENCES)
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def open_kead(
+    kead_class: Any,
+    source: str | Path,
+    *,
+    teacher: str | None = None,
+    weights: str | Path | None = None,
+    device: Any = None,
+    dtype: Any = None,
+    **hub: Any,
+) -> Any:
+    """Open what `save_kead` wrote.
+
+    Args:
+        kead_class: `KeAD`.
+        source: folder or Hub id.
+        teacher: instead of the recorded one: where a local teacher lies on this machine.
+        weights: the same for a safetensors file of its weights.
+        device: default: CUDA where there is one.
+        dtype: default: as it was saved with.
+        hub: `revision`, `token`, `cache_dir`, `local_files_only`.
+
+    Raises:
+        InputError: it holds no KeAD, the teacher cannot be loaded, or is not the one that it was saved with.
+    """
+    folder = _folder(source, hub)
+    config = _config(folder, source)
+    if weights is None and teacher is None:
+        weights = config.get("weights")
+    if weights is not None and not Path(weights).is_file():
+        raise InputError(
+            f"{source}: its teacher's weights were a file ({weights}), which is not on this machine; give "
+            "weights=FILE.safetensors"
+        )
+    expected = config.get("weights_sha256")
+    if weights is not None and expected is not None and file_hash(weights) != expected:
+        raise InputError(
+            f"{source}: was made with weights of sha256 {expected}..., {weights} has {file_hash(weights)}...; its "
+            "references would be compared with another teacher's patches"
+        )
+    vision_only = str(config["teacher"]).startswith("timm:")
+    kead = kead_class.from_teacher(
+        teacher or config["teacher"],
+        config.get("pretrained"),
+        weights,
+        KnowledgeBase.load(folder / KNOWLEDGE) if (folder / KNOWLEDGE).is_file() else None,
+        layers=config["layers"],
+        surgery_from=config.get("surgery_from"),
+        image_size=config["image_size"] if vision_only else None,
+        dtype=dtype or config["dtype"],
+        device=device,
+        image_score=config["image_score"],
+        subtract_empty_prompt=config.get("subtract_empty_prompt") is not False,
+    )
+    made = kead.describe()
+    other = [name for name in _CHECKED if made[name] != config.get(name)]
+    if other:
+        differences = "; ".join(f"{name}: saved {config.get(name)}, now {made[name]}" for name in other)
+        raise InputError(f"{source}: cannot be made again as it was saved ({differences})")
+    try:
+        kead.load_references(folder / REFERENCES)
+    except (OSError, SafetensorError, KeyError) as error:
+        raise InputError(f"{source}: its {REFERENCES} cannot be read: {error}") from error
+    return kead
+
+
+def _folder(source: str | Path, hub: dict[str, Any]) -> Path:
+    """The folder itself, or the files of a repository in the cache."""
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    from agssp.hub.errors import hub_errors
+
+    with hub_errors(str(source)):
+        return Path(snapshot_download(str(source), allow_patterns=list(FILES), **hub))
+
+
+def _config(folder: Path, source: str | Path) -> dict[str, Any]:
+    file = folder / CONFIG
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{source}: holds no readable {CONFIG} of a KeAD: {error}") from error
+    if config.get("model_type") != MODEL_TYPE:
+        raise InputError(f"{source}: a model of type {config.get('model_type')!r}; expected {MODEL_TYPE!r}")
+    return config
