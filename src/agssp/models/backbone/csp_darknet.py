@@ -1,6 +1,7 @@
 """A YOLO's own backbone: the first part of its graph, with timm's feature interface."""
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from torch import nn
@@ -57,7 +58,8 @@ class CSPDarknet(nn.Module):
         wanted = self.feature_layers if indices is None else [self.feature_layers[index] for index in indices]
         last = wanted[-1] if stop_early else self.feature_layers[-1]
         features = []
-        for number, layer in enumerate(self.model[: last + 1]):
+        # A slice would be a new module each time.
+        for number, layer in enumerate(islice(self.model, last + 1)):
             x = layer(x)
             if number in wanted:
                 features.append(x)

@@ -3,6 +3,7 @@
 The modules are ultralytics' and therefore under AGPL-3.0; see `YoloForObjectDetection` for what that means.
 """
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -92,9 +93,13 @@ def run_neck(neck: nn.ModuleDict, head: Head, taps: Sequence[int], feature_maps:
     outputs = dict(zip(taps, feature_maps, strict=True))
     previous = feature_maps[-1]
     layer: Any  # carries ultralytics' numbers of itself and of what it reads
+    read_later = {source for layer in (*neck.values(), head) for source in as_list(layer.f)}
     for layer in neck.values():
         inputs = [previous if source == -1 else outputs[source] for source in as_list(layer.f)]
-        previous = outputs[layer.i] = layer(inputs if isinstance(layer.f, list) else inputs[0])
+        previous = layer(inputs if isinstance(layer.f, list) else inputs[0])
+        # Memory is what the rest would cost.
+        if layer.i in read_later:
+            outputs[layer.i] = previous
     return [outputs[source] for source in head.f]
 
 
@@ -188,24 +193,45 @@ def decode_boxes(distributions: Tensor, feature_sizes: Sequence[tuple[int, int]]
         places = torch.arange(bins, dtype=torch.float32, device=distributions.device)
         distributions = torch.einsum("bsna,n->bsa", distributions.view(batch, 4, bins, anchors).softmax(2), places)
     near, far = distributions.view(batch, 2, 2, anchors).unbind(1)
-    width, height = (feature_sizes[0][axis] * strides[0] for axis in (1, 0))
-    centres, cells = [], []
-    for (rows, columns), stride in zip(feature_sizes, strides, strict=True):
-        y, x = torch.meshgrid(
-            (torch.arange(rows, dtype=torch.float32, device=near.device) + 0.5) * (stride / height),
-            (torch.arange(columns, dtype=torch.float32, device=near.device) + 0.5) * (stride / width),
-            indexing="ij",
-        )
-        centres.append(torch.stack((x.flatten(), y.flatten())))
-        # One cell of this map in units of the input's width and height.
-        cells.append(
-            torch.stack(
-                (torch.full_like(centres[-1][0], stride / width), torch.full_like(centres[-1][0], stride / height))
-            )
-        )
-    centre, cell = torch.cat(centres, 1), torch.cat(cells, 1)
+    # What a compiler traces must not be kept.
+    cells_of = cell_grid.__wrapped__ if torch.compiler.is_compiling() else cell_grid
+    centre, cell = cells_of(tuple(feature_sizes), tuple(strides), distributions.device)
     boxes = torch.cat((centre + (far - near) / 2 * cell, (near + far) * cell), 1)
     return boxes.transpose(1, 2)
+
+
+@functools.lru_cache(maxsize=16)
+def cell_grid(
+    feature_sizes: tuple[tuple[int, int], ...], strides: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Centres and sizes of the cells of all maps; kept, for the many small steps cost a GPU more than the boxes do.
+
+    Args:
+        feature_sizes: (height, width) of each map.
+        strides: Pixels of the input per cell of each map.
+        device: Where the result lies.
+
+    Returns:
+        float32 (2, A) each: x and y of the centres, width and height of the cells, both relative to the input.
+    """
+    width, height = (feature_sizes[0][axis] * strides[0] for axis in (1, 0))
+    centres, cells = [], []
+    # A pass without gradients may come first, and one with gradients needs ordinary tensors.
+    with torch.inference_mode(False):
+        for (rows, columns), stride in zip(feature_sizes, strides, strict=True):
+            y, x = torch.meshgrid(
+                (torch.arange(rows, dtype=torch.float32, device=device) + 0.5) * (stride / height),
+                (torch.arange(columns, dtype=torch.float32, device=device) + 0.5) * (stride / width),
+                indexing="ij",
+            )
+            centres.append(torch.stack((x.flatten(), y.flatten())))
+            # One cell of this map in units of the input's width and height.
+            cells.append(
+                torch.stack(
+                    (torch.full_like(centres[-1][0], stride / width), torch.full_like(centres[-1][0], stride / height))
+                )
+            )
+        return torch.cat(centres, 1), torch.cat(cells, 1)
 
 
 def square_input_size(num_anchors: int, strides: Sequence[float]) -> tuple[int, int]:
