@@ -8,29 +8,33 @@ from agssp.errors import InputError
 _OPTIONS = ("repo_id", "private", "token", "revision", "commit_message", "replace")
 
 
+def push_to_hub(model: Any, repo_id: str, **options: Any) -> str:
+    """Publish the model in one commit, with its card.
+
+    Where it was loaded from a folder and has the same weights still, the card tells what that folder records of its
+    training.
+
+    Args:
+        model: an `AgsspBackbone`, a detector of any family, or a `KeAD`.
+        repo_id: OWNER/NAME; made if it is not there.
+        options: `private`, `token`, `revision`, `commit_message`, as transformers has them; and `replace`, to take the
+            place of another model of this name.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        InputError: it cannot be published; see `hub.publishing.publish`.
+    """
+    from .publishing import publish_model
+
+    return publish_model(model, repo_id, **_checked(options))
+
+
 class PushesWithCard:
-    """Takes the place of transformers' `push_to_hub`, which knows nothing of the card and commits in several steps."""
+    """Puts `push_to_hub` in the place of transformers' own, which knows no card and may commit in several steps."""
 
-    def push_to_hub(self, *args: Any, **kwargs: Any) -> str:
-        """Publish the model in one commit, with its card.
-
-        Where the model was loaded from a folder and has the same weights still, the card tells what that folder
-        records of its training.
-
-        Args:
-            args: `repo_id`, OWNER/NAME; made if it is not there.
-            kwargs: `repo_id`, `private`, `token`, `revision`, `commit_message`, as transformers has them; and `replace`, to take
-                the place of another model of this name.
-
-        Returns:
-            Address of the commit.
-
-        Raises:
-            InputError: it cannot be published; see `hub.publishing.publish`.
-        """
-        from .publishing import publish_model
-
-        return publish_model(self, *args, **_checked(kwargs))
+    push_to_hub: Any = push_to_hub
 
 
 def pop_push(options: dict[str, Any]) -> dict[str, Any] | None:
