@@ -54,9 +54,11 @@ def write_onnx(model: Any, file: str | os.PathLike, image_size: int, opset: int 
         opset: One of `OPSETS`.
 
     Raises:
-        InputError: torch cannot trace or translate the model.
+        InputError: the model cannot take the size, or torch cannot trace or translate the model.
     """
     pixel_values = torch.zeros(2, 3, image_size, image_size)
+    with torch.no_grad():
+        model(pixel_values=pixel_values)  # what it has words for, it says better than its tracing would
     batch = torch.export.Dim("batch", min=1, max=2**16)
     translations = {}
     if isinstance(model, FasterRcnnForObjectDetection):

@@ -16,8 +16,10 @@ from .onnx_runner import OnnxDetector
 PIXELS, SCORE = 1.0, 1e-3
 """Boxes and scores may differ by this much."""
 BATCH = 3
-COMPARED, SEARCHED = 20, 100
+COMPARED, SEARCHED = 50, 300
 """As many boxes an image are compared, each with so many of the other side: at the end of a list ranks may swap."""
+ALL = 1.0
+"""Overlap up to which both boxes are kept. Of two equally confident ones either may be suppressed, so none is here."""
 
 
 def drawn_images(side: int) -> list[np.ndarray]:
@@ -32,7 +34,7 @@ def drawn_images(side: int) -> list[np.ndarray]:
 
 
 def check_onnx(model: Any, detector: OnnxDetector, images: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Compare what both find, image by image: the first alone, then all in threes.
+    """Compare what both find before suppression, image by image: the first alone, then all in threes.
 
     Args:
         model: The detector, in eval mode.
@@ -49,7 +51,7 @@ def check_onnx(model: Any, detector: OnnxDetector, images: Sequence[np.ndarray])
     boxes, pixels, score = 0, 0.0, 0.0
     for number, batch in enumerate(batches):
         ours = _detect(model, detector.input_size, batch)
-        theirs = detector.detect(batch, threshold=0.0, max_detections=SEARCHED, batch_size=len(batch))
+        theirs = detector.detect(batch, 0.0, ALL, max_detections=SEARCHED, batch_size=len(batch))
         for place, (here, there) in enumerate(zip(ours, theirs, strict=True)):
             for one, other, whose in ((here, there, "torch"), (there, here, "the file")):
                 for nearest in _nearest(one, other):
@@ -70,7 +72,13 @@ def _detect(model: Any, input_size: tuple[int, int], images: Sequence[np.ndarray
     outputs = model(pixel_values=processor(list(images), return_tensors="pt")["pixel_values"])
     sizes = [image.shape[:2] for image in images]
     found = any_detector.post_process(
-        model, outputs, threshold=0.0, target_sizes=sizes, input_size=input_size, max_detections=SEARCHED
+        model,
+        outputs,
+        threshold=0.0,
+        target_sizes=sizes,
+        input_size=input_size,
+        max_detections=SEARCHED,
+        iou_threshold=ALL,
     )
     return [{name: _array(value) for name, value in each.items()} for each in found]
 

@@ -1,0 +1,99 @@
+"""Every kind of detector as ONNX: the numbers of torch, for any number of images."""
+
+import sys
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from export_cases import CLASSES, detector
+
+from agssp.errors import InputError
+from agssp.hub.export.description import describe_detector
+from agssp.hub.export.onnx import OPSETS, check_can_export, write_onnx
+from agssp.hub.export.onnx_check import check_onnx, drawn_images
+from agssp.hub.export.onnx_runner import OnnxDetector
+from agssp.models.detection import any_detector
+
+DENSE = ("yolov8n", "yolo12n", "yolo26n", "slf_yolon")
+SPARSE = ("faster_rcnn", "dino", "rtdetr_v2_s", "dfine_s")
+
+
+@pytest.mark.parametrize("name", [*DENSE, *SPARSE])
+def test_the_boxes_of_torch_at_any_batch(name, tmp_path):
+    side = 96
+    model, file = detector(name, side), tmp_path / "model.onnx"
+    write_onnx(model, file, side)
+    exported = OnnxDetector(file, description=describe_detector(model, side))
+    assert exported.names == CLASSES
+    assert exported.input_size == (side, side)
+
+    images = drawn_images(side)
+    for batch in (images[:1], images):
+        inputs = any_detector.image_processor(model, side)(batch, return_tensors="pt")
+        with torch.no_grad():
+            outputs = model(**inputs)
+        logits, boxes = (torch.from_numpy(each) for each in exported.predict(batch))
+        assert logits.shape == outputs.logits.shape
+        if name in DENSE:
+            torch.testing.assert_close(logits.sigmoid(), outputs.logits.sigmoid(), atol=1e-4, rtol=0)
+            torch.testing.assert_close(boxes, outputs.pred_boxes, atol=1e-4, rtol=0)
+        else:
+            # Queries of nearly equal scores may come in another order.
+            for image in range(len(batch)):
+                rows = torch.cat((logits[image].sigmoid(), boxes[image]), 1)
+                expected = torch.cat((outputs.logits[image].sigmoid(), outputs.pred_boxes[image]), 1)
+                distances = torch.cdist(rows, expected, compute_mode="donot_use_mm_for_euclid_dist")
+                assert distances.amin(0).max() < 1e-3
+                assert distances.amin(1).max() < 1e-3
+
+    found = check_onnx(model, exported, images)
+    assert found["images"] == 3
+    assert found["boxes"] >= 60
+    assert 0 < found["pixels"] < 0.1
+    assert found["score"] < 1e-4
+    operators = {node.op_type for node in onnx.load(file).graph.node}
+    assert ("NonMaxSuppression" in operators) == (name == "faster_rcnn")
+
+    # The check is one that can fail: other weights find other boxes.
+    with torch.no_grad():
+        next(parameter for key, parameter in model.named_parameters() if "backbone" in key).mul_(1.3)
+    with pytest.raises(InputError, match="does not find what torch finds: a box of torch in image 0"):
+        check_onnx(model, exported, images)
+
+
+@pytest.mark.parametrize("opset", [OPSETS[0], OPSETS[-1]])
+def test_the_opset_that_was_asked_for(opset, tmp_path):
+    model, file = detector("rtdetr_v2_s"), tmp_path / "model.onnx"
+    write_onnx(model, file, 64, opset)
+    assert [entry.version for entry in onnx.load(file).opset_import if entry.domain == ""] == [opset]
+    check_onnx(model, OnnxDetector(file, description=describe_detector(model, 64)), drawn_images(64))
+
+
+def test_images_to_check_on_differ_in_shape_and_hold_something():
+    images = drawn_images(64)
+    assert [image.shape for image in images] == [(64, 64, 3), (38, 64, 3), (64, 29, 3)]
+    assert all(np.ptp(image) > 20 for image in images)
+
+
+@pytest.mark.parametrize("opset", [11, 16, 17])
+def test_an_opset_that_is_too_old(opset):
+    with pytest.raises(InputError, match=f"--opset {opset}: too old; expected 18 to 23"):
+        check_can_export(opset)
+
+
+def test_an_opset_of_the_future():
+    with pytest.raises(InputError, match="--opset 99: not known to torch; expected 18 to 23"):
+        check_can_export(99)
+
+
+def test_a_missing_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(InputError, match=r"needs onnxscript: pip install 'agssp\[export\]'"):
+        check_can_export(18)
+
+
+def test_a_size_that_the_model_has_not_enough_cells_for(tmp_path):
+    with pytest.raises(InputError, match="large enough for 189 queries"):
+        write_onnx(detector("rtdetr_v2_s", 96), tmp_path / "model.onnx", 64)
+    assert list(tmp_path.iterdir()) == []
