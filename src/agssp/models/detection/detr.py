@@ -7,7 +7,7 @@ Their own backbones are timm's `resnet18d` to `resnet101d` (RT-DETR) and `hgnetv
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -89,7 +89,7 @@ def build_detr(
     model_class, preset = KINDS[kind]
     backbone_config = with_strides(backbone_config, STRIDES)
     names = with_class_names({"id2label": None if id2label is None else dict(id2label)})
-    queries = {"num_queries": min(MOST_QUERIES, cells(image_size, image_size))}
+    queries = {"num_queries": min(MOST_QUERIES, cells(image_size, image_size, STRIDES))}
     config = model_class.config_class(
         backbone_config=backbone_config,
         encoder_in_channels=taken_channels(backbone_config),
@@ -211,20 +211,20 @@ def _rename_saved(model: Any, state_dict: dict[str, Tensor], prefix: str, *_: An
             state_dict[ours] = state_dict.pop(theirs)
 
 
-def cells(height: int, width: int) -> int:
-    """Cells of the three feature maps together: one query is chosen from each at most."""
-    return sum((height // stride) * (width // stride) for stride in STRIDES)
+def cells(height: int, width: int, strides: Sequence[int]) -> int:
+    """Cells of the feature maps of these strides together: one query is chosen from each at most."""
+    return sum((height // stride) * (width // stride) for stride in strides)
 
 
 def _check_input(model: Any, inputs: tuple, named: dict[str, Any]) -> None:
     """A forward pre-hook: input sizes and labels that the model has no words for."""
     pixel_values = inputs[0] if inputs else named["pixel_values"]
     batch, _, height, width = pixel_values.shape
-    queries = model.config.num_queries
-    if height % COARSEST_STRIDE or width % COARSEST_STRIDE or cells(height, width) < queries:
+    queries, found = model.config.num_queries, cells(height, width, model.config.feat_strides)
+    if height % COARSEST_STRIDE or width % COARSEST_STRIDE or found < queries:
         raise InputError(
             f"pixel_values of {height} x {width} pixels: both sides must be multiples of {COARSEST_STRIDE}, and large "
-            f"enough for {queries} queries (such an input has {cells(height, width)} cells)"
+            f"enough for {queries} queries (such an input has {found} cells)"
         )
     if named.get("labels") is not None:
         check_labels(named["labels"], batch, model.config.num_labels)
