@@ -22,6 +22,19 @@ def test_import_writes_nothing_at_home_and_is_silent(tmp_path):
     assert [path.name for path in tmp_path.glob("agssp-*")] == []
 
 
+def test_first_import_while_a_model_is_planned_on_the_meta_device():
+    code = (
+        "import torch\n"
+        "from agssp.models.ultralytics import import_ultralytics\n"
+        "with torch.device('meta'):\n"
+        "    import_ultralytics()\n"
+        "from ultralytics.nn.modules import Detect\n"
+        "print(Detect.anchors.device, Detect.strides.device)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["cpu", "cpu"]
+
+
 def test_missing_package_says_how_to_install_it(monkeypatch):
     import pytest
 

@@ -23,7 +23,8 @@ def export_ultralytics(model: Any, file: str | os.PathLike) -> None:
     becomes a first layer of 1x1 convolutions, which `freeze=[0]` keeps as it is in training. The box loss is not
     exported: ultralytics trains with its own. `predict` makes the input the smallest rectangle around an image,
     this package makes it a square: `rect=False` makes both the same. Of YOLO26 it takes the branch that needs
-    suppression, this package the other: `nms=False` makes both the same.
+    suppression, this package the other, which `nms=False` takes as well; there each place gives all classes above the
+    threshold, here the best one unless `multi_label` is asked for.
 
     The file is a pickle of ultralytics' classes with their weights and needs nothing of this package. These classes
     are licensed under **AGPL-3.0**, and Ultralytics claims the same for weights trained with its code: who passes the
