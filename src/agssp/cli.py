@@ -19,6 +19,7 @@ COMMANDS = {
     "finetune": "train a detector on a few labelled images",
     "evaluate": "COCO mAP of a detector on labelled images",
     "predict": "find defects in images: pictures and JSON",
+    "profile": "parameters, FLOPs, memory and images a second, beside the home libraries",
     "export": "write a detector for other programs: ONNX, timm, ultralytics",
     "split": "make a seeded few-label training set and a test set",
     "dataset build": "build a public data set, or your own line's, from its files",

@@ -58,7 +58,12 @@ def claim_output(folder: str | os.PathLike, command: str, settings: dict[str, An
 
 def write_json(path: str | os.PathLike, content: Any) -> None:
     """Write JSON in one step: a reader sees the old file or the new one, never half of it."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a text file in one step, as `write_json` does."""
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)

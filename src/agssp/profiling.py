@@ -18,11 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-COUNTED = (
-    "FLOPs are of one image; a multiplication and its addition are two. Counted are convolutions, matrix products "
-    "(those of attention too) and bilinear sampling (of deformable attention and of pooled regions); not norms, "
-    "activations and other elementwise work, sorting, suppression."
-)
+COUNTED = """\
+FLOPs are of one image; a multiplication and its addition are two. Counted are convolutions, matrix products (those of
+attention too) and bilinear sampling (of deformable attention and of pooled regions); not norms, activations and other
+elementwise work, sorting, suppression."""
 """What `count_flops` counts, for people."""
 
 BILINEAR = 8

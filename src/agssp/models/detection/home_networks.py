@@ -158,9 +158,8 @@ def _of_transformers(model: Any) -> HomeNetwork:
         return HomeNetwork(
             f"none: transformers' detectors do not take {backbone.architecture}'s features, channels last"
         )
-    config.backbone_config = TimmBackboneConfig(
-        backbone=backbone.architecture, out_indices=list(backbone.out_indices), **backbone.model_args
-    )
+    fields: dict[str, Any] = {"backbone": backbone.architecture, "out_indices": list(backbone.out_indices)}
+    config.backbone_config = TimmBackboneConfig(**fields, **backbone.model_args)
     network = type(model)(config)
     # What timm's network of features has no use for stays behind.
     given = {name.replace(".network.", "._backbone."): value for name, value in model.state_dict().items()}

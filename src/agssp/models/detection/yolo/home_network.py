@@ -29,5 +29,7 @@ def ultralytics_network(model: YoloForObjectDetection) -> tuple[str, nn.Module]:
     set_classes(head, model.num_labels)
     network.load_state_dict(model.to_ultralytics())
     if is_end_to_end(head):
+        # Otherwise it would be left with the other branch.
+        head.end2end = True
         head.fuse()
     return version, network.eval()

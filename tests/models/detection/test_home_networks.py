@@ -1,0 +1,103 @@
+"""Home libraries' networks are the same networks: with our weights they give our outputs."""
+
+import pytest
+import torch
+from torchvision.ops import box_convert
+
+from agssp import AgsspBackbone
+from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
+from agssp.models.detection import catalogue
+from agssp.models.detection.home_networks import home_network
+
+NAMES = {0: "pit", 1: "scratch"}
+
+
+def build(name, architecture):
+    torch.manual_seed(0)
+    backbone = None if architecture is None else AgsspBackboneConfig(architecture=architecture)
+    return catalogue.build(name, backbone, NAMES, 64).eval()
+
+
+def same(ours, theirs, tolerance=1e-4):
+    torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=1e-3)
+
+
+@pytest.mark.parametrize("variant", ["yolov8n", "yolo12n"])
+def test_ultralytics(variant):
+    model, pixel_values = build(variant, None), torch.rand(2, 3, 64, 64)
+    # As after a transfer from more classes, whose width of the class branch stays.
+    wide = catalogue.for_classes(model, {0: "defect"}, 64, 0)[0].eval()
+    for ours in (model, wide):
+        home = home_network(ours, 64)
+        assert home.title.startswith("ultralytics 8.")
+        with torch.no_grad():
+            found, (theirs, _) = ours(pixel_values), home.network(pixel_values)
+        same(found.pred_boxes * 64, theirs[:, :4].transpose(1, 2), 1e-2)
+        same(found.logits.sigmoid(), theirs[:, 4:].transpose(1, 2))
+
+
+def test_ultralytics_end_to_end_keeps_the_branch_that_predicts():
+    model, pixel_values = build("yolo26n", None), torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        found, (theirs, _) = model(pixel_values), home_network(model, 64).network(pixel_values)
+    best = found.logits.sigmoid().flatten().sort(descending=True).values
+    same(best[: theirs.shape[1]].sum(), theirs[0, :, 4].sum(), 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "title"), [("resnet18", ""), ("test_resnet", ", on timm's test_resnet"), ("yolov8n", "yolov8n")]
+)
+def test_torchvision(architecture, title):
+    model, pixel_values = build("faster_rcnn", architecture), torch.rand(2, 3, 64, 64)
+    home = home_network(model, 64)
+    assert home.title.startswith("torchvision 0.")
+    assert home.title.endswith(title)
+    assert ("timm" in home.title) == bool(title)
+    with torch.no_grad():
+        found, theirs = model(pixel_values), home.network(pixel_values)
+    for image, their in enumerate(theirs):
+        count = len(their["scores"])
+        assert count
+        same(found.logits[image].amax(1).sigmoid()[:count], their["scores"])
+        same(box_convert(found.pred_boxes[image, :count], "cxcywh", "xyxy") * 64, their["boxes"], 1e-2)
+
+
+@pytest.mark.parametrize("name", ["rtdetr_v2_s", "dfine_s"])
+def test_transformers(name):
+    model, pixel_values = build(name, "test_resnet"), torch.rand(2, 3, 64, 64)
+    home = home_network(model, 64)
+    assert type(home.network) is type(model)
+    assert "TimmBackbone" in type(home.network.model.backbone.model).__name__
+    with torch.no_grad():
+        found, theirs = model(pixel_values), home.network(pixel_values)
+    same(found.logits, theirs.logits)
+    same(found.pred_boxes, theirs.pred_boxes)
+
+
+@pytest.mark.parametrize("architecture", ["test_resnet", "tf_efficientnet_lite0"])
+def test_timm(architecture):
+    backbone, pixel_values = AgsspBackbone.from_architecture(architecture), torch.rand(1, 3, 64, 64)
+    home = home_network(backbone, 64)
+    assert home.title.startswith("timm 1.")
+    with torch.no_grad():
+        for ours, theirs in zip(backbone(pixel_values).feature_maps, home.network(pixel_values), strict=True):
+            same(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "reason"),
+    [
+        ("slf_yolon", None, "none: ultralytics has no SLF-YOLO"),
+        ("yolov8n", "test_resnet", "none: ultralytics has no yolov8n on test_resnet"),
+        ("dino", "test_resnet", "none: no library that is installed has DINO"),
+        ("dfine_s", "yolov8n", "none: transformers has no yolov8n as a backbone"),
+    ],
+)
+def test_where_there_is_none_it_says_why(name, architecture, reason):
+    home = home_network(build(name, architecture), 64)
+    assert home.network is None
+    assert home.title.startswith(reason)
+
+
+def test_a_yolos_backbone_alone_has_none():
+    assert home_network(AgsspBackbone.from_architecture("yolov8n"), 64).network is None
