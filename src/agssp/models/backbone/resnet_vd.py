@@ -24,9 +24,10 @@ class ResNetVd(ResNet):
         super().__init__(**arguments)
         like = self.layer1[0].conv1.weight
         width = like.shape[1]
+        convolution = nn.Conv2d(width, width, 1, bias=False)
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
         # Numbered as in timm's other shortcuts, which begin with a pooling.
-        shortcut = nn.Sequential(nn.Identity(), nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width))
-        nn.init.kaiming_normal_(shortcut[1].weight, mode="fan_out", nonlinearity="relu")
+        shortcut = nn.Sequential(nn.Identity(), convolution, nn.BatchNorm2d(width))
         self.layer1[0].downsample = shortcut.to(like.device, like.dtype)
 
 

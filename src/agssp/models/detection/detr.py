@@ -1,7 +1,8 @@
 """transformers' own RT-DETR v2 and D-FINE on our backbones: built, opened, given weights, and their boxes.
 
 The models are transformers' classes (Apache-2.0) as they are; what `Detector` does in methods, functions do here.
-Their own backbones are timm's `resnet18d` to `resnet101d` (RT-DETR) and `hgnetv2_b0` to `hgnetv2_b6` (D-FINE).
+Their own backbones are `resnet18vd`, `resnet34vd`, `resnet50d` and `resnet101d` (RT-DETR), and `hgnetv2_b0` to
+`hgnetv2_b5` (D-FINE); `detr_checkpoints` opens what is published with these.
 """
 
 import os
