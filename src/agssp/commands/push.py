@@ -93,7 +93,8 @@ def check_before_training(training: Any) -> None:
     from agssp.processes import on_main_process
 
     if training.publish_to is not None:
-        on_main_process(lambda: check_target(training.publish_to, private=bool(training.hub_private_repo)))
+        private, token = bool(training.hub_private_repo), training.hub_token
+        on_main_process(lambda: check_target(training.publish_to, private=private, token=token))
 
 
 def publish_result(output: str, training: Any) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from agssp.data.origin import HUB_ID
 from agssp.errors import InputError
 from agssp.models.detection import any_detector
 from agssp.models.detection.catalogue import FAMILIES
@@ -18,6 +17,7 @@ from agssp.training.run import LOG_FILE, RUN_FILE
 from .errors import hub_errors
 from .facts import KINDS, ModelFacts, read_facts
 from .model_card import model_card
+from .names import check_name
 from .paths import without_paths
 from .pictures import examples_picture, training_picture
 from .results import eval_result_files
@@ -188,16 +188,6 @@ def _copy_records(source: Path, folder: Path) -> None:
                 shutil.copyfile(source / name, folder / name)
 
 
-def check_name(repo_id: str) -> None:
-    """Refuse what is no name of a repository.
-
-    Raises:
-        InputError: for anything but OWNER/NAME.
-    """
-    if not HUB_ID.fullmatch(repo_id):
-        raise InputError(f"{repo_id!r}: not a repository's name; expected OWNER/NAME, such as me/my-detector")
-
-
 def check_target(
     repo_id: str,
     model_type: str | None = None,
@@ -253,7 +243,7 @@ def _check_is_ours(api: Any, there: Any, model_type: str | None) -> None:
     if found != model_type if model_type is not None else found not in KINDS:
         raise InputError(
             f"{there.id}: holds another model already ({found}; files {', '.join(others[:5])}), "
-            f"this one is {model_type or 'a detector'}; choose another name, or --replace what is there"
+            f"this one is {model_type or 'another'}; choose another name, or --replace what is there"
         )
 
 
