@@ -7,19 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agssp.data.overlap import (
-    COARSE,
-    CROPS,
-    ORIENTATIONS,
-    SIDE,
-    THRESHOLD,
-    Gallery,
-    Look,
-    cropped,
-    local_contrast,
-    oriented,
-    signature,
-)
+from agssp.data.overlap import COARSE, CROPS, THRESHOLD, Gallery, Look, cropped, signature
+from agssp.data.picture_alignment import ORIENTATIONS, SIDE, local_contrast, oriented
 from agssp.data.synthetic import add_defects
 
 COUNT = 16

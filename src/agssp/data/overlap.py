@@ -14,15 +14,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-SIDE = 128
-"""Side in px of the thumbnails that decide; every image is stretched to a square, so a change of aspect is none."""
+from agssp.data.picture_alignment import ORIENTATIONS, SIDE, Alignment, align, local_contrast, oriented
+
 COARSE = 16
 """Side in px of the thumbnails that find candidates."""
-ORIENTATIONS = (
-    "", "rotated by 90", "rotated by 180", "rotated by 270",
-    "mirrored", "mirrored and rotated by 90", "mirrored and rotated by 180", "mirrored and rotated by 270",
-)  # fmt: skip
-"""The eight orientations of `oriented`, in its order; degrees are counter-clockwise."""
 # A share of the side, and where the part lies. With coarse cells of a 16th these reach crops to about 0.88.
 CROPS = ((1.0, 0.5, 0.5), (0.93, 0.5, 0.5), (0.93, 0.0, 0.0), (0.93, 1.0, 0.0), (0.93, 0.0, 1.0), (0.93, 1.0, 1.0))
 CANDIDATES = 3
@@ -88,45 +83,6 @@ class Pair:
     orientation: int
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """How two thumbnails lie on each other.
-
-    Attributes:
-        similarity: correlation after local contrast normalisation, -1 to 1, where both have something to compare.
-        orientation: index into `ORIENTATIONS`, of the validation image.
-        scale: side of the corpus' view as a share of the side of the validation image's view; below 1, it is a crop.
-        gain: ratio of the mean grey values, corpus to validation, where they overlap.
-    """
-
-    similarity: float
-    orientation: int
-    scale: float
-    gain: float
-
-
-def oriented(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn a picture (H, W) or (H, W, 3) into one of the eight `ORIENTATIONS`."""
-    mirrored = image[:, ::-1] if orientation >= 4 else image
-    return np.ascontiguousarray(np.rot90(mirrored, orientation % 4))
-
-
-def local_contrast(values: np.ndarray, window: float) -> np.ndarray:
-    """Take away the local mean and divide by the local standard deviation.
-
-    Args:
-        values: (H, W) grey values, 0 to 255.
-        window: standard deviation of the Gaussian that says what is local, in px.
-
-    Returns:
-        float32 (H, W), about -2 to 2; 0 where there is no contrast.
-    """
-    values = values.astype(np.float32)
-    values = values - cv2.GaussianBlur(values, (0, 0), window)
-    # Half a grey level keeps the rounding of a flat picture from looking like grain.
-    return values / (np.sqrt(cv2.GaussianBlur(values * values, (0, 0), window)) + 0.5)
-
-
 def signature(thumbnail: np.ndarray) -> np.ndarray:
     """The small picture that finds candidates, as a unit vector float32 (COARSE * COARSE,); zeros for a flat image."""
     small = cv2.resize(thumbnail, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
@@ -190,8 +146,8 @@ class Gallery:
             best[:, start : start + _CHUNK] = found
         return best, own
 
-    def candidates(self, looks: Sequence[Look]) -> Iterator[tuple[int, int, int, np.ndarray]]:
-        """Pairs worth a closer look: row of `looks`, validation row, orientation, matrix to start aligning from."""
+    def candidates(self, looks: Sequence[Look]) -> Iterator[tuple[int, int, int]]:
+        """Pairs worth a closer look: row of `looks`, validation row, orientation of the validation image."""
         if not self.looks or not looks:
             return
         best, own = self.scores(looks)
@@ -199,43 +155,21 @@ class Gallery:
         for row in range(len(looks)):
             nearest = np.argpartition(best[row], -count)[-count:]
             for column in nearest[best[row, nearest] >= LEAST_COARSE]:
-                ours = np.einsum("ctd,d->ct", self.queries[column], own[row, 0])
-                theirs = np.einsum("td,cd->ct", self.queries[column, 0], own[row])
-                larger = ours if ours.max() >= theirs.max() else theirs
-                index, turn = np.unravel_index(int(larger.argmax()), larger.shape)
-                matrix = _crop_matrix(CROPS[index])
-                yield row, int(column), int(turn), matrix if larger is ours else cv2.invertAffineTransform(matrix)
+                queries = self.queries[column]
+                turns = np.maximum((queries @ own[row, 0]).max(0), (own[row] @ queries[0].T).max(0))
+                yield row, int(column), int(turns.argmax())
 
     def compare(self, looks: Sequence[Look]) -> Iterator[Pair]:
         """Every pair with the same pixels, and the few most similar others of each image, however similar they are."""
         for look in looks:
             for row in self.by_pixels.get(look.pixels, []):
                 yield Pair(look.image_id, self.looks[row].image_id, "exact", 1.0, "none", 0)
-        for row, column, turn, matrix in self.candidates(looks):
+        for row, column, turn in self.candidates(looks):
             ours, theirs = looks[row], self.looks[column]
             if ours.pixels != theirs.pixels:
-                found = align(ours.thumbnail, theirs.thumbnail, turn, matrix)
+                found = align(ours.thumbnail, theirs.thumbnail, turn)
                 words = describe(found, ours.size, theirs.size)
                 yield Pair(ours.image_id, theirs.image_id, "near", found.similarity, words, turn)
-
-
-def align(corpus: np.ndarray, validation: np.ndarray, orientation: int, start: np.ndarray) -> Alignment:
-    """Lay one thumbnail on another and measure how well they agree.
-
-    Args:
-        corpus: uint8 (SIDE, SIDE).
-        validation: uint8 (SIDE, SIDE).
-        orientation: of the validation image.
-        start: float32 (2, 3), from px of the corpus' thumbnail to px of the turned validation thumbnail.
-
-    Returns:
-        The better of the start and of its refinement by ECC (Evangelidis and Psarakis, 2008).
-    """
-    turned = oriented(validation, orientation)
-    best = max(((*_agreement(corpus, turned, matrix), matrix) for matrix in _refined(corpus, turned, start)),
-               key=lambda found: found[0])  # fmt: skip
-    similarity, gain, matrix = best
-    return Alignment(similarity, orientation, float(np.sqrt(abs(np.linalg.det(matrix[:, :2])))), gain)
 
 
 def describe(alignment: Alignment, corpus_size: tuple[int, int], validation_size: tuple[int, int]) -> str:
@@ -259,40 +193,3 @@ def _crop_matrix(crop: tuple[float, float, float]) -> np.ndarray:
     # Pixel centres, not corners, lie at whole numbers.
     shift = (1 - share) * SIDE * np.array([x, y]) + (share - 1) / 2
     return np.array([[share, 0, shift[0]], [0, share, shift[1]]], np.float32)
-
-
-def _refined(corpus: np.ndarray, turned: np.ndarray, start: np.ndarray) -> Iterator[np.ndarray]:
-    yield start
-    # At half the size, and smooth, ECC finds its way from further off.
-    half = [cv2.GaussianBlur(local_contrast(image, 6), (0, 0), 1.5)[::2, ::2].copy() for image in (corpus, turned)]
-    matrix = start.copy()
-    matrix[:, 2] /= 2
-    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
-    try:
-        matrix = cv2.findTransformECC(half[0], half[1], matrix, cv2.MOTION_AFFINE, stop, None, 1)[1]
-    except cv2.error:  # it does not converge, which is what different pictures do
-        return
-    matrix[:, 2] *= 2
-    # Beyond a quarter it is no slight crop but a match forced by bending.
-    if np.abs(matrix[:, :2] - np.eye(2)).max() < 0.25:
-        yield matrix
-
-
-def _agreement(corpus: np.ndarray, turned: np.ndarray, matrix: np.ndarray) -> tuple[float, float]:
-    """Correlation after local contrast normalisation where the pictures overlap, and the ratio of their means."""
-    size, way = (SIDE, SIDE), cv2.WARP_INVERSE_MAP
-    inside = cv2.warpAffine(np.ones(size, np.uint8), matrix, size, flags=cv2.INTER_NEAREST | way) > 0
-    warped = cv2.warpAffine(turned, matrix, size, flags=cv2.INTER_LINEAR | way, borderMode=cv2.BORDER_REFLECT)
-    if inside.mean() < 0.6:
-        return -1.0, 1.0
-    gain = float(corpus[inside].mean() / max(float(warped[inside].mean()), 1.0))
-    # A brightened copy is white where the other still has grain: nothing can be compared there.
-    clipped = ((corpus >= 253) | (corpus <= 2) | (warped >= 253) | (warped <= 2)).astype(np.uint8)
-    seen = inside & (cv2.dilate(clipped, np.ones((5, 5), np.uint8)) == 0)
-    if seen.mean() < 0.1:
-        seen = inside
-    # One px of smoothing leaves out what JPEG and resizing change.
-    values = [local_contrast(cv2.GaussianBlur(image, (0, 0), 1), 6)[seen] for image in (corpus, warped)]
-    first, second = (part - part.mean() for part in values)
-    norm = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return (float(first @ second) / norm if norm > 1e-3 else 0.0), gain

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from agssp.data.images import ImageError, decode_image
-from agssp.data.overlap import Pair, oriented
+from agssp.data.overlap import Pair
+from agssp.data.picture_alignment import oriented
 
 from .page import Picture, Row, Section, Table, Text, write_page
 from .pictures import tile
