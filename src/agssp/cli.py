@@ -25,6 +25,7 @@ COMMANDS = {
     "dataset build": "build a public data set, or your own line's, from its files",
     "dataset verify": "open every row of a built data set and name what is wrong",
     "dataset check-overlap": "find images that two data sets share, also turned or cropped",
+    "dataset push": "publish a data set with its maps on the Hub",
     "push": "publish a backbone, a detector or KeAD on the Hub, with its card",
     "study": "run a whole comparison: many seeds, shared stages, one table",
     "knowledge": "check or list descriptions of defects",

@@ -1,6 +1,7 @@
 """Read any of the usual layouts of a data set into the one schema."""
 
 import difflib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,14 @@ from agssp.data.readers.records import (
     logger,
     to_dataset,
 )
-from agssp.data.readers.tables import load_table, relabel, to_schema
+from agssp.data.readers.tables import load_table, parquet_splits, relabel, to_schema
 from agssp.data.readers.voc import is_voc, read_voc, split_list
 from agssp.data.readers.yolo import ALIASES, is_yolo, read_yolo
 from agssp.errors import InputError
 
 FORMATS = ("imagefolder", "metadata", "coco", "yolo", "voc", "parquet", "saved", "hub")
 
-__all__ = ["FORMATS", "ReadReport", "find_format", "read_dataset"]
+__all__ = ["FORMATS", "ReadReport", "find_format", "find_splits", "read_dataset"]
 
 
 def read_dataset(
@@ -116,6 +117,22 @@ def find_format(source: str | Path) -> str:
     return "hub"
 
 
+def find_splits(source: str | Path) -> list[str]:
+    """Names of the splits that a data set has, as `read_dataset` takes them; empty for one that is all one.
+
+    Splits that only a YOLO `data.yaml`, Pascal VOC lists, COCO file names or the Hub tell of are not looked for.
+    """
+    path, kind = Path(source), find_format(source)
+    if kind == "parquet":
+        return list(parquet_splits(path))
+    if kind == "saved":
+        table = path / "dataset_dict.json"
+        return list(json.loads(table.read_text(encoding="utf-8"))["splits"]) if table.is_file() else []
+    if not path.is_dir() or kind == "voc" or (path / TABLE).is_file():
+        return []
+    return _labelled_folders(path)
+
+
 def _read_records(
     path: Path, name: str, split: str | None, category: str | None, report: ReadReport
 ) -> tuple[list[ImageRecord], list[str] | None]:
@@ -154,9 +171,8 @@ def _split_folder(root: Path, name: str, split: str | None) -> Path:
         return found[0] if found else root / split
     if name == "voc" or (root / TABLE).is_file():
         return root
-    labelled = [key for key, folder in folders.items() if find_format(folder) != "imagefolder"]
-    elsewhere = [file for file in list_files(root) if file.endswith(f"/{TABLE}") and file.split("/")[0] not in labelled]
-    if not labelled or elsewhere:
+    labelled = _labelled_folders(root)
+    if not labelled:
         return root
     if len(labelled) > 1 and "train" not in labelled:
         raise InputError(f"{root}: has the splits {', '.join(labelled)}; say which one is to be read")
@@ -164,3 +180,11 @@ def _split_folder(root: Path, name: str, split: str | None) -> Path:
     if len(labelled) > 1:
         logger.warning("%s: reads its split %s of %s", root, chosen, ", ".join(labelled))
     return folders[chosen]
+
+
+def _labelled_folders(root: Path) -> list[str]:
+    """Subfolders that are labelled splits; none if the root holds other labelled images too."""
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name in SPLIT_FOLDERS]
+    labelled = [folder.name for folder in folders if find_format(folder) != "imagefolder"]
+    elsewhere = (file for file in list_files(root) if file.endswith(f"/{TABLE}") and file.split("/")[0] not in labelled)
+    return [] if labelled and any(elsewhere) else labelled

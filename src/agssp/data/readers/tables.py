@@ -49,7 +49,7 @@ def load_table(source: str, kind: str, split: str | None, streaming: bool) -> An
         if kind == "saved":
             loaded: Any = load_from_disk(source)
         elif kind == "parquet":
-            loaded = load_dataset("parquet", data_files=_parquet_splits(Path(source)), streaming=streaming)
+            loaded = load_dataset("parquet", data_files=parquet_splits(Path(source)), streaming=streaming)
         else:
             loaded = load_dataset(source, streaming=streaming)
     except Exception as error:  # the Hub, the network, Parquet and `datasets` each have their own
@@ -71,7 +71,8 @@ def load_table(source: str, kind: str, split: str | None, streaming: bool) -> An
     return loaded
 
 
-def _parquet_splits(source: Path) -> dict[str, list[str]]:
+def parquet_splits(source: Path) -> dict[str, list[str]]:
+    """The files of each split of a Parquet file or folder, told by their names."""
     if source.is_file():
         return {"train": [str(source)]}
     splits: dict[str, list[str]] = {}

@@ -1,0 +1,143 @@
+"""Publish images with their anomaly maps and boxes as a data set on the Hugging Face Hub, with a card.
+
+    agssp dataset push magnetic-tile me/magnetic-tile --maps maps
+    agssp dataset push my-images me/my-defects --maps maps --boxes boxes --licence cc-by-4.0
+    agssp dataset push my-images me/my-defects --private
+    agssp dataset push my-images me/my-defects --maps maps --licence cc-by-4.0 --card-only card
+
+DIR is what `agssp dataset build` or `agssp split` wrote, or any images that --dataset takes. Rows go up as Parquet
+shards one by one, with image, image_id, category, is_normal, and mask, objects, anomaly_map, anomaly_score and map_max
+where there are any; all of it becomes visible in one commit with the card, so that no half of it can be loaded. After
+an interruption the same command goes on: shards that arrived are not sent again. Sources whose licence forbids to pass
+their images on are refused, also with --private: that repository lies on the Hub too.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agssp.arguments import shell_command
+from agssp.errors import InputError
+
+if TYPE_CHECKING:
+    from agssp.hub.dataset_rows import Rows
+
+POSITIONAL = ("folder", "repo_id")
+
+
+@dataclass
+class DatasetPushArguments:
+    """What to publish, and where."""
+
+    folder: str = field(metadata={"help": "images: a built data set, a folder, COCO, YOLO, VOC, Parquet"})
+    repo_id: str = field(metadata={"help": "OWNER/NAME on the Hub; made if it is not there"})
+    maps: str | None = field(default=None, metadata={"help": "map store of these images (`agssp anomaly-maps`)"})
+    boxes: str | None = field(default=None, metadata={"help": "pseudo boxes of these images (`agssp pseudo-boxes`)"})
+    splits: list[str] | None = field(default=None, metadata={"help": "splits to publish; default: all that are found"})
+    category: str | None = field(default=None, metadata={"help": "object category, where the layout does not tell"})
+    title: str | None = field(default=None, metadata={"help": "name on the card; default: as recorded, else NAME"})
+    licence: str | None = field(
+        default=None, metadata={"help": "licence of your own images, such as cc-by-4.0, under which they are passed on"}
+    )
+    private: bool = field(default=False, metadata={"help": "make the new repository visible to its owner alone"})
+    revision: str | None = field(default=None, metadata={"help": "branch to push to; made if it is not there"})
+    message: str | None = field(default=None, metadata={"help": "of the commit"})
+    replace: bool = field(
+        default=False, metadata={"help": "take the place of another data set, or of other files, of this name"}
+    )
+    shard_images: int = field(default=1000, metadata={"help": "images a shard at most"})
+    card_only: str | None = field(
+        default=None, metadata={"help": "write the card into this folder instead, without asking the Hub"}
+    )
+
+
+ARGUMENTS = (DatasetPushArguments,)
+
+
+def main(arguments: DatasetPushArguments) -> None:
+    """Publish, or write the card alone."""
+    from tqdm import tqdm
+
+    from agssp.hub.dataset_facts import check_licence, describe_rows, recorded_facts
+    from agssp.hub.dataset_publishing import Upload, describing_files, write_shards
+    from agssp.hub.dataset_rows import Rows
+    from agssp.hub.names import check_name
+
+    if arguments.shard_images < 1:
+        raise InputError(f"--shard-images {arguments.shard_images}: expected 1 or more")
+    check_name(arguments.repo_id)
+    recorded = recorded_facts(arguments.folder)
+    sources = check_licence(recorded, arguments.licence, arguments.private)
+    rows = Rows(read_splits(arguments), arguments.maps, arguments.boxes)
+    title = arguments.title or recorded.get("title") or arguments.repo_id.split("/")[-1]
+    facts = describe_rows(
+        rows, recorded, sources, title=title, licence=arguments.licence, boxes=arguments.boxes
+    )  # fmt: skip
+    upload = None
+    if arguments.card_only is None:
+        upload = Upload(
+            arguments.repo_id, facts["name"], private=arguments.private, revision=arguments.revision,
+            replace=arguments.replace,
+        )  # fmt: skip
+    images = sum(map(len, rows.splits.values()))
+    with tqdm(total=images, desc="publish" if upload else "count", unit="image") as progress:
+        picture = write_shards(rows, facts, arguments.shard_images, upload.keep if upload else None, progress)
+    files = describing_files(rows, facts, arguments.repo_id, picture)
+    say_left_out(rows)
+    if upload is None:
+        folder = Path(str(arguments.card_only))
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        print(f"card in {folder / 'README.md'}")
+        return
+    address = upload.commit(files, arguments.message)
+    print(f"{images} images in {len(upload.additions)} shards: {', '.join(facts['columns'])}")
+    print(f"published: {address}")
+    print(f"next: {next_step(arguments.repo_id, rows)}")
+
+
+def read_splits(arguments: DatasetPushArguments) -> dict[str, Any]:
+    """All splits to be published, with the same class labels in each."""
+    from agssp.data.readers import find_splits, read_dataset
+    from agssp.data.schema import category_names, defect_names
+
+    asked = arguments.splits or find_splits(arguments.folder)
+    if not asked:
+        return {"train": read_dataset(arguments.folder, category=arguments.category)}
+    splits = {name: read_dataset(arguments.folder, split=name, category=arguments.category) for name in asked}
+    names: dict[str, list[str]] = {}
+    for kind, of in (("categories", category_names), ("defect_types", defect_names)):
+        names[kind] = list(dict.fromkeys(name for dataset in splits.values() for name in of(dataset)))
+    return {
+        name: read_dataset(
+            arguments.folder, split=name, category=arguments.category, categories=names["categories"],
+            defect_types=names["defect_types"] or None,
+        )
+        for name in splits
+    }  # fmt: skip
+
+
+def say_left_out(rows: "Rows") -> None:
+    """Name images that the maps' teacher could not read, and that are not published."""
+    left_out = {name: reason for split in rows.splits.values() for name, reason in split.left_out.items()}
+    if left_out:
+        print(f"{len(left_out)} images cannot be read and are left out:")
+        for name, reason in list(left_out.items())[:5]:
+            print(f"  {name}: {reason}")
+
+
+def next_step(repo_id: str, rows: "Rows") -> str:
+    """What anybody can do with it now."""
+    if any(split.has_maps for split in rows.splits.values()):
+        return shell_command(
+            "pretrain-backbone",
+            dataset=repo_id,
+            streaming=True,
+            max_steps=10000,
+            backbone="resnet50",
+            output="backbone",
+        )
+    if rows.defect_types:
+        return shell_command("finetune", "MODEL", dataset=repo_id, output="my-detector")
+    return shell_command("anomaly-maps", dataset=repo_id, teacher="TEACHER", output="maps")

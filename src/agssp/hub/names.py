@@ -1,0 +1,14 @@
+"""Says what a repository may be called, before anything heavy is imported."""
+
+from agssp.data.origin import HUB_ID
+from agssp.errors import InputError
+
+
+def check_name(repo_id: str) -> None:
+    """Refuse what is no name of a repository.
+
+    Raises:
+        InputError: for anything but OWNER/NAME.
+    """
+    if not HUB_ID.fullmatch(repo_id):
+        raise InputError(f"{repo_id!r}: not a repository's name; expected OWNER/NAME, such as me/my-detector")

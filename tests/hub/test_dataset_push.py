@@ -1,0 +1,247 @@
+"""`agssp dataset push`: what real clients load from a Hub is what was here, whole or not at all."""
+
+import json
+
+import numpy as np
+import pytest
+from dataset_cases import GRID, images, labelled, maps, write_boxes_of
+from local_hub import EVERY
+
+from agssp.commands.dataset_push import DatasetPushArguments, main
+from agssp.data.map_store import MapStore
+from agssp.data.readers import read_dataset
+from agssp.errors import InputError
+
+LOAD = """
+import hashlib, json
+from datasets import load_dataset
+from huggingface_hub import DatasetCard
+
+DatasetCard.load("agssp/x").validate()
+rows = {}
+for row in load_dataset("agssp/x", split="train", streaming=True).decode(False):
+    rows[row["image_id"]] = [hashlib.sha256(row["image"]["bytes"]).hexdigest(), row["category"], row["is_normal"],
+                             row.get("anomaly_map"), row.get("map_max"), (row.get("objects") or {}).get("bbox")]
+picture = next(iter(load_dataset("agssp/x", split="train", streaming=True)))["image"].size
+from agssp.data.readers import read_dataset
+table = read_dataset("agssp/x")
+streamed = [row["image_id"] for row in read_dataset("agssp/x", streaming=True)]
+print(json.dumps({"rows": rows, "picture": picture, "ids": table["image_id"][:], "streamed": streamed,
+                  "categories": table.features["category"].names}))
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    """24 images, one of them broken and skipped by the maps' teacher, with maps and boxes."""
+    images(tmp_path / "images", broken=5)
+    store = maps(tmp_path / "images", tmp_path / "maps", skip=["plate/normal/005.png"])
+    write_boxes_of(store, tmp_path / "boxes")
+    return tmp_path
+
+
+def push(hub, root, *words, folder="images", name="agssp/x", check=True, **options):
+    words = ("dataset", "push", root / folder, name, *words)
+    return hub.agssp(*words, check=check, **options)
+
+
+def with_maps(root, licence="cc-by-4.0"):
+    return ("--maps", root / "maps", "--licence", licence, "--shard-images", "8")
+
+
+def refused(root, *, folder="images", **changes):
+    """The message of a push that is refused before any Hub is asked."""
+    with pytest.raises(InputError) as caught:
+        main(DatasetPushArguments(**({"folder": str(root / folder), "repo_id": "agssp/x"} | changes)))
+    return str(caught.value)
+
+
+def test_no_images(tmp_path):
+    (tmp_path / "images").mkdir()
+    assert "no images" in refused(tmp_path, licence="cc-by-4.0")
+
+
+def test_images_maps_and_boxes_come_back_as_they_were(hub, root):
+    done = push(hub, root, *with_maps(root), "--boxes", root / "boxes")
+    assert "1 images cannot be read and are left out" in done.stdout
+    assert "agssp pretrain-backbone --dataset agssp/x --streaming" in done.stdout
+    found = hub.run(LOAD, token=None).value
+    here, store = read_dataset(root / "images"), MapStore.open(root / "maps")
+    expected = [row for row in here if row["image_id"] in store]
+    assert found["ids"] == found["streamed"] == list(found["rows"]) == [row["image_id"] for row in expected]
+    assert found["categories"] == ["plate", "strip"]
+    assert found["picture"] == [48, 40]
+    from agssp.data.content import content_hash
+
+    for index, row in enumerate(expected):
+        content, category, is_normal, anomaly_map, map_max, bbox = found["rows"][row["image_id"]]
+        assert content == content_hash(row["image"])
+        assert (category, is_normal) == (row["category"], row["is_normal"])
+        assert np.array_equal(np.array(anomaly_map, np.float16), store[row["image_id"]])
+        assert map_max == pytest.approx(float(store[row["image_id"]].max()))
+        assert bbox == ([[2.0, 3.0, 10.0, 8.0]] if index % 2 else [])
+    files = hub.files("agssp/x", "dataset")
+    assert sorted(files) == ["README.md", *(f"data/train-0000{i}-of-00003.parquet" for i in range(3)), "dataset.json",
+                             "example.jpg"]  # fmt: skip
+    # Nothing tells where on the machine the images lay.
+    assert not any(str(root).encode() in content for content in files.values())
+    card = files["README.md"].decode()
+    assert "license: cc-by-4.0" in card
+    assert "timm:test_resnet" in card
+    assert "1 images could not be read" in card
+    assert "None" not in card
+    assert json.loads(files["dataset.json"])["counts"]["images"] == 23
+
+
+def test_the_same_push_changes_nothing_and_other_maps_take_the_place_of_the_old(hub, root):
+    push(hub, root, *with_maps(root))
+    before, sent = hub.history("agssp/x", "dataset"), len(hub.requested("PUT", "/lfs/"))
+    push(hub, root, *with_maps(root))
+    assert hub.history("agssp/x", "dataset") == before
+    assert len(hub.requested("PUT", "/lfs/")) == sent
+    maps(root / "images", root / "new", seed=1, skip=["plate/normal/005.png"])
+    push(hub, root, "--maps", root / "new", "--licence", "cc-by-4.0", "--shard-images", "30")
+    shards = [name for name in hub.files("agssp/x", "dataset") if name.startswith("data/")]
+    assert shards == ["data/train-00000-of-00001.parquet"]
+    assert len(hub.history("agssp/x", "dataset")) == len(before) + 1
+
+
+def test_a_push_that_is_cut_shows_nothing_and_goes_on(hub, root):
+    hub.fail("PUT", r"/lfs/", status=507, calls=(3,))
+    cut = push(hub, root, *with_maps(root), check=False)
+    assert cut.returncode == 2
+    assert "no room" in cut.stderr
+    assert hub.files("agssp/x", "dataset") == {}
+    hub.heal()
+    sent = len(hub.requested("PUT", "/lfs/"))
+    push(hub, root, *with_maps(root))
+    # The third shard and the picture alone: the first two are there already.
+    assert len(hub.requested("PUT", "/lfs/")) == sent + 2
+    assert len(hub.files("agssp/x", "dataset")) == 6
+
+
+def test_passing_faults_are_waited_for(hub, root):
+    hub.fail("POST", r"/repos/create", status=500, calls=(1,))
+    hub.fail("POST", r"/preupload/", status=429, retry_after=0, calls=(2,))
+    hub.fail("PUT", r"/lfs/", cut_after=1000, calls=(1,))
+    hub.fail("POST", r"/commit/", lose_answer=True, calls=(1,))
+    push(hub, root, *with_maps(root))
+    assert hub.history("agssp/x", "dataset").count("Upload data set") == 1
+    assert len(hub.files("agssp/x", "dataset")) == 6
+
+
+def test_all_splits_go_up_with_one_list_of_classes_and_masks(hub, tmp_path):
+    labelled(tmp_path / "labelled")
+    push(hub, tmp_path, "--private", folder="labelled")
+    code = """
+    import json
+    from datasets import load_dataset
+
+    loaded = load_dataset("agssp/x")
+    print(json.dumps({name: [part.num_rows, part.features["objects"]["category"].feature.names,
+                             part[0]["objects"]["category"], part[0]["mask"].size] for name, part in loaded.items()}))
+    """
+    assert hub.run(code).value == {
+        "train": [6, ["pit", "stain"], [0], [48, 40]], "test": [6, ["pit", "stain"], [1], [48, 40]],
+    }  # fmt: skip
+    assert hub.run(code, token=None, check=False).returncode != 0, "a private one is not for everybody"
+    card = hub.files("agssp/x", "dataset")["README.md"].decode()
+    assert "licence" not in card.lower(), "none is known, so none is said"
+
+
+def test_what_is_there_already_is_not_overwritten_by_chance(hub, root):
+    hub.publish("agssp/x", {"notes.txt": "mine"}, repo_type="dataset")
+    clash = push(hub, root, *with_maps(root), check=False)
+    assert (clash.returncode, "holds other files (notes.txt)" in clash.stderr) == (2, True)
+    public = push(hub, root, *with_maps(root), "--private", check=False)
+    assert (public.returncode, "is public already" in public.stderr) == (2, True)
+    assert set(hub.files("agssp/x", "dataset")) == {"notes.txt"}
+    push(hub, root, *with_maps(root), "--replace")
+    assert "notes.txt" not in hub.files("agssp/x", "dataset")
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        (None, "there is no token"),
+        ("wrong", "hf auth login"),
+        ("read", "right to write"),
+        ("stranger", "right to write"),
+    ],
+)
+def test_who_may_not_write_is_told_so(hub, root, token, said):
+    done = push(hub, root, *with_maps(root), token=token, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert hub.history("agssp/x", "dataset") == []
+
+
+def test_a_full_disk_is_named(hub, root):
+    done = push(hub, root, *with_maps(root), largest_file=4096, check=False)
+    assert done.returncode == 2
+    assert "the disk is full" in done.stderr
+    assert "TMPDIR" in done.stderr
+    assert hub.files("agssp/x", "dataset") == {}
+
+
+def test_a_hub_that_stays_down_is_named(hub, root):
+    hub.fail("GET", r"/whoami", status=403, calls=EVERY)
+    done = push(hub, root, *with_maps(root), check=False)
+    assert done.returncode == 2
+    assert "may not" in done.stderr
+
+
+SOURCE = {"name": "aitex", "licence": "unknown", "redistribution": False, "reason": "its owner states no licence"}
+FREE = {"name": "free", "title": "Free plates", "licence": "cc-by-sa-4.0", "redistribution": True, "images": 23,
+        "home_page": "https://example.org/plates", "citation": "Plates, 2020"}  # fmt: skip
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_images_that_may_not_be_passed_on_are_refused(root, private):
+    record = root / "images/dataset.json"
+    record.write_text(json.dumps({"name": "two", "title": "Two sources", "sources": [FREE, SOURCE]}))
+    message = refused(root, maps=str(root / "maps"), private=private)
+    assert "1 of its 2 sources" in message
+    assert "aitex: its owner states no licence" in message
+    assert "private repository" in message
+
+
+def test_a_part_of_images_that_may_not_be_passed_on_is_refused_too(root):
+    (root / "images/dataset.json").write_text(json.dumps({"name": "two", "sources": [SOURCE]}))
+    images(root / "few/train", count=2)
+    (root / "few/split.json").write_text(json.dumps({"dataset": str(root / "images"), "seed": 0}))
+    assert "aitex" in refused(root, folder="few/train")
+
+
+def test_a_licence_must_be_known_and_is_not_contradicted(root):
+    assert "--licence" in refused(root, maps=str(root / "maps"))
+    (root / "images/dataset.json").write_text(json.dumps({"name": "free", "title": "Free", "sources": [FREE]}))
+    assert "contradict" in refused(root, maps=str(root / "maps"), licence="mit")
+
+
+def test_a_card_alone_needs_no_hub_and_says_what_is_recorded(root):
+    (root / "images/dataset.json").write_text(json.dumps({"name": "free", "title": "Free", "sources": [FREE]}))
+    main(DatasetPushArguments(folder=str(root / "images"), repo_id="agssp/x", maps=str(root / "maps"),
+                              card_only=str(root / "card")))  # fmt: skip
+    card = (root / "card/README.md").read_text()
+    assert card.startswith("---\nlicense: cc-by-sa-4.0\n")
+    assert "- Free plates (23 images): cc-by-sa-4.0, https://example.org/plates. Plates, 2020" in card
+    assert "# Free\n" in card
+    assert f"{GRID} x {GRID}" in card
+    assert (root / "card/example.jpg").stat().st_size > 1000
+    assert "None" not in card
+
+
+def test_maps_and_boxes_must_be_of_these_images(root, tmp_path):
+    own = {"maps": str(root / "maps"), "licence": "mit"}
+    maps(root / "images", root / "half", skip=["plate/normal/005.png"], only=10)
+    assert "has no map of 13 of 24 images" in refused(root, licence="mit", maps=str(root / "half"))
+    labelled(root / "labelled")
+    assert "no map of these images" in refused(root, folder="labelled", **own)
+    assert "labels already (pit, stain)" in refused(root, folder="labelled", licence="mit", boxes=str(root / "boxes"))
+    assert "005.png" in refused(root, licence="mit", card_only=str(root / "card"))
+
+
+@pytest.mark.parametrize("name", ["x", "a/b/c", "agssp/"])
+def test_names_that_are_none(root, name):
+    assert "OWNER/NAME" in refused(root, repo_id=name)

@@ -1,0 +1,57 @@
+"""Rows that are published: how they are divided into shards, and that a shard's bytes depend on its rows alone."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from dataset_cases import GRID, images, maps
+
+from agssp.data.readers import read_dataset
+from agssp.hub.dataset_rows import ROW_GROUP, Rows, shard_counts, write_shard
+
+
+@pytest.fixture
+def rows(tmp_path):
+    images(tmp_path / "images")
+    maps(tmp_path / "images", tmp_path / "maps")
+    return Rows({"train": read_dataset(tmp_path / "images")}, tmp_path / "maps")
+
+
+@pytest.mark.parametrize("length", [0, 1, 63, 64, 600, 8000, 8001])
+@pytest.mark.parametrize("shard_images", [1, 100, 1000])
+def test_every_row_has_its_shard(length, shard_images):
+    counts = shard_counts(length, shard_images)
+    assert sum(counts) == length
+    assert max(counts) <= shard_images
+    assert max(counts) - min(counts) <= 1
+    if length >= 8 * ROW_GROUP:
+        assert len(counts) >= 8, "fewer shards than processes leave some without rows"
+
+
+def test_an_empty_shard_can_be_read(rows, tmp_path):
+    write_shard(tmp_path / "empty.parquet", [], rows.features)
+    assert pq.read_table(tmp_path / "empty.parquet").num_rows == 0
+
+
+def test_the_same_rows_give_the_same_bytes(rows, tmp_path):
+    split = rows.splits["train"]
+    hashes = {write_shard(tmp_path / f"{index}.parquet", rows.of(split), rows.features) for index in range(2)}
+    assert len(hashes) == 1
+    assert (tmp_path / "0.parquet").read_bytes() == (tmp_path / "1.parquet").read_bytes()
+    table = pq.read_table(tmp_path / "0.parquet")
+    assert np.array(table["anomaly_map"].to_pylist()).shape == (24, GRID, GRID)
+
+
+def test_a_split_without_maps_has_empty_ones(tmp_path):
+    images(tmp_path / "images")
+    images(tmp_path / "other", count=4)
+    maps(tmp_path / "images", tmp_path / "maps")
+    datasets = {"train": read_dataset(tmp_path / "images"), "test": read_dataset(tmp_path / "other")}
+    datasets["test"] = datasets["test"].map(lambda row: {"image_id": f"other/{row['image_id']}"})
+    datasets["test"] = datasets["test"].cast(datasets["train"].features)
+    rows = Rows(datasets, tmp_path / "maps")
+    assert [split.has_maps for split in rows.splits.values()] == [True, False]
+    write_shard(tmp_path / "test.parquet", rows.of(rows.splits["test"]), rows.features)
+    from datasets import load_dataset
+
+    loaded = load_dataset("parquet", data_files=str(tmp_path / "test.parquet"), split="train", cache_dir=str(tmp_path))
+    assert loaded["anomaly_map"][:] == [None] * 4
