@@ -36,7 +36,7 @@ def test_the_boxes_of_torch_at_any_batch(name, tmp_path):
         logits, boxes = (torch.from_numpy(each) for each in exported.predict(batch))
         assert logits.shape == outputs.logits.shape
         if name in DENSE:
-            torch.testing.assert_close(logits.sigmoid(), outputs.logits.sigmoid(), atol=1e-4, rtol=0)
+            torch.testing.assert_close(logits, outputs.logits, atol=1e-3, rtol=1e-4)
             torch.testing.assert_close(boxes, outputs.pred_boxes, atol=1e-4, rtol=0)
         else:
             # Queries of nearly equal scores may come in another order.

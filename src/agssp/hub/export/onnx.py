@@ -60,7 +60,7 @@ def write_onnx(model: Any, file: str | os.PathLike, image_size: int, opset: int 
     with torch.no_grad():
         model(pixel_values=pixel_values)  # what it has words for, it says better than its tracing would
     batch = torch.export.Dim("batch", min=1, max=2**16)
-    translations = {}
+    translations: dict[Any, Any] = {}
     if isinstance(model, FasterRcnnForObjectDetection):
         from .faster_rcnn_graph import FasterRcnnGraph
         from .suppression import TRANSLATIONS

@@ -37,8 +37,10 @@ def _(boxes: Tensor, scores: Tensor, iou_threshold: float, most: int) -> Tensor:
 
 def onnx_suppress(boxes: Any, scores: Any, iou_threshold: float, most: int) -> Any:
     """`suppress` as ONNX operators, for `torch.onnx.export(custom_translation_table=...)`."""
-    from onnxscript import opset18 as op
+    import onnx
+    import onnxscript
 
+    op: Any = onnxscript.opset18  # typed for tensors of each kind, not for Python's numbers
     chosen = op.NonMaxSuppression(
         boxes,
         op.Unsqueeze(scores, op.Constant(value_ints=[1])),
@@ -48,11 +50,11 @@ def onnx_suppress(boxes: Any, scores: Any, iou_threshold: float, most: int) -> A
     )
     # A row is image, class, box; there is one class.
     places = op.Gather(chosen, op.Constant(value_ints=[0, 2]), axis=1)
-    yes, no = (op.Cast(op.Constant(value_ints=[value]), to=9) for value in (1, 0))
+    yes, no = (op.Cast(op.Constant(value_ints=[value]), to=onnx.TensorProto.BOOL) for value in (1, 0))
     rows = op.Slice(
         op.Shape(places), op.Constant(value_ints=[0]), op.Constant(value_ints=[1]), op.Constant(value_ints=[0])
     )
     return op.ScatterND(op.Expand(no, op.Shape(scores)), places, op.Expand(yes, rows))
 
 
-TRANSLATIONS = {torch.ops.agssp.suppress.default: onnx_suppress}
+TRANSLATIONS: dict[Any, Any] = {torch.ops.agssp.suppress.default: onnx_suppress}
