@@ -40,7 +40,10 @@ class PretrainBackboneArguments:
     backbone: str = field(default="yolov8n", metadata={"help": "yolov8n, yolov8s, resnet50, swin_base or a timm name"})
     start: str = field(
         default="scratch",
-        metadata={"help": "scratch, timm, pypi, or a safetensors file with timm's or ultralytics' names"},
+        metadata={
+            "help": "scratch, timm, pypi, a safetensors file with timm's or ultralytics' names, or a folder or Hub id "
+            "of a backbone or a detector"
+        },
     )
     objective: str = field(
         default="auto",

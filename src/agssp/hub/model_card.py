@@ -3,6 +3,7 @@
 from typing import Any
 
 from agssp.models.backbone.csp_darknet import VARIANTS
+from agssp.models.backbone.networks import is_of_timm
 from agssp.models.detection.catalogue import FAMILIES
 
 from .facts import COPYLEFT, ModelFacts
@@ -62,7 +63,7 @@ def _metadata(facts: ModelFacts, repo_id: str) -> str:
     from huggingface_hub import ModelCardData
 
     measured = eval_results(facts)
-    timm = facts.kind == "backbone" and facts.config["architecture"] not in VARIANTS
+    timm = facts.kind == "backbone" and is_of_timm(facts.config["architecture"])
     tags = ["agssp", "anomaly-detection", "industrial-inspection"]
     bases = [origin["hub_id"] for origin in facts.run.get("origins") or [] if origin.get("hub_id")]
     if facts.kind == "kead" and str(facts.config.get("teacher", "")).startswith("hf-hub:"):
@@ -209,7 +210,8 @@ def _backbone(facts: ModelFacts) -> dict[str, Any]:
     config = facts.config
     return {
         "architecture": config["architecture"],
-        "timm": config["architecture"] not in VARIANTS,
+        "timm": is_of_timm(config["architecture"]),
+        "yolo": config["architecture"] in VARIANTS,
         "pretrained": facts.command == "pretrain-backbone",
         "distilled": bool(facts.run.get("distill_loss") or facts.run.get("lambda")),
         "features": config.get("out_features") or [],

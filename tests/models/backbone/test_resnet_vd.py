@@ -5,7 +5,9 @@ import timm
 import torch
 
 from agssp.errors import InputError
+from agssp.hub.export.timm import check_is_timm
 from agssp.models.backbone import AgsspBackbone
+from agssp.models.backbone.networks import is_of_timm
 
 SHORTCUT = "layer1.0.downsample."
 
@@ -36,6 +38,12 @@ def test_as_a_backbone_that_timm_opens_too(tmp_path):
     images = torch.rand(1, 3, 64, 64)
     for ours, theirs in zip(backbone(images).feature_maps, again.eval()(images), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_is_not_said_to_be_timms():
+    assert [is_of_timm(name) for name in ("resnet18d", "resnet18vd", "resnet34vd", "yolov8n")] == [True] + [False] * 3
+    with pytest.raises(InputError, match="--format timm: resnet18vd has a convolution"):
+        check_is_timm(AgsspBackbone.from_architecture("resnet18vd"))
 
 
 def test_timm_has_no_weights_for_it():

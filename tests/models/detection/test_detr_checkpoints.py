@@ -1,6 +1,8 @@
 """The published RT-DETR v2 and D-FINE: every size has its network, and computes on it what transformers' does."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +25,10 @@ from agssp.models.backbone.networks import build_network
 from agssp.models.backbone.saved_detectors import name_in_network, saved_input_settings
 from agssp.models.detection import any_detector, catalogue
 from agssp.models.detection.detr_checkpoints import architecture_of
+
+sys.path.append(str(Path(__file__).parents[2] / "hub"))
+
+from local_hub import LocalHub
 
 BASIC, BOTTLENECK = [64, 128, 256, 512], [256, 512, 1024, 2048]
 B0 = {
@@ -247,6 +253,23 @@ def test_a_backbone_starts_from_it(nano):
     assert backbone.config.image_mean == [0.0] * 3
     # And back into a detector that was opened from the same checkpoint.
     assert any("stages.3" in name for name in catalogue.detr.load_backbone(donor, backbone).loaded)
+
+
+def test_by_its_name_on_the_hub(nano, tmp_path):
+    with LocalHub(tmp_path / "hub") as hub:
+        hub.publish("ustc-community/dfine-nano-coco", {file.name: file.read_bytes() for file in nano.iterdir()})
+        program = """
+            import json
+            from agssp.models.backbone import AgsspBackbone
+            from agssp.models.detection import catalogue
+            name = "ustc-community/dfine-nano-coco"
+            model = catalogue.open_folder(name)
+            backbone = AgsspBackbone.from_architecture("hgnetv2_b0", start=name)
+            inside = model.model.backbone.model.network.stages[3].blocks[0].layers[0].conv1.conv.weight
+            same = (inside == backbone.network.stages[3].blocks[0].layers[0].conv1.conv.weight).all().item()
+            print(json.dumps([model.config.image_size, backbone.config.image_mean, same]))
+        """
+        assert hub.run(program).value == [480, [0.0] * 3, True]
 
 
 def test_tensors_that_do_not_fit(copy_of_nano):

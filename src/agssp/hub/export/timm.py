@@ -7,6 +7,7 @@ import timm
 import torch
 
 from agssp.errors import InputError
+from agssp.models.backbone.networks import is_of_timm
 
 
 def check_is_timm(backbone: Any) -> None:
@@ -16,13 +17,19 @@ def check_is_timm(backbone: Any) -> None:
         backbone: An `AgsspBackbone`.
 
     Raises:
-        InputError: it is a YOLO's own.
+        InputError: it is a YOLO's own, or one of `resnet_vd`.
     """
+    architecture = backbone.config.architecture
     if not hasattr(backbone.network, "pretrained_cfg"):
         raise InputError(
-            f"--format timm: {backbone.config.architecture} is a YOLO's own backbone, which timm does not have; open "
+            f"--format timm: {architecture} is a YOLO's own backbone, which timm does not have; open "
             "it with `AgsspBackbone.from_pretrained(FOLDER)`, or write the whole detector with `--format "
             "ultralytics` or `--format onnx`"
+        )
+    if not is_of_timm(architecture):
+        raise InputError(
+            f"--format timm: {architecture} has a convolution that timm's own has not; open it with "
+            "`AgsspBackbone.from_pretrained(FOLDER)`, or write the whole detector with `--format onnx`"
         )
 
 

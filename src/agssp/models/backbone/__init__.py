@@ -2,7 +2,6 @@
 
 from transformers import AutoBackbone, AutoConfig, AutoModel
 
-from . import resnet_vd
 from .configuration_agssp_backbone import AgsspBackboneConfig
 from .modeling_agssp_backbone import AgsspBackbone
 
@@ -10,4 +9,4 @@ AutoConfig.register(AgsspBackboneConfig.model_type, AgsspBackboneConfig, exist_o
 AutoModel.register(AgsspBackboneConfig, AgsspBackbone, exist_ok=True)
 AutoBackbone.register(AgsspBackboneConfig, AgsspBackbone, exist_ok=True)
 
-__all__ = ["AgsspBackbone", "AgsspBackboneConfig", "resnet_vd"]
+__all__ = ["AgsspBackbone", "AgsspBackboneConfig"]

@@ -12,6 +12,7 @@ from torch import nn
 
 from agssp.errors import InputError
 
+from . import resnet_vd
 from .csp_darknet import VARIANTS, CSPDarknet
 
 SHORT_NAMES = {"swin_base": "swin_base_patch4_window7_224"}
@@ -52,6 +53,11 @@ def full_name(architecture: str) -> str:
         f"no network {architecture!r}: expected one of {', '.join(VARIANTS)}, or a timm name"
         + (f"; near names are {', '.join(near)}" if near else "; `timm.list_models()` lists them")
     )
+
+
+def is_of_timm(architecture: str) -> bool:
+    """Whether timm alone has a network, and opens its saved folder without this package."""
+    return architecture not in VARIANTS and architecture not in resnet_vd.default_cfgs
 
 
 def name_of_weights(architecture: str) -> str:
