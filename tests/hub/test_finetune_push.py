@@ -36,12 +36,12 @@ def test_a_flag_without_owner_and_name_is_refused(flags):
 
 
 def test_a_finetuned_detector_goes_up_with_its_results(hub, tmp_path):
-    backbone_folder(tmp_path / "backbone", "resnet10t")
+    backbone_folder(tmp_path / "backbone", "yolov8n")
     make_images(tmp_path / "images", 8)
     hub.agssp("push", tmp_path / "backbone", "agssp/backbone", timeout=600)
     hub.publish("agssp/taken", {"config.json": json.dumps({"model_type": "bert"})})
     words = ["finetune", "agssp/backbone", "--dataset", tmp_path / "images", "--test", tmp_path / "images", *SHORT]
-    words += ["--detector", "faster_rcnn", "--output", tmp_path / "mine"]
+    words += ["--output", tmp_path / "mine"]
     taken, pushed, again = run_all(
         hub,
         [*words, "--push-to-hub", "agssp/taken"],

@@ -131,7 +131,7 @@ def test_another_type_a_pickle_and_a_missing_repository_are_refused(hub):
         for said in (other, other_yolo, any_other, no_kead):
             assert "agssp/bert" in said
             assert "bert'" in said or "says bert" in said
-        assert "pickled weights (pytorch_model.bin) run code" in pickled
+        assert "pickled weights (.bin, .pt) run code" in pickled
         for said in (secret, missing):
             assert "no such repository, or a private one" in said
         assert "agssp/empty" in empty

@@ -6,10 +6,10 @@ from typing import Any
 
 from .facts import ModelFacts
 
-# Kind of training -> title, label of y, and names of the lines with their keys in the log; the first that was logged.
+# Kind of model -> title, label of y, and names of the lines with their keys in the log; the first that was logged.
 CURVES = {
     "backbone": (
-        ("Alignment with the anomaly maps of held-out images", "correlation", {"alignment": "eval_alignment"}),
+        ("Alignment with held-out maps", "correlation", {"attention and anomaly map": "eval_alignment"}),
         ("Loss in training", "loss", {"loss": "loss"}),
     ),
     "detector": (
@@ -23,8 +23,10 @@ def training_picture(facts: ModelFacts) -> tuple[bytes, str] | None:
     """A curve of the training, as PNG, and what it shows; None where nothing was logged more than once."""
     from agssp.report import figures
 
+    begun = (facts.run.get("results") or {}).get("starting_weights") or {}
+    history = [{"epoch": 0.0, **{f"eval_{name}": value for name, value in begun.items()}}, *facts.history]
     for title, y_label, keys in CURVES.get(facts.kind, ()):
-        series = figures.logged(facts.history, keys)
+        series = figures.logged(history, keys)
         if any(len(values) > 1 for _, values in series.values()):
             return _png(figures.curves(series, title=title, y_label=y_label)), title
     return None

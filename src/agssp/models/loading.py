@@ -3,12 +3,16 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
+from pathlib import Path
 from typing import Any
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from agssp.errors import InputError
 
 HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only", "subfolder")
-PICKLED = "pytorch_model.bin"
 
 
 @contextmanager
@@ -35,15 +39,43 @@ def opening(kind: str, name: str | PathLike | None) -> Iterator[None]:
             raise InputError(f"{kind} {str(name)!r} cannot be opened: {told.removeprefix(f'{name}: ')}") from error
         if not isinstance(error, OSError):
             raise
-        if PICKLED in str(error) or ".safetensors" in str(error):
-            raise InputError(
-                f"{kind} {str(name)!r} cannot be opened: it holds no model.safetensors, which alone is opened: pickled weights "
-                f"({PICKLED}) run code when they are. Ask its owner to save it as safetensors"
-            ) from error
         raise InputError(
             f"{kind} {str(name)!r} cannot be opened; expected a folder that one was saved to, or the name of such a "
             f"repository on the Hub: {error}"
         ) from error
+
+
+def require_safetensors(kind: str, name: str | PathLike, options: Mapping[str, Any]) -> None:
+    """Refuse a model whose weights are pickled: transformers would have the Hub convert them.
+
+    Args:
+        kind: what is opened, for the message.
+        name: folder or Hub id.
+        options: of `from_pretrained`.
+
+    Raises:
+        InputError: it has no weights as safetensors.
+        OSError: there is no such folder or repository, or it cannot be asked.
+    """
+    hub = {key: options[key] for key in HUB_OPTIONS if options.get(key) is not None}
+    missing: Exception | None = None
+    for file in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME):
+        if (Path(name) / hub.get("subfolder", "") / file).is_file():
+            return
+        if Path(name).is_dir():
+            continue
+        try:
+            hf_hub_download(str(name), file, **hub)
+            return
+        except EntryNotFoundError as error:
+            # That it is not in the cache, while nobody can be asked, tells more than that there is no such file.
+            missing = missing if isinstance(missing, LocalEntryNotFoundError) else error
+    if isinstance(missing, LocalEntryNotFoundError):
+        raise missing
+    raise InputError(
+        f"{kind} {str(name)!r} cannot be opened: it holds no {SAFE_WEIGHTS_NAME}, and nothing else is opened: pickled "
+        "weights (.bin, .pt) run code when they are. Ask its owner to save it as safetensors"
+    ) from missing
 
 
 def saved_model_type(config_class: Any, name: str | PathLike, options: Mapping[str, Any]) -> str | None:

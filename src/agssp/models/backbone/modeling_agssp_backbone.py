@@ -12,7 +12,7 @@ from transformers.modeling_outputs import BackboneOutput
 
 from agssp.errors import InputError
 from agssp.hub.mixin import PushesWithCard, pop_push, push_saved
-from agssp.models.loading import opening, saved_model_type
+from agssp.models.loading import opening, require_safetensors, saved_model_type
 
 from .configuration_agssp_backbone import AgsspBackboneConfig
 from .networks import build_network, feature_layout, full_name, input_settings, name_of_weights
@@ -110,7 +110,9 @@ class AgsspBackbone(PushesWithCard, BackboneMixin, PreTrainedModel):
         with_info = kwargs.pop("output_loading_info", False)
         kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": True}
         with opening("backbone", pretrained_model_name_or_path):
-            _check_model_type(pretrained_model_name_or_path, kwargs)
+            if pretrained_model_name_or_path is not None:
+                _check_model_type(pretrained_model_name_or_path, kwargs)
+                require_safetensors("backbone", pretrained_model_name_or_path, kwargs)
             loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
         backbone, info = loaded
         expected = shapes(backbone.network.state_dict())
@@ -249,9 +251,9 @@ class AgsspBackbone(PushesWithCard, BackboneMixin, PreTrainedModel):
         self.network.set_grad_checkpointing(enable)
 
 
-def _check_model_type(name: str | PathLike | None, options: Mapping[str, Any]) -> None:
+def _check_model_type(name: str | PathLike, options: Mapping[str, Any]) -> None:
     """Refuse another model at once: transformers would read its nested backbone config and go on."""
-    found = None if name is None else saved_model_type(AgsspBackboneConfig, name, options)
+    found = saved_model_type(AgsspBackboneConfig, name, options)
     if found not in (None, AgsspBackboneConfig.model_type):
         raise InputError(
             f"{name} holds a model of type {found!r}, expected {AgsspBackboneConfig.model_type!r} or a timm "

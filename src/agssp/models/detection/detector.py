@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from agssp.errors import InputError
 from agssp.hub.mixin import PushesWithCard, pop_push, push_saved
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
-from agssp.models.loading import opening, saved_model_type
+from agssp.models.loading import opening, require_safetensors, saved_model_type
 
 from .image_processing import LetterboxImageProcessor
 from .post_processing import post_process_object_detection
@@ -126,6 +126,7 @@ def open_detector(
         kind = saved_model_type(model_class.config_class, name, kwargs)
         if kind != expected:
             raise InputError(f"{name}: expected a detector of type {expected}, its config.json says {kind}")
+        require_safetensors("detector", name, kwargs)
         model, info = load.__func__(model_class, name, *args, **kwargs)
     problems = {"missing": sorted(info["missing_keys"]), "unexpected": sorted(info["unexpected_keys"])}
     if not resize:
