@@ -62,9 +62,11 @@ def test_torchvision(architecture, title):
         same(box_convert(found.pred_boxes[image, :count], "cxcywh", "xyxy") * 64, their["boxes"], 1e-2)
 
 
-@pytest.mark.parametrize("name", ["rtdetr_v2_s", "dfine_s"])
-def test_transformers(name):
-    model, pixel_values = build(name, "test_resnet"), torch.rand(2, 3, 64, 64)
+@pytest.mark.parametrize(
+    ("name", "architecture"), [("rtdetr_v2_s", "test_resnet"), ("dfine_s", "test_resnet"), ("dfine_s", "hgnetv2_b0")]
+)
+def test_transformers(name, architecture):
+    model, pixel_values = build(name, architecture), torch.rand(2, 3, 64, 64)
     home = home_network(model, 64)
     assert type(home.network) is type(model)
     assert "TimmBackbone" in type(home.network.model.backbone.model).__name__

@@ -72,9 +72,7 @@ def _of_timm(backbone: AgsspBackbone) -> HomeNetwork:
     network = timm.create_model(
         config.architecture, features_only=True, out_indices=list(config.out_indices), **config.model_args
     )
-    # Some of its networks of features spell `layers.0` as `layers_0`.
-    given = {name.replace("_", "."): value for name, value in backbone.network.state_dict().items()}
-    network.load_state_dict({name: given[name.replace("_", ".")] for name in network.state_dict()})
+    _copy_by_name(backbone.network, network)
     return HomeNetwork(f"timm {timm.__version__}", network.eval())
 
 
@@ -161,7 +159,16 @@ def _of_transformers(model: Any) -> HomeNetwork:
     fields: dict[str, Any] = {"backbone": backbone.architecture, "out_indices": list(backbone.out_indices)}
     config.backbone_config = TimmBackboneConfig(**fields, **backbone.model_args)
     network = type(model)(config)
-    # What timm's network of features has no use for stays behind.
-    given = {name.replace(".network.", "._backbone."): value for name, value in model.state_dict().items()}
-    network.load_state_dict({name: given[name] for name in network.state_dict()})
+    _copy_by_name(model, network)
     return HomeNetwork(f"transformers {transformers.__version__} on timm's {backbone.architecture}", network.eval())
+
+
+def _copy_by_name(ours: nn.Module, theirs: nn.Module) -> None:
+    """Copy weights onto timm's networks of features, which leave out what they have no use for."""
+
+    def plain(name: str) -> str:
+        # Some of them spell `layers.0` as `layers_0`.
+        return name.replace("._backbone.", ".network.").replace("_", ".")
+
+    given = {plain(name): value for name, value in ours.state_dict().items()}
+    theirs.load_state_dict({name: given[plain(name)] for name in theirs.state_dict()})
