@@ -225,7 +225,10 @@ def test_a_card_alone_needs_no_hub_and_says_what_is_recorded(root):
                               card_only=str(root / "card")))  # fmt: skip
     card = (root / "card/README.md").read_text()
     assert card.startswith("---\nlicense: cc-by-sa-4.0\n")
-    assert "- Free plates (23 images): cc-by-sa-4.0, https://example.org/plates. Plates, 2020" in card
+    assert (
+        "- Free plates (23 images): cc-by-sa-4.0, https://example.org/plates. Plates, 2020\n\nThe anomaly maps" in card
+    )
+    assert "![An image and its anomaly map](example.jpg)" in card
     assert "# Free\n" in card
     assert f"{GRID} x {GRID}" in card
     assert (root / "card/example.jpg").stat().st_size > 1000

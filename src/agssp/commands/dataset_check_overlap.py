@@ -41,7 +41,7 @@ class CheckOverlapArguments:
     validation: str = field(metadata={"help": "images to measure on; these are held in memory, 80 kB an image"})
     output: str = field(default="overlap", metadata={"help": "folder for the table and the page"})
     threshold: float = field(
-        default=0.65, metadata={"help": "similarity from which two images are near duplicates, 0 to 1"}
+        default=0.62, metadata={"help": "similarity from which two images are near duplicates, 0 to 1"}
     )
     corpus_split: str | None = field(default=None, metadata={"help": "split of the corpus"})
     validation_split: str | None = field(default=None, metadata={"help": "split of the validation set"})

@@ -23,7 +23,7 @@ CROPS = ((1.0, 0.5, 0.5), (0.93, 0.5, 0.5), (0.93, 0.0, 0.0), (0.93, 1.0, 0.0), 
 CANDIDATES = 3
 LEAST_COARSE = 0.3
 """True pairs score higher than this at the coarse size unless most of a picture is clipped to white or black."""
-THRESHOLD = 0.65
+THRESHOLD = 0.62
 """Similarity from which two images are called near duplicates; other photographs of one line stay below 0.6."""
 _CHUNK = 256
 

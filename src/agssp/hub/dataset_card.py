@@ -57,6 +57,9 @@ def dataset_card(facts: dict[str, Any], repo_id: str, published: Features, *, pi
         "defect_types": defect_types,
         "synthetic": facts.get("synthetic", False),
         "picture": picture,
+        "about_picture": " and ".join(
+            ["An image", *(["its anomaly map"] if total["maps"] else []), *(["boxes"] if total["boxes"] else [])]
+        ),
         "splits": splits,
         "counted": [name for name, count in total.items() if count],
         "first_split": next(iter(splits)),
