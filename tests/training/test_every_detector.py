@@ -1,4 +1,4 @@
-"""Every family of detectors goes through the same commands: pretrain, finetune, evaluate, predict, and opens again."""
+"""Every family of detectors goes through the same commands: pretrain, finetune, evaluate, predict, export."""
 
 import json
 import os
@@ -14,9 +14,10 @@ from test_commands import run_facts
 from transformers import AutoModelForObjectDetection
 
 from agssp import AgsspBackbone
-from agssp.commands import evaluate, finetune, predict, pretrain_detector
+from agssp.commands import evaluate, export, finetune, predict, pretrain_detector
 from agssp.detection_inference import load_detector
 from agssp.errors import InputError
+from agssp.hub.export import OnnxDetector
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.detection import any_detector, catalogue
 from agssp.models.detection.start import start_detector
@@ -81,6 +82,13 @@ def test_from_pseudo_boxes_to_predictions(root, name, capsys):
         assert min(x, y) >= 0
         assert max(x + width, y + height) <= 64.001
     assert found["annotations"]
+
+    exported = export.main(export.ExportArguments(model, "onnx", str(root / "detector.onnx")))
+    for entry in found["images"][:2]:
+        (boxes,) = OnnxDetector(exported).detect([str(root / "images" / entry["file_name"])], threshold=0.0)
+        scores = [box["score"] for box in found["annotations"] if box["image_id"] == entry["id"]]
+        # Far down, scores are too small to be told from none.
+        assert sorted(scores)[:-31:-1] == pytest.approx(boxes["scores"][:30].tolist(), abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["faster_rcnn", "dfine_s"])
