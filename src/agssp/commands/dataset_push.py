@@ -70,9 +70,7 @@ def main(arguments: DatasetPushArguments) -> None:
     sources = check_licence(recorded, arguments.licence, arguments.private)
     rows = Rows(read_splits(arguments), arguments.maps, arguments.boxes)
     title = arguments.title or recorded.get("title") or arguments.repo_id.split("/")[-1]
-    facts = describe_rows(
-        rows, recorded, sources, title=title, licence=arguments.licence, boxes=arguments.boxes
-    )  # fmt: skip
+    facts = describe_rows(rows, recorded, sources, title=title, licence=arguments.licence, boxes=arguments.boxes)
     upload = None
     if arguments.card_only is None:
         upload = Upload(

@@ -78,9 +78,7 @@ def _positions(dataset: Any) -> dict[str, int]:
     return {image_id: position for position, image_id in enumerate(dataset["image_id"])}
 
 
-def _pictures(
-    pairs: Sequence[Pair], datasets: tuple[Any, Any], positions: Sequence[dict[str, int]]
-) -> list[Row]:  # fmt: skip
+def _pictures(pairs: Sequence[Pair], datasets: tuple[Any, Any], positions: Sequence[dict[str, int]]) -> list[Row]:
     """Two pairs a row: four pictures with the ids below."""
     pictures = []
     for pair in pairs:
