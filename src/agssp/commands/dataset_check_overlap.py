@@ -187,6 +187,8 @@ def _say(output: Path, facts: dict[str, Any]) -> None:
     print(f"look at {output / 'report.html'}; the table: {output / 'overlap.csv'}")
     count = facts["corpus_images_to_leave_out"]
     if count:
-        print(f"next: pretrain without the {count} images of {facts['corpus']} named in {output / 'leave_out.txt'}")
+        print(
+            f"next: give `pretrain-backbone` and `pretrain-detector` --exclude {output / 'leave_out.txt'} ({count} images)"
+        )
     else:
         print("next: nothing has to be left out of pretraining")

@@ -80,6 +80,9 @@ class PretrainBackboneArguments:
     val_fraction: float = field(default=0.05, metadata={"help": "share of images held out for the health signal"})
     split: str | None = field(default=None, metadata={"help": "split of the data set"})
     category: str | None = field(default=None, metadata={"help": "object category of all images, where none is known"})
+    exclude: str | None = field(
+        default=None, metadata={"help": "file of image ids to leave out, a line each (`agssp dataset check-overlap`)"}
+    )
     streaming: bool = field(
         default=False,
         metadata={
@@ -116,6 +119,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     from transformers.trainer_utils import IntervalStrategy
 
     from agssp.arguments import command_line
+    from agssp.data.exclusion import without_excluded
     from agssp.data.fingerprint import dataset_fingerprint
     from agssp.data.held_out import choose_maps, divide_rows, divide_stream, with_maps
     from agssp.data.map_store import MapStore
@@ -147,6 +151,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     dataset = read_dataset(
         arguments.dataset, split=arguments.split, category=arguments.category, streaming=arguments.streaming
     )
+    dataset = without_excluded(dataset, arguments.exclude)
     maps = choose_maps(dataset, arguments.maps, arguments.dataset) if arguments.distillation or arguments.maps else None
     store = maps if isinstance(maps, MapStore) else None
     if not arguments.streaming:

@@ -63,6 +63,9 @@ class PretrainDetectorArguments:
     vertical_flip: float = field(default=0.0, metadata={"help": "probability of mirroring top and bottom"})
     split: str | None = field(default=None, metadata={"help": "split of the data set"})
     category: str | None = field(default=None, metadata={"help": "object category of all images, where none is known"})
+    exclude: str | None = field(
+        default=None, metadata={"help": "file of image ids to leave out, a line each (`agssp dataset check-overlap`)"}
+    )
 
 
 @dataclass
@@ -84,6 +87,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
 
     from agssp.arguments import command_line, shell_command
     from agssp.data.box_store import box_facts, boxes_of, read_boxes
+    from agssp.data.exclusion import without_excluded
     from agssp.data.fingerprint import dataset_fingerprint
     from agssp.data.mosaic import DetectionTransform
     from agssp.data.origin import describe_source
@@ -105,6 +109,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
             "give --backbone (a pretrained backbone), --start (a whole detector, or scratch:yolov8n), or both"
         )
     dataset = read_dataset(arguments.dataset, split=arguments.split, category=arguments.category)
+    dataset = without_excluded(dataset, arguments.exclude)
     if arguments.boxes is None and "objects" not in dataset.features:
         raise InputError(
             f"--boxes: {arguments.dataset} has no column `objects`; cut boxes from its maps with `agssp pseudo-boxes`"

@@ -1,0 +1,39 @@
+"""Leaves out images that must not be trained on, such as those that `agssp dataset check-overlap` found."""
+
+from pathlib import Path
+from typing import Any
+
+from datasets import IterableDataset
+
+from agssp.errors import InputError
+
+
+def without_excluded(dataset: Any, file: str | None) -> Any:
+    """A data set without the images that a file names.
+
+    Args:
+        dataset: rows of the schema, a stream too.
+        file: one `image_id` a line; None leaves out nothing.
+
+    Raises:
+        InputError: there is no such file, or it names none of the images, as one of another data set does.
+    """
+    if file is None:
+        return dataset
+    path = Path(file)
+    if not path.is_file():
+        raise InputError(f"--exclude {file}: no such file; expected one image id a line")
+    excluded = {line.strip() for line in path.read_text(encoding="utf-8").splitlines()} - {""}
+    if isinstance(dataset, IterableDataset):
+        return dataset.filter(lambda image_id: image_id not in excluded, input_columns="image_id")
+    ids = dataset["image_id"]
+    kept = [row for row, image_id in enumerate(ids) if image_id not in excluded]
+    if excluded and len(kept) == len(ids):
+        raise InputError(
+            f"--exclude {file}: none of its {len(excluded)} ids is among the {len(ids)} images; ids there look like "
+            f"{min(excluded)!r}, here like {ids[0]!r}"
+        )
+    if not kept:
+        raise InputError(f"--exclude {file}: leaves out all {len(ids)} images")
+    print(f"{len(ids) - len(kept)} of {len(ids)} images are left out, as {file} says")
+    return dataset.select(kept)
