@@ -187,8 +187,6 @@ def _say(output: Path, facts: dict[str, Any]) -> None:
     print(f"look at {output / 'report.html'}; the table: {output / 'overlap.csv'}")
     count = facts["corpus_images_to_leave_out"]
     if count:
-        print(
-            f"next: give `pretrain-backbone` and `pretrain-detector` --exclude {output / 'leave_out.txt'} ({count} images)"
-        )
+        print(f"next: pretrain without these {count} images: `--exclude {output / 'leave_out.txt'}`")
     else:
         print("next: nothing has to be left out of pretraining")

@@ -36,8 +36,8 @@ def write_overlap_report(
         f"of `{facts['corpus']}` and {facts['validation_images']:,} of `{facts['validation']}`."
     )
     advice = (
-        f"`leave_out.txt` names the {count:,} images of the corpus to leave out of pretraining (`--exclude`): a detector "
-        "that was pretrained on its test images is measured too well."
+        f"`leave_out.txt` names the {count:,} images of the corpus to leave out of pretraining (`--exclude`): a "
+        "detector that was pretrained on its test images is measured too well."
         if count
         else "Nothing has to be left out of pretraining."
     )
