@@ -2,8 +2,9 @@
 
 import torch
 
+from agssp.hub.export.onnx_check import drawn_images
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
-from agssp.models.detection import catalogue, detr
+from agssp.models.detection import any_detector, catalogue, detr
 from agssp.models.detection.dino import DinoConfig, DinoForObjectDetection
 
 CLASSES = {0: "pit", 1: "scratch", 2: "inclusion"}
@@ -13,15 +14,24 @@ FEW_LAYERS = {"encoder_layers": 1, "decoder_layers": 2}
 def detector(name, image_size=64, classes=CLASSES):
     """A detector with random weights in eval mode, on `test_resnet` unless it has a backbone of its own.
 
-    Heads that start with all scores alike get others: ranks would hang on the last digit.
+    Its norms know the images of the check, or the signal would die on its way through the layers; and heads that start
+    with all scores alike get others, or ranks would hang on the last digit.
     """
     torch.manual_seed(0)
     model = _build(name, image_size, classes)
     generator = torch.Generator().manual_seed(0)
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    inputs = any_detector.image_processor(model, image_size)(drawn_images(image_size), return_tensors="pt")
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             if any(part in key for part in ("cv3", "rpn.head", "box_predictor", "class", "bbox", "boxes")):
                 parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+        for norm in norms:
+            norm.momentum = None  # the mean of what comes, at once
+        model.train()(**inputs)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     return model.eval()
 
 

@@ -62,11 +62,10 @@ def test_the_boxes_of_torch_at_any_batch(name, tmp_path):
         check_onnx(model, exported, images)
 
 
-@pytest.mark.parametrize("opset", [OPSETS[0], OPSETS[-1]])
-def test_the_opset_that_was_asked_for(opset, tmp_path):
-    model, file = detector("rtdetr_v2_s"), tmp_path / "model.onnx"
-    write_onnx(model, file, 64, opset)
-    assert [entry.version for entry in onnx.load(file).opset_import if entry.domain == ""] == [opset]
+def test_the_opset_that_was_asked_for(tmp_path):
+    model, file = detector("dino"), tmp_path / "model.onnx"
+    write_onnx(model, file, 64, OPSETS[-1])
+    assert [entry.version for entry in onnx.load(file).opset_import if entry.domain == ""] == [OPSETS[-1]]
     check_onnx(model, OnnxDetector(file, description=describe_detector(model, 64)), drawn_images(64))
 
 
