@@ -195,7 +195,7 @@ def steps_of(name: str, arguments: argparse.Namespace) -> list[Step]:
             "evaluate", at["finetuned"], "--dataset", test, "--output", at["evaluation"],
         )),
         Step(f"{name} predict", "predict", ("predict", at["finetuned"], test, "--output", at["found"])),
-        Step(f"{name} profile", "profile", ("profile", at["finetuned"], "--output", at["profile"])),
+        Step(f"{name} profile", "profile", ("profile", at["finetuned"], "--repeats", "5", "--output", at["profile"])),
         *(
             Step(f"{name} export {kind}", f"export {kind}", (
                 "export", at["finetuned"], "--format", kind, "--output", str(root / name / kind / file),
