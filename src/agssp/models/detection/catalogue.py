@@ -231,7 +231,8 @@ def model_type_at(source: str | os.PathLike, expected: str) -> str:
         with opening("model", source):
             return str(AutoConfig.from_pretrained(source).model_type)
     except InputError as error:
-        raise InputError(f"{error}; expected {expected}") from error
+        nowhere = "" if path.is_dir() else f"{source}: no such folder, and nothing on the Hub that opens: "
+        raise InputError(f"{nowhere}{error}; expected {expected}") from error
     except (ValueError, KeyError) as error:
         raise InputError(
             f"{source}: no such folder, and not a model on the Hub whose configuration can be read; expected "
