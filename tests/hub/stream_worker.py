@@ -1,4 +1,4 @@
-"""One process of test_streaming.py: read a published corpus, write which rows came. `stream_worker.py OUTPUT WORKERS`."""
+"""One process of test_streaming.py: which rows of a published corpus come. `stream_worker.py OUTPUT WORKERS`."""
 
 import json
 import os

@@ -309,7 +309,9 @@ def test_it_learns_a_fixed_batch():
     assert metrics.compute()["map_50"] == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("image_size", "given", "expected"), [(640, None, 512), (1280, None, 512), (160, None, 128), (160, 32, 32)])
+@pytest.mark.parametrize(
+    ("image_size", "given", "expected"), [(640, None, 512), (1280, None, 512), (160, None, 128), (160, 32, 32)]
+)
 def test_small_images_have_fewer_regions(image_size, given, expected):
     model = build(image_size=image_size, region_samples=given)
     assert model.roi_heads.fg_bg_sampler.batch_size_per_image == expected
