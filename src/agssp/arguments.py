@@ -162,7 +162,7 @@ def command_line(command: str, *instances: Any, positional: Sequence[str] = ()) 
     """Write the shell command that gives these dataclass instances: what was asked, for logs and cards.
 
     Only fields that differ from their defaults are written, and of those only what a command line can say. Paths that
-    the command sets itself (`output_dir`) are left out.
+    the command sets itself (`output_dir`) are left out, and so are tokens: the line is published with the results.
     """
     import shlex
 
@@ -176,11 +176,15 @@ def command_line(command: str, *instances: Any, positional: Sequence[str] = ()) 
             default = rewritten.get(field.name, _default(field))
             if field.name in positional:
                 words.append(str(value))
-            elif field.init and field.name != "output_dir" and value != default:
+            elif field.init and not _is_left_out(field.name) and value != default:
                 values = list(value) if isinstance(value, (list, tuple)) else [value]
                 if values and all(isinstance(item, (str, int, float)) for item in values):
                     flags += ["--" + field.name.replace("_", "-"), *map(str, values)]
     return shlex.join([*words, *flags])
+
+
+def _is_left_out(name: str) -> bool:
+    return name == "output_dir" or name.endswith("token")
 
 
 def shell_command(command: str, *positional: object, **flags: object) -> str:

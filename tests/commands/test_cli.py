@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import agssp
-from agssp.arguments import parse_arguments, shell_command
+from agssp.arguments import command_line, parse_arguments, shell_command
 from agssp.cli import COMMANDS, main
 from agssp.errors import InputError
 
@@ -230,3 +230,12 @@ def test_a_command_of_two_words_is_written_unquoted():
     assert shell_command("dataset build", "neu_det", root="my downloads") == (
         "agssp dataset build neu_det --root 'my downloads'"
     )
+
+
+def test_no_token_is_in_the_line_that_is_published():
+    @dataclass
+    class Secret:
+        model: str = "m"
+        hub_token: str | None = None
+
+    assert command_line("finetune", Secret("x", "hf_secret"), positional=("model",)) == "agssp finetune x"

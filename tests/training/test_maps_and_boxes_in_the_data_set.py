@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from chain_cases import backbone_arguments, detector_arguments
-from datasets import Array2D, Features
+from datasets import Array2D, Dataset, Features, Value
 from safetensors.torch import load_file
 
 from agssp.commands import pretrain_backbone, pretrain_detector
@@ -77,6 +77,13 @@ def test_boxes_of_the_data_set_are_those_of_a_folder(root, table):
     pretrain_detector.main(*detector_arguments(root, "column", boxes=None, **once))
     pretrain_detector.main(*detector_arguments(root, "folder", **once))
     assert_same(weights(root / "column"), weights(root / "folder"))
+
+
+def test_rows_of_which_nothing_is_known_have_no_boxes():
+    columns = Features({"image_id": Value("string"), "objects": objects_feature(["defect"])})
+    known = {"bbox": [], "category": [], "score": []}
+    rows = Dataset.from_list([{"image_id": "a", "objects": None}, {"image_id": "b", "objects": known}], columns)
+    assert {name: len(found) for name, (found, _) in boxes_of(rows).items()} == {"b": 0}
 
 
 def test_what_is_missing_is_named(root):

@@ -73,12 +73,14 @@ def boxes_of(dataset: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The boxes that came with a data set, whatever their classes, in the form of `read_boxes`.
 
     Args:
-        dataset: rows of the schema, with `objects`.
+        dataset: rows of the schema, with `objects`; a row whose objects are null has no entry.
     """
     boxes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for row in dataset.select_columns(["image_id", "objects"]):
-        found = np.asarray(row["objects"]["bbox"], np.float32).reshape(-1, 4)
-        boxes[row["image_id"]] = (found, np.asarray(row["objects"]["score"], np.float32))
+        objects = row["objects"]
+        if objects is not None and objects["bbox"] is not None:
+            found = np.asarray(objects["bbox"], np.float32).reshape(-1, 4)
+            boxes[row["image_id"]] = (found, np.asarray(objects["score"], np.float32))
     return boxes
 
 

@@ -16,7 +16,8 @@ def without_excluded(dataset: Any, file: str | None) -> Any:
         file: one `image_id` a line; None leaves out nothing.
 
     Raises:
-        InputError: there is no such file, or it names none of the images, as one of another data set does.
+        InputError: there is no such file, or it names none of the images, as one of another data set does. That a stream
+            has none of them nobody can know before its end.
     """
     if file is None:
         return dataset
@@ -25,6 +26,7 @@ def without_excluded(dataset: Any, file: str | None) -> Any:
         raise InputError(f"--exclude {file}: no such file; expected one image id a line")
     excluded = {line.strip() for line in path.read_text(encoding="utf-8").splitlines()} - {""}
     if isinstance(dataset, IterableDataset):
+        print(f"the {len(excluded)} images that {file} names are left out as they come")
         return dataset.filter(lambda image_id: image_id not in excluded, input_columns="image_id")
     ids = dataset["image_id"]
     kept = [row for row, image_id in enumerate(ids) if image_id not in excluded]
