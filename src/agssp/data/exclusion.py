@@ -16,8 +16,8 @@ def without_excluded(dataset: Any, file: str | None) -> Any:
         file: one `image_id` a line; None leaves out nothing.
 
     Raises:
-        InputError: there is no such file, or it names none of the images, as one of another data set does. That a stream
-            has none of them nobody can know before its end.
+        InputError: there is no such file, or it names none of the images, as one of another data set does. Whether a
+            stream has any of them is not known before its end.
     """
     if file is None:
         return dataset
