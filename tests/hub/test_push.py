@@ -70,11 +70,13 @@ def test_what_is_there_already_is_not_overwritten_unasked(hub, backbone):
     hub.publish("agssp/files", {"data.csv": "1"})
     hub.publish("agssp/public", {})
     hub.publish("agssp/empty", {"README.md": "soon", "LICENSE": "mine"})
-    other, files, private, new, branch, empty, replaced = run_all(
+    other, files, private, *on_new_branches, new, branch, empty, replaced = run_all(
         hub,
         ["push", backbone, "agssp/bert"],
         ["push", backbone, "agssp/files"],
         ["push", backbone, "agssp/public", "--private"],
+        ["push", backbone, "agssp/public", "--private", "--revision", "draft"],
+        ["push", backbone, "agssp/bert", "--revision", "draft"],
         ["push", backbone, "agssp/secret", "--private"],
         ["push", backbone, "agssp/branch", "--revision", "draft"],
         ["push", backbone, "agssp/empty"],
@@ -84,6 +86,9 @@ def test_what_is_there_already_is_not_overwritten_unasked(hub, backbone):
     assert "agssp/bert: holds another model already (bert" in other[1]
     assert "agssp/files: holds another model already (no config.json" in files[1]
     assert "is public already" in private[1]
+    assert [status for status, _ in on_new_branches] == [2, 2]
+    assert "is public already" in on_new_branches[0][1]
+    assert "agssp/bert: holds another model already (bert" in on_new_branches[1][1]
     assert [new[0], branch[0], empty[0], replaced[0]] == [0, 0, 0, 0]
     assert set(hub.files("agssp/bert")) == BACKBONE
     assert set(hub.files("agssp/empty")) == BACKBONE | {"LICENSE"}

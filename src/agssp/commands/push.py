@@ -94,7 +94,8 @@ def check_before_training(training: Any) -> None:
 
     if training.publish_to is not None:
         private, token = bool(training.hub_private_repo), training.hub_token
-        on_main_process(lambda: check_target(training.publish_to, private=private, token=token))
+        revision = training.hub_revision
+        on_main_process(lambda: check_target(training.publish_to, private=private, token=token, revision=revision))
 
 
 def publish_result(output: str, training: Any) -> None:

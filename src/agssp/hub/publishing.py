@@ -223,8 +223,11 @@ def check_target(
             raise InputError(f"{repo_id}: there is no token; log in with `hf auth login`, or set HF_TOKEN") from error
         try:
             there = with_retries(lambda: api.model_info(repo_id, revision=revision))
-        except (RepositoryNotFoundError, RevisionNotFoundError):
+        except RepositoryNotFoundError:
             return
+        except RevisionNotFoundError:
+            # A new branch begins as a copy of the main one, and is as public as the repository.
+            there = with_retries(lambda: api.model_info(repo_id))
         if private and not there.private:
             raise InputError(f"{repo_id}: is public already; take another name for what must stay private")
         if not replace:
