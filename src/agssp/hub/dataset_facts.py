@@ -7,27 +7,48 @@ from typing import Any
 from agssp import __version__
 from agssp.data.box_store import THRESHOLDS
 from agssp.data.origin import DATASET_FILE, SPLIT_FILE
+from agssp.data.readers import find_format
 from agssp.errors import InputError
+from agssp.output_folder import SETTINGS_FILE
 
 from .dataset_rows import Rows
+from .errors import hub_errors
 from .paths import without_paths
+from .retries import with_retries
 
 OWN_LINE = "own-line"
 MAP_FACTS = ("teacher", "pretrained", "licence", "image_size", "layers", "knowledge", "references", "version", "dtype")
 BOX_FACTS = ("rule", "delta", "top_k", "min_area", "iou_threshold", "merge_distance", "score_threshold")
 
 
-def recorded_facts(folder: str | Path) -> dict[str, Any]:
-    """What `agssp dataset build` recorded about a folder of images, also about its splits; empty where nothing is."""
-    folder = Path(folder).absolute()
-    for place in (folder, folder.parent) if folder.exists() else ():
-        found = _object(place / DATASET_FILE)
+def recorded_facts(source: str | Path) -> dict[str, Any]:
+    """What is recorded about images, whichever of their folders or files is named; empty where nothing is.
+
+    Args:
+        source: a folder or file of a built data set or of its splits, a folder around several, or a Hub id.
+
+    Raises:
+        InputError: a build is not finished, the images that a split was taken from are gone, or the Hub cannot be
+            asked; nothing tells then what may be passed on.
+    """
+    place = Path(source).resolve()
+    if not place.exists():
+        find_format(source)
+        return _of_repository(str(source))
+    for folder in (place, *place.parents):
+        found = _object(folder / DATASET_FILE)
         if found:
             return found
-        chosen = _object(place / SPLIT_FILE)
-        if chosen.get("dataset"):
-            return recorded_facts(chosen["dataset"])
-    return {}
+        origin = _object(folder / SPLIT_FILE).get("dataset")
+        if origin is not None:
+            return _of_split(folder / SPLIT_FILE, str(origin))
+        _check_finished(folder)
+    # A folder around built data sets is read as one.
+    for settings in sorted(place.rglob(SETTINGS_FILE)):
+        _check_finished(settings.parent)
+    below = [_object(file) for file in sorted(place.rglob(DATASET_FILE))]
+    sources = [source for found in below for source in found.get("sources") or []]
+    return {"sources": sources} if sources else {}
 
 
 def check_licence(recorded: dict[str, Any], licence: str | None, private: bool) -> list[dict[str, Any]]:
@@ -45,6 +66,10 @@ def check_licence(recorded: dict[str, Any], licence: str | None, private: bool) 
         InputError: a source forbids to pass its images on, or nothing tells whether these may be.
     """
     sources = [source for source in recorded.get("sources") or [] if isinstance(source, dict)]
+    if not sources and recorded.get("licence"):
+        # Somebody has published them already.
+        told = ("name", "title", "licence", "images", "home_page", "citation")
+        sources = [{**{name: recorded.get(name) for name in told}, "redistribution": True}]
     # Whoever built a set of his own images may say now what he did not say then.
     others = [source for source in sources if source.get("name") != OWN_LINE]
     forbidden = [source for source in others if not source.get("redistribution")]
@@ -110,6 +135,45 @@ def describe_rows(
         thresholds = _object(Path(boxes) / THRESHOLDS)
         facts["boxes"] = {name: thresholds[name] for name in BOX_FACTS if thresholds.get(name) is not None}
     return without_paths(facts)
+
+
+def _of_split(file: Path, origin: str) -> dict[str, Any]:
+    """What is recorded about the images that `agssp split` divided."""
+    try:
+        return recorded_facts(origin)
+    except InputError as error:
+        raise InputError(
+            f"{file}: says that these images are some of {origin}, and nothing tells whether those may be passed on: "
+            f"{error}"
+        ) from error
+
+
+def _of_repository(repo_id: str) -> dict[str, Any]:
+    """What a data set on the Hub records about itself."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    with hub_errors(repo_id):
+        try:
+            file = with_retries(lambda: hf_hub_download(repo_id, DATASET_FILE, repo_type="dataset"))
+        except LocalEntryNotFoundError:
+            raise
+        except EntryNotFoundError:
+            return {}
+    recorded = _object(Path(file))
+    for source in recorded.get("sources") or []:
+        if source.get("name") == OWN_LINE:
+            # Own images are their publisher's, not of whoever publishes them again.
+            source["name"] = repo_id
+    return recorded
+
+
+def _check_finished(folder: Path) -> None:
+    if _object(folder / SETTINGS_FILE).get("command") == "dataset build" and not _object(folder / DATASET_FILE):
+        raise InputError(
+            f"{folder}: has no {DATASET_FILE}, so it is no finished data set; run `agssp dataset build` with the same "
+            "flags to finish it"
+        )
 
 
 def _object(file: Path) -> dict[str, Any]:
