@@ -19,6 +19,11 @@ def test_what_holds_no_absolute_path_stays(value):
         ("file:///home/ann/steel", "steel"),
         ("neck of /home/ann/yolo.safetensors: 3 loaded", "neck of yolo.safetensors: 3 loaded"),
         ("cannot read '/home/ann/a.png'", "cannot read 'a.png'"),
+        ("teacher local-dir:/home/ann/clip was used", "teacher local-dir:clip was used"),
+        (
+            """agssp finetune a --optim-args '{"file": "/home/ann/x", "url": "https://hub/x"}'""",
+            """agssp finetune a --optim-args '{"file": "x", "url": "https://hub/x"}'""",
+        ),
         ("see https://huggingface.co/me/steel, or 1/2", "see https://huggingface.co/me/steel, or 1/2"),
         (
             "agssp finetune '/a/my start' --dataset /d/few --output=/o/x",

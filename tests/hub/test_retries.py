@@ -1,6 +1,7 @@
+import hf_xet
 import httpx2
 import pytest
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, XetDownloadError
 
 from agssp import InputError
 from agssp.hub.errors import hub_errors
@@ -10,6 +11,23 @@ from agssp.hub.retries import with_retries
 def answer(status, headers=None):
     request = httpx2.Request("POST", "http://hub/api")
     return HfHubHTTPError(f"status {status}", response=httpx2.Response(status, headers=headers, request=request))
+
+
+def wrapped(cause):
+    error = RuntimeError("Error while uploading 'model.safetensors' to the Hub.")
+    error.__cause__ = cause
+    return error
+
+
+OF_THE_LINE = [
+    httpx2.ReadError("cut"),
+    hf_xet.XetAuthenticationError("token expired"),
+    hf_xet.XetObjectNotFoundError("CAS object not found"),
+    XetDownloadError("cut"),
+    RuntimeError("Data processing error: CAS service error : ReqwestMiddleware Error: request failed"),
+    ConnectionResetError("reset"),
+    TimeoutError("timed out"),
+]
 
 
 class Failing:
@@ -32,7 +50,8 @@ def test_what_works_is_called_once():
 
 
 @pytest.mark.parametrize(
-    "error", [answer(500), answer(429), answer(503, {"Retry-After": "0"}), httpx2.ReadError("cut")]
+    "error",
+    [answer(500), answer(429), answer(503, {"Retry-After": "0"}), wrapped(answer(500)), *OF_THE_LINE],
 )
 def test_a_passing_fault_is_tried_again(error, capsys):
     call = Failing(error, error)
@@ -41,7 +60,21 @@ def test_a_passing_fault_is_tried_again(error, capsys):
     assert capsys.readouterr().out.count("trying again") == 2
 
 
-@pytest.mark.parametrize("error", [answer(401), answer(403), answer(404), answer(507), ValueError("ours")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        answer(401),
+        answer(403),
+        answer(404),
+        answer(507),
+        ValueError("ours"),
+        wrapped(answer(403)),
+        wrapped(ValueError("ours")),
+        RuntimeError("Error(s) in loading state_dict"),
+        OfflineModeIsEnabled("offline"),
+        FileNotFoundError("a"),
+    ],
+)
 def test_what_no_waiting_cures_is_raised_at_once(error):
     call = Failing(error)
     with pytest.raises(type(error)):
@@ -67,6 +100,8 @@ def test_there_is_an_end_to_it():
         (answer(418), "refuses with status 418"),
         (OSError(28, "No space left on device", "/cache/blob"), "the disk is full at /cache/blob"),
         (httpx2.ConnectError("refused"), "failed (refused)"),
+        *[(error, "the connection to") for error in OF_THE_LINE],
+        (wrapped(answer(507)), "no room for it on the Hub"),
     ],
 )
 def test_errors_say_what_happened_and_are_found_behind_others(error, words):
@@ -87,3 +122,5 @@ def test_errors_that_are_not_the_hubs_pass():
         raise ZeroDivisionError
     with pytest.raises(InputError, match=r"^mine$"), hub_errors("me/x"):
         raise InputError("mine")
+    with pytest.raises(RuntimeError, match="state_dict"), hub_errors("me/x"):
+        raise RuntimeError("Error(s) in loading state_dict")

@@ -1,6 +1,7 @@
 """Turns what the Hub's client raises into an InputError that says what happened and what to do."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,10 +17,13 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    XetDownloadError,
 )
 
 from agssp.errors import InputError
 
+# hf_xet, which carries large files, raises plain RuntimeErrors too; these are the beginnings of its own.
+_OF_XET = re.compile(r"\b(CAS|[Xx]et|[Rr]eqwest)\b|^(Data processing|Internal|Internal Writer|Runtime) [Ee]rror: ")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOG_IN = "log in with `hf auth login`, or put a token into HF_TOKEN"
 AGAIN = "run the same command again: what is uploaded already is not sent twice, and nothing half-finished is visible"
@@ -64,6 +68,18 @@ def explain(error: BaseException, name: str) -> str | None:
     return None
 
 
+def is_of_the_line(error: BaseException) -> bool:
+    """Whether an error without an answer's status says that the connection to the Hub or to its storage failed."""
+    if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError | HfHubHTTPError):
+        return False
+    if isinstance(error, HTTPError | ConnectionError | TimeoutError | XetDownloadError):
+        return True
+    # hf_xet need not be installed, so its classes are told by their names.
+    return type(error).__module__.startswith("hf_xet") or (
+        isinstance(error, RuntimeError) and _OF_XET.search(str(error)) is not None
+    )
+
+
 def _explain_one(error: BaseException, name: str) -> str | None:
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         where = f" at {error.filename}" if error.filename else f" (the cache is {constants.HF_HUB_CACHE})"
@@ -89,7 +105,7 @@ def _explain_one(error: BaseException, name: str) -> str | None:
         return f"{name}: lacks a file that is needed: {_first_line(error)}"
     if isinstance(error, HfHubHTTPError):
         return _explain_status(error, name)
-    if isinstance(error, HTTPError):
+    if is_of_the_line(error):
         return f"{name}: the connection to {constants.ENDPOINT} failed ({error or type(error).__name__}); {AGAIN}"
     return None
 

@@ -5,8 +5,8 @@ import shlex
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
-# A path inside a sentence: behind a space, a quote, a bracket or `=`, up to the next of them. A URL has `:` before it.
-_IN_TEXT = re.compile(r"""(?:(?<=[\s'"`=(\[{,])|^)(?:file://)?(?:/|~/|[A-Za-z]:[\\/]|\\\\)[^\s'"`)\]},;]+""")
+# A path inside a sentence: behind a space, a quote, a bracket, `=` or `:`, up to the next of them. A URL has `://`.
+_IN_TEXT = re.compile(r"""(?:(?<=[\s'"`=(\[{,])|(?<=[\w-]:)(?=/[^/])|^)(?:file://)?(?:/|~/|[A-Za-z]:[\\/]|\\\\)[^\s'"`)\]},;]+""")
 _PREFIXES = ("local-dir:", "file://")
 
 
@@ -47,6 +47,10 @@ def _strip_text(text: str, known: list[str]) -> str:
     # Known ones first: they may hold spaces, at which the pattern would stop.
     for path in known:
         text = text.replace(path, _last_part(path))
+    return _strip_in_text(text)
+
+
+def _strip_in_text(text: str) -> str:
     return _IN_TEXT.sub(lambda match: _last_part(match.group()), text)
 
 
@@ -64,7 +68,7 @@ def _whole_paths(value: Any) -> set[str]:
 def _word(word: str) -> str:
     """One word of a command line: a path, or a flag with one behind `=`."""
     flag, sign, value = word.partition("=") if word.startswith("-") else ("", "", word)
-    return flag + sign + (_last_part(value) if is_machine_path(value) else value)
+    return flag + sign + (_last_part(value) if is_machine_path(value) else _strip_in_text(value))
 
 
 def _words(command: str) -> list[str] | None:

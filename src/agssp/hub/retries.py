@@ -4,7 +4,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from huggingface_hub.errors import HfHubHTTPError, HTTPError
+from huggingface_hub.errors import HfHubHTTPError
+
+from .errors import is_of_the_line
 
 Result = TypeVar("Result")
 
@@ -33,7 +35,7 @@ def with_retries(call: Callable[[], Result], *, attempts: int = 6, first_wait: f
     for left in range(attempts - 1, -1, -1):
         try:
             return call()
-        except HTTPError as error:
+        except Exception as error:
             if not left or not _passes(error):
                 raise
             pause = max(wait, _asked_pause(error))
@@ -43,8 +45,12 @@ def with_retries(call: Callable[[], Result], *, attempts: int = 6, first_wait: f
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _passes(error: Exception) -> bool:
-    return error.response.status_code in PASSING if isinstance(error, HfHubHTTPError) else True
+def _passes(error: BaseException) -> bool:
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in PASSING
+    # The client wraps what goes wrong with one of several files.
+    wrapped = error.__cause__ if isinstance(error, RuntimeError) else None
+    return _passes(wrapped) if wrapped is not None else is_of_the_line(error)
 
 
 def _asked_pause(error: Exception) -> float:
