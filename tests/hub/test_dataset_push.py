@@ -100,7 +100,8 @@ def test_the_same_push_changes_nothing_and_other_maps_take_the_place_of_the_old(
     assert hub.history("agssp/x", "dataset") == before
     assert len(hub.requested("PUT", "/lfs/")) == sent
     maps(root / "images", root / "new", seed=1, skip=["plate/normal/005.png"])
-    push(hub, root, "--maps", root / "new", "--licence", "cc-by-4.0", "--shard-images", "30")
+    new = push(hub, root, "--maps", root / "new", "--licence", "cc-by-4.0", "--shard-images", "30")
+    assert "3 files are no part of it and were removed: data/train-00000-of-00003.parquet, " in new.stdout
     shards = [name for name in hub.files("agssp/x", "dataset") if name.startswith("data/")]
     assert shards == ["data/train-00000-of-00001.parquet"]
     assert len(hub.history("agssp/x", "dataset")) == len(before) + 1
@@ -158,6 +159,61 @@ def test_what_is_there_already_is_not_overwritten_by_chance(hub, root):
     assert set(hub.files("agssp/x", "dataset")) == {"notes.txt"}
     push(hub, root, *with_maps(root), "--replace")
     assert "notes.txt" not in hub.files("agssp/x", "dataset")
+
+
+def test_a_new_branch_is_as_public_and_as_much_anothers_as_the_repository(hub):
+    hub.publish("agssp/x", {"notes.txt": "mine"}, repo_type="dataset")
+    found = hub.run("""
+        import json
+        from agssp.errors import InputError
+        from agssp.hub.dataset_publishing import Upload
+
+        def begin(name, **options):
+            try:
+                Upload(name, "mine", revision="draft", **options)
+            except InputError as error:
+                return str(error)
+
+        print(json.dumps([begin("agssp/x", private=True), begin("agssp/x"), begin("agssp/x", replace=True),
+                          begin("agssp/new", private=True)]))
+    """).value
+    assert "is public already" in found[0]
+    assert "holds other files (notes.txt)" in found[1]
+    assert found[2:] == [None, None]
+
+
+def test_a_shard_that_is_missing_is_brought_back_and_one_of_another_split_is_named_as_removed(hub, tmp_path):
+    (tmp_path / "shard").write_bytes(bytes(1000))
+    found = hub.run(
+        """
+        import json, sys
+        from pathlib import Path
+        from huggingface_hub import HfApi
+        from agssp.hub.dataset_publishing import Upload
+
+        def push(*splits):
+            upload = Upload("agssp/x", "mine")
+            for split in splits:
+                upload.keep(f"data/{split}-00000-of-00001.parquet", Path(sys.argv[1]))
+            record = json.dumps({"name": "mine", "shards": splits}).encode()
+            upload.commit({"dataset.json": record, "README.md": b"card"})
+            files = HfApi().list_repo_files("agssp/x", repo_type="dataset")
+            return upload.removed, [name[5:].split("-")[0] for name in files if name.startswith("data/")]
+
+        def lose(split):
+            HfApi().delete_file(f"data/{split}-00000-of-00001.parquet", "agssp/x", repo_type="dataset")
+
+        both = push("test", "train")
+        lose("test")
+        print(json.dumps([both, push("test", "train"), push("test")]))
+        """,
+        tmp_path / "shard",
+    ).value
+    assert found == [
+        [[], ["test", "train"]],
+        [[], ["test", "train"]],
+        [["data/train-00000-of-00001.parquet"], ["test"]],
+    ]
 
 
 @pytest.mark.parametrize(

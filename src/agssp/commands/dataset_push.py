@@ -91,6 +91,9 @@ def main(arguments: DatasetPushArguments) -> None:
         return
     address = upload.commit(files, arguments.message)
     print(f"{images} images in {len(upload.additions)} shards: {', '.join(facts['columns'])}")
+    if upload.removed:
+        more = " ..." * (len(upload.removed) > 5)
+        print(f"{len(upload.removed)} files are no part of it and were removed: {', '.join(upload.removed[:5])}{more}")
     print(f"published: {address}")
     print(f"next: {next_step(arguments.repo_id, rows)}")
 

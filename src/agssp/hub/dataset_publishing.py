@@ -88,7 +88,7 @@ class Upload:
     """The way of one data set to the Hub: shards as they come, then everything in one commit.
 
     A shard is sent at once but belongs to no revision until the commit. What arrived in an earlier run, cut short, has
-    the same hash and is not sent again.
+    the same hash and is not sent again. What the commit took away is named in `removed` afterwards.
 
     Args:
         repo_id: OWNER/NAME; made if it is not there.
@@ -110,6 +110,7 @@ class Upload:
         check_name(repo_id)
         self.api, self.repo_id, self.revision, self.replace = HfApi(), repo_id, revision, replace
         self.additions: list[Any] = []
+        self.removed: list[str] = []
         with hub_errors(repo_id):
             with_retries(self.api.whoami)
             self._check_target(name, private)
@@ -156,8 +157,12 @@ class Upload:
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
         try:
-            there = with_retries(self._info)
-        except (RepositoryNotFoundError, RevisionNotFoundError):
+            try:
+                there = with_retries(self._info)
+            except RevisionNotFoundError:
+                # A new branch begins as a copy of the main one, and is as public.
+                there = with_retries(lambda: self.api.dataset_info(self.repo_id))
+        except RepositoryNotFoundError:
             return
         if private and not there.private:
             raise InputError(f"{self.repo_id}: is public already; take another name for what must stay private")
@@ -178,12 +183,12 @@ class Upload:
 
         there = self._info()
         names = [sibling.rfilename for sibling in there.siblings or []]
-        # dataset.json names the hash of every shard, so with it all is the same.
-        if all(
-            name in names and self._download(name, there.sha) == files[name] for name in (DATASET_FILE, "README.md")
+        new = {addition.path_in_repo for addition in self.additions} | set(files)
+        # dataset.json names the hash of every shard, so with it and all of them there nothing is left to do.
+        if new <= set(names) and all(
+            self._download(name, there.sha) == files[name] for name in (DATASET_FILE, "README.md")
         ):
             return str(there.sha)
-        new = {addition.path_in_repo for addition in self.additions} | set(files)
         stale = [
             name
             for name in names
@@ -191,6 +196,7 @@ class Upload:
             and (name == PICTURE or (name.startswith("data/") and name.endswith(".parquet")) or self.replace)
             and name not in KEPT
         ]
+        self.removed = stale
         operations: list[Any] = [CommitOperationDelete(name) for name in stale]
         operations += [*self.additions, *(CommitOperationAdd(name, content) for name, content in files.items())]
         done = self.api.create_commit(
