@@ -38,6 +38,7 @@ def backbone_record(root: Path) -> dict:
                     "categories": ["plate", "strip"]},
         "teacher": {"teacher": "ViT-B-16-plus-240", "pretrained": "laion400m_e32", "licence": "MIT"},
         "start": f"weights from {root}/start.safetensors: 10 tensors loaded",
+        "start_licences": ["mit"],
         "optimizer": {"optimizer": "adamw", "scaled_learning_rate": 1e-4, "global_batch": 32, "schedule": "cosine"},
         "objective": "classification",
         "distill_loss": "l2",

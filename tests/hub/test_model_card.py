@@ -15,6 +15,7 @@ from agssp.hub.model_card import model_card
 from agssp.hub.publishing import collect
 from agssp.hub.results import eval_result_files
 from agssp.models.detection import catalogue
+from agssp.training.run import start_licences
 
 ROOT = Path("/home/ann/work")
 YOLO = {"model_type": "agssp_yolo", "variant": "yolov8n", "backbone_config": {"architecture": "yolov8n"}}
@@ -30,7 +31,7 @@ MINIMAL = {
 def check_whole(text):
     """The card parses, and no field, heading, cell or list item of it is empty."""
     card = ModelCard(text)
-    assert card.data.license in ("apache-2.0", "agpl-3.0")
+    assert card.data.license in ("apache-2.0", "agpl-3.0", "other", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", None)
     prose = re.sub(r"^```.*?^```$", "code", text, flags=re.M | re.S)
     for word in (r"\bNone\b", "[Uu]ndefined", r"\bnan\b", "unknown", r"\{\{", r"\{%", r"\[\]", r"\(\)", "``"):
         assert not re.search(word, prose), word
@@ -115,12 +116,93 @@ def test_numbers_that_chose_the_model_or_are_of_pseudo_boxes_say_so():
     record = {"command": "agssp pretrain-detector", "dataset": {"name": "steel"},
               "results": {"last": {"eval_map_50": 0.2}}}  # fmt: skip
     card = check_whole(model_card(ModelFacts("detector", YOLO | {"id2label": {"0": "defect"}}, record), "me/x"))
-    assert "not with labels" in card.text
+    assert "counted as one class" in card.text
     assert card.data.eval_results is None
 
 
+def test_a_note_that_the_metadata_cannot_show_keeps_a_number_out_of_it():
+    plain = {"measured_on": {"name": "me/plates"}, "map_50": 0.7, "map_50_95": 0.6}
+    agnostic = {"measured_on": {"name": "me/plates"}, "map_50": 0.9, "map_50_95": 0.8, "class_agnostic": True}
+    record = finetune_record(ROOT) | {"results": {"best": {"metric": "map_50", "value": 0.95}}}
+    facts = ModelFacts("detector", MINIMAL["detector"], record, evaluations=[plain, agnostic])
+    card = check_whole(model_card(facts, "me/x"))
+    assert [result.metric_value for result in card.data.eval_results] == [0.6, 0.7]
+    assert "0.9000" in card.text
+    assert "0.9500" in card.text
+
+
+def test_a_detector_says_what_kind_of_boxes_it_learned_from():
+    config = YOLO | {"id2label": {"0": "defect"}}
+    record = {"command": "agssp pretrain-detector", "dataset": {"name": "steel"},
+              "results": {"last": {"eval_map_50": 0.2}}}  # fmt: skip
+    pseudo, unmarked, labelled = (
+        check_whole(model_card(ModelFacts("detector", config, each), "me/x")).text
+        for each in (record | {"boxes": {"boxes": 9}}, record, finetune_record(ROOT))
+    )
+    for words in (
+        "without any label",
+        "learned it from anomaly maps",
+        "not with labels",
+        "### Detector, on pseudo boxes",
+    ):
+        assert words in pseudo
+        assert words not in unmarked
+    assert "pretrained on the boxes of its data set" in unmarked
+    assert "learned it from anomaly maps" not in labelled
+
+
+def test_a_training_that_counts_steps_shows_no_epochs():
+    card = check_whole(model_card(ModelFacts("backbone", BACKBONE, backbone_record(ROOT) | {"epochs": None}), "me/x"))
+    assert "| steps | 30 |" in card.text
+    assert "epochs" not in card.text
+
+
 @pytest.mark.parametrize(
-    ("licence", "warned"), [("MIT", False), ("CC-BY-NC-4.0", True), ("research use only (Apple AMLR)", True)]
+    ("changes", "licence"),
+    [
+        ({"start_licences": ["apache-2.0"]}, "apache-2.0"),
+        ({"start_licences": ["bsd-3-clause"]}, "apache-2.0"),
+        ({"start_licences": ["cc-by-nc-4.0"]}, "cc-by-nc-4.0"),
+        ({"start_licences": ["dinov3-license"]}, "other"),
+        ({"start_licences": [None]}, None),
+        ({"start_licences": None}, None),
+        ({"start_licences": None, "start": "random weights"}, "apache-2.0"),
+        (
+            {"start_licences": [], "origins": [{"command": "agssp x", "start_licences": ["cc-by-nc-4.0"]}]},
+            "cc-by-nc-4.0",
+        ),
+        ({"start_licences": [], "origins": [{"command": "agssp x", "start_licences": [None]}]}, None),
+        ({"dataset": {"name": "a", "sources": [{"name": "b", "licence": "cc-by-nc-sa-4.0"}]}}, "cc-by-nc-sa-4.0"),
+        ({"dataset": {"name": "a", "licence": "cc-by-4.0"}}, "apache-2.0"),
+    ],
+)
+def test_a_model_carries_the_strictest_licence_of_what_it_was_made_from(changes, licence):
+    record = backbone_record(ROOT) | changes
+    card = check_whole(model_card(ModelFacts("backbone", BACKBONE, record), "me/x"))
+    assert card.data.license == licence
+    assert ("Apache-2.0." in card.text) == (licence == "apache-2.0")
+    assert ("before any commercial use" in card.text) == ("-nc-" in str(licence))
+    if licence == "other":
+        assert card.data.license_name == "dinov3-license"
+
+
+def test_the_licence_of_a_start_is_recorded_where_it_is_known(tmp_path):
+    backbone_folder(tmp_path / "backbone")
+    sources = [
+        "scratch",
+        None,
+        "scratch:dfine_s",
+        "pypi",
+        str(tmp_path / "start.safetensors"),
+        str(tmp_path / "backbone"),
+    ]
+    assert start_licences(*sources) == ["apache-2.0"] * 3 + [None]
+    assert start_licences("timm", architecture="convnextv2_tiny.fcmae") == ["cc-by-nc-4.0"]
+
+
+@pytest.mark.parametrize(
+    ("licence", "warned"),
+    [("MIT", False), ("CC-BY-NC-4.0", True), ("cc-by-nc-4.0", True), ("research use only (Apple AMLR)", True)],
 )
 def test_a_teacher_that_forbids_commercial_use_is_a_limit(licence, warned):
     record = backbone_record(ROOT)
@@ -140,7 +222,8 @@ def test_synthetic_images_are_named_so():
 @pytest.mark.parametrize("model_type", catalogue.FAMILIES)
 def test_licence_of_every_family(model_type):
     config = {"model_type": model_type, "backbone_config": {"architecture": "resnet50"}, "id2label": {"0": "pit"}}
-    card = check_whole(model_card(ModelFacts("detector", config), "me/x"))
+    scratch = {"command": "agssp finetune scratch:x", "start_licences": ["apache-2.0"]}
+    card = check_whole(model_card(ModelFacts("detector", config, scratch), "me/x"))
     assert card.data.license == ("agpl-3.0" if model_type == "agssp_yolo" else "apache-2.0")
     config["backbone_config"]["architecture"] = "yolov8n"
     assert ModelCard(model_card(ModelFacts("detector", config), "me/x")).data.license == "agpl-3.0"

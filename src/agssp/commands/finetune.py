@@ -83,7 +83,16 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     from agssp.models.detection.start import start_detector
     from agssp.training.detector_recipes import choose_detector_optimizer, loss_scale
     from agssp.training.evaluators import detection_evaluator
-    from agssp.training.run import begin, content_fingerprint, finish, optimizer_facts, optimizer_line, origins, train
+    from agssp.training.run import (
+        begin,
+        content_fingerprint,
+        finish,
+        optimizer_facts,
+        optimizer_line,
+        origins,
+        start_licences,
+        train,
+    )
     from agssp.training.trainer import AgsspTrainer
 
     transformers.set_seed(training.seed)
@@ -165,9 +174,11 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
             {
                 "command": command_line("finetune", arguments, training, positional=POSITIONAL),
                 "arguments": asdict(arguments),
-                "epochs": training.num_train_epochs,
+                "epochs": None if training.max_steps > 0 else training.num_train_epochs,
+                "steps": trainer.state.global_step,
                 "seed": training.seed,
                 "origins": origins(arguments.model),
+                "start_licences": start_licences(arguments.model),
                 "optimizer": optimizer_facts(training),
                 "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}
                 | {

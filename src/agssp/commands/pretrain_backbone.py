@@ -129,12 +129,21 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     from agssp.data.training_sets import collate_pretraining
     from agssp.data.views import augmentation
     from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
-    from agssp.models.backbone.networks import drop_path_args, full_name
+    from agssp.models.backbone.networks import drop_path_args, full_name, name_of_weights
     from agssp.models.pretraining.modeling_agssp_pretraining import AgsspForPreTraining
     from agssp.report.pretraining import write_pretraining_page
     from agssp.training.backbone_recipe import DROP_PATHS, choose_backbone_optimizer
     from agssp.training.health_monitor import HealthMonitor
-    from agssp.training.run import begin, content_fingerprint, finish, optimizer_facts, optimizer_line, train
+    from agssp.training.run import (
+        begin,
+        content_fingerprint,
+        finish,
+        optimizer_facts,
+        optimizer_line,
+        origins,
+        start_licences,
+        train,
+    )
     from agssp.training.trainer import BEST, AgsspTrainer
 
     transformers.set_seed(training.seed)
@@ -267,14 +276,16 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
             {
                 "command": command_line("pretrain-backbone", arguments, training),
                 "arguments": asdict(arguments),
-                "epochs": training.num_train_epochs,
+                "epochs": None if training.max_steps > 0 else training.num_train_epochs,
                 "steps": trainer.state.global_step,
                 "seed": training.seed,
                 "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}
                 | {"images": None if arguments.streaming else len(dataset), "categories": categories}
                 | describe_source(arguments.dataset, arguments.split),
                 "teacher": teacher_facts(store),
+                "origins": origins(arguments.start),
                 "start": str(backbone.start_report),
+                "start_licences": start_licences(arguments.start, architecture=name_of_weights(arguments.backbone)),
                 "frozen_stages": frozen,
                 "drop_path": drop_path,
                 "optimizer": optimizer_facts(training),

@@ -92,14 +92,23 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     from agssp.data.mosaic import DetectionTransform
     from agssp.data.origin import describe_source
     from agssp.data.readers import read_dataset
-    from agssp.data.schema import PSEUDO_CLASS
+    from agssp.data.schema import PSEUDO_CLASS, defect_names
     from agssp.data.splits import split_rows
     from agssp.data.training_sets import DetectionImages, collate_detection
     from agssp.models.detection import any_detector, catalogue
     from agssp.models.detection.start import start_detector
     from agssp.training.detector_recipes import choose_detector_optimizer, loss_scale
     from agssp.training.evaluators import detection_evaluator
-    from agssp.training.run import begin, content_fingerprint, finish, optimizer_facts, optimizer_line, origins, train
+    from agssp.training.run import (
+        begin,
+        content_fingerprint,
+        finish,
+        optimizer_facts,
+        optimizer_line,
+        origins,
+        start_licences,
+        train,
+    )
     from agssp.training.trainer import AgsspTrainer
 
     transformers.set_seed(training.seed)
@@ -110,9 +119,12 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
         )
     dataset = read_dataset(arguments.dataset, split=arguments.split, category=arguments.category)
     dataset = without_excluded(dataset, arguments.exclude)
-    if arguments.boxes is None and "objects" not in dataset.features:
+    if arguments.boxes is None and defect_names(dataset) != [PSEUDO_CLASS]:
+        labels = ", ".join(defect_names(dataset))
         raise InputError(
-            f"--boxes: {arguments.dataset} has no column `objects`; cut boxes from its maps with `agssp pseudo-boxes`"
+            f"--boxes: {arguments.dataset} brings no pseudo boxes along"
+            + (f", but labels ({labels}): those are for `agssp finetune`" if labels else "")
+            + "; cut boxes from its maps with `agssp pseudo-boxes`"
         )
     boxes = boxes_of(dataset) if arguments.boxes is None else read_boxes(arguments.boxes)
     boxes_name = f"--boxes {arguments.boxes}" if arguments.boxes else f"column `objects` of {arguments.dataset}"
@@ -208,9 +220,11 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
             {
                 "command": command_line("pretrain-detector", arguments, training),
                 "arguments": asdict(arguments),
-                "epochs": training.num_train_epochs,
+                "epochs": None if training.max_steps > 0 else training.num_train_epochs,
+                "steps": trainer.state.global_step,
                 "seed": training.seed,
                 "origins": origins(arguments.backbone, arguments.start),
+                "start_licences": start_licences(arguments.backbone, arguments.start),
                 "boxes": box_facts(arguments.boxes) if arguments.boxes else None,
                 "optimizer": optimizer_facts(training),
                 "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}

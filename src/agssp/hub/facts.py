@@ -15,11 +15,11 @@ from agssp.models.pretraining import AgsspPreTrainingConfig
 from agssp.models.yolo_graphs import VARIANTS
 from agssp.training.run import LOG_FILE, RUN_FILE, kept_of_origin
 
+from .licences import COPYLEFT, UNKNOWN, licences_of_images, licences_of_start, strictest
 from .paths import without_paths
 
 KINDS = {AgsspBackboneConfig.model_type: "backbone", MODEL_TYPE: "kead"} | dict.fromkeys(FAMILIES, "detector")
 """model_type of config.json -> the template of its card."""
-PERMISSIVE, COPYLEFT = "apache-2.0", "agpl-3.0"
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,29 @@ class ModelFacts:
     evaluations: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def licence(self) -> str:
-        """Its licence as the Hub writes it: AGPL-3.0 for all that is made of ultralytics' modules."""
+    def licence(self) -> str | None:
+        """Its licence as the Hub writes it; None where that of what it started from is not known.
+
+        AGPL-3.0 for all that is made of ultralytics' modules, otherwise the strictest of what it was made from.
+        """
         architecture = self.config.get("architecture") or self.config.get("backbone_config", {}).get("architecture")
         family = FAMILIES.get(self.config["model_type"])
-        return COPYLEFT if (family is not None and family.agpl) or architecture in VARIANTS else PERMISSIVE
+        if (family is not None and family.agpl) or architecture in VARIANTS:
+            return COPYLEFT
+        return None if None in self._start_licences else strictest(self.made_under)
+
+    @property
+    def made_under(self) -> list[str]:
+        """Known licences of the weights that it started from (KeAD: of its teacher's), and of all images."""
+        images = [licence for stage in self.stages for licence in licences_of_images(stage.get("dataset"))]
+        known = [licence for licence in self._start_licences if licence is not None]
+        return sorted({licence.lower() for licence in known + images})
+
+    @property
+    def _start_licences(self) -> list[str | None]:
+        if self.kind == "kead":
+            return [None if self.config.get("licence") in UNKNOWN else self.config["licence"]]
+        return licences_of_start(self.run)
 
     @property
     def command(self) -> str | None:

@@ -1,12 +1,15 @@
 """Writes a model's card from recorded facts: a field that is not known is left out."""
 
+import re
 from typing import Any
 
 from agssp.models.backbone.csp_darknet import VARIANTS
 from agssp.models.backbone.networks import is_of_timm
 from agssp.models.detection.catalogue import FAMILIES
 
-from .facts import COPYLEFT, ModelFacts
+from .dataset_card import HUB_LICENCES
+from .facts import ModelFacts
+from .licences import COPYLEFT, UNKNOWN, forbids_commerce, strictest
 from .results import TASKS, Result, eval_results, results
 from .templates import render
 
@@ -21,8 +24,8 @@ OBJECTIVES = {
     "simmim": "SimMIM",
     "none": "no task beside it",
 }
-NOT_FREE = ("research", "NC")
-"""Parts of a teacher's licence that forbid commercial use."""
+LICENCES = {*HUB_LICENCES, COPYLEFT, "apple-amlr", "apple-ascl", "bsd-3-clause", "gemma"}
+"""Licences that the Hub has a name of its own for; others go under `other`."""
 
 
 def model_card(facts: ModelFacts, repo_id: str, *, picture: str | None = None, about_picture: str = "") -> str:
@@ -44,6 +47,8 @@ def model_card(facts: ModelFacts, repo_id: str, *, picture: str | None = None, a
         "title": repo_id.split("/")[-1],
         "config": facts.config,
         "agpl": facts.licence == COPYLEFT,
+        "licence": facts.licence,
+        "made_under": facts.made_under,
         "stages": [stage for stage in map(_stage, facts.stages) if stage["rows"]],
         "teacher_licence": _teacher_licence(facts),
         "synthetic": any((stage.get("dataset") or {}).get("synthetic") for stage in facts.stages),
@@ -70,7 +75,7 @@ def _metadata(facts: ModelFacts, repo_id: str) -> str:
         bases = [facts.config["teacher"].removeprefix("hf-hub:")]
     datasets = [(stage.get("dataset") or {}).get("hub_id") for stage in facts.stages]
     data = ModelCardData(
-        license=facts.licence,
+        license=facts.licence if facts.licence in LICENCES or facts.licence is None else "other",
         library_name={"backbone": "timm" if timm else "agssp", "detector": "transformers", "kead": "agssp"}[facts.kind],
         pipeline_tag=TASKS.get(facts.kind),
         tags=tags + (["defect-detection"] if facts.kind == "detector" else []),
@@ -79,6 +84,8 @@ def _metadata(facts: ModelFacts, repo_id: str) -> str:
         model_name=repo_id.split("/")[-1] if measured else None,
         eval_results=measured or None,
     )
+    if data.license == "other":
+        data.license_name = re.sub(r"[^\w.-]+", "-", str(facts.licence)).strip("-")
     return data.to_yaml()
 
 
@@ -96,11 +103,15 @@ def _stage(record: dict[str, Any]) -> dict[str, Any]:
         ("task", OBJECTIVES.get(record.get("objective") or "")),
         ("distillation of the maps", _distillation(record)),
         ("epochs", _number(record.get("epochs"))),
+        ("steps", _number(record.get("steps")) if record.get("epochs") is None else None),
         ("started from", _start(record)),
         ("optimizer", _optimizer(record.get("optimizer") or {})),
         ("seed", _number(record.get("seed"))),
     ]
-    return {"title": STAGES.get(command, command), "rows": [(name, value) for name, value in rows if name and value]}
+    title = (
+        "Detector, on boxes of its data set" if command == "pretrain-detector" and not boxes else STAGES.get(command)
+    )
+    return {"title": title or command, "rows": [(name, value) for name, value in rows if name and value]}
 
 
 def _teacher(teacher: dict[str, Any]) -> str | None:
@@ -111,7 +122,7 @@ def _teacher(teacher: dict[str, Any]) -> str | None:
 
 
 def _known(teacher: dict[str, Any]) -> bool:
-    return teacher.get("licence") not in (None, "", "unknown", "none")
+    return teacher.get("licence") not in UNKNOWN
 
 
 def _boxes(boxes: dict[str, Any]) -> str | None:
@@ -185,15 +196,19 @@ def _teacher_licence(facts: ModelFacts) -> str | None:
 def _limits(facts: ModelFacts, found: list[Result]) -> list[str]:
     limits = []
     licence = _teacher_licence(facts)
-    if licence is not None and any(word in licence for word in NOT_FREE):
+    if forbids_commerce(licence):
         limits.append(
             f"The anomaly maps behind it come from weights under {licence}: ask a lawyer before any commercial use."
+        )
+    if facts.kind != "kead" and forbids_commerce(made_under := strictest(facts.made_under)):
+        limits.append(
+            f"Weights or images that it was made from are under {made_under}: ask a lawyer before any commercial use."
         )
     if any((stage.get("dataset") or {}).get("synthetic") for stage in facts.stages):
         limits.append("It was trained on synthetic images: it shows how the method works, not how well on a real line.")
     if facts.kind == "backbone":
         limits.append("It gives feature maps, no boxes: a detector on it has to be trained.")
-    if facts.kind == "detector" and list(facts.config.get("id2label", {}).values()) == ["defect"]:
+    if facts.command == "pretrain-detector" and facts.run.get("boxes"):
         limits.append("It knows one class, `defect`, and learned it from anomaly maps: it marks what looks unusual.")
     if facts.kind == "kead":
         limits.append(
@@ -231,7 +246,8 @@ def _detector(facts: ModelFacts) -> dict[str, Any]:
         "architecture": config["backbone_config"]["architecture"],
         "classes": [config["id2label"][key] for key in sorted(config.get("id2label", {}), key=int)],
         "image_size": config.get("image_size"),
-        "command": facts.command,
+        "pretrained": facts.command == "pretrain-detector",
+        "pseudo": bool(facts.run.get("boxes")),
     }
 
 

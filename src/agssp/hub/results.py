@@ -56,7 +56,12 @@ def results(facts: ModelFacts) -> list[Result]:
             chosen |= {"images": dataset["selection_images"]} if dataset.get("selection_images") else {}
             found += _rows(DETECTION, {best["metric"]: best["value"]}, chosen, "selection", seed, note=note)
     elif facts.command == "pretrain-detector":
-        note = "agreement with pseudo boxes, not with labels"
+        pseudo = bool(facts.run.get("boxes"))
+        note = (
+            "agreement with pseudo boxes, not with labels"
+            if pseudo
+            else "all boxes of the data set counted as one class"
+        )
         last = _last(own)
         found += _rows(DETECTION, last, _bare(dataset), "held out", seed, note=note, of_labels=False)
     elif facts.command == "pretrain-backbone":
@@ -87,8 +92,8 @@ def eval_results(facts: ModelFacts) -> list[Any]:
             metric_args=None if result.seed is None else {"training_seed": result.seed},
         )
         for result in results(facts)
-        # A mAP against pseudo boxes would be taken for one against labels there.
-        if result.of_labels or facts.kind == "backbone"
+        # A mAP with a note would be taken there for a plain one: of labels, of each class, on images not seen before.
+        if (result.of_labels and not result.note) or facts.kind == "backbone"
     ]
 
 

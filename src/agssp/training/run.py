@@ -39,7 +39,7 @@ _OPTIMIZER_FACTS = (
 )  # fmt: skip
 _KEPT_OF_ORIGINS = (
     "command", "dataset", "teacher", "boxes", "objective", "lambda", "distill_loss", "epochs", "steps", "seed", "start",
-    "origins",
+    "start_licences", "origins",
 )  # fmt: skip
 _LIBRARIES = ("torch", "torchvision", "transformers", "timm", "datasets", "accelerate", "numpy", "ultralytics")
 
@@ -204,6 +204,30 @@ def origins(*sources: str | None) -> list[dict[str, Any]]:
         if source and record is not None:
             hub_id = {} if Path(source).exists() else {"hub_id": source}
             found.append(hub_id | kept_of_origin(record))
+    return found
+
+
+def start_licences(*sources: str | None, architecture: str | None = None) -> list[str | None]:
+    """Licences of the weights that a run starts from, for those that have no record, which would tell.
+
+    Args:
+        sources: as the flags name them: `scratch`, `timm`, `pypi`, `scratch:DETECTOR`, file, folder, Hub id; None.
+        architecture: name, with tag if any, of the weights that `timm` stands for.
+
+    Returns:
+        One entry for each such source, as timm writes licences (`cc-by-nc-4.0`); None where it is not known.
+    """
+    import timm
+
+    found: list[str | None] = []
+    for source in filter(None, sources):
+        if source == "timm" and architecture:
+            licence = getattr(timm.get_pretrained_cfg(architecture), "license", None)
+            found.append(None if licence == "unknown" else licence)
+        elif source in ("scratch", "pypi") or source.startswith("scratch:"):
+            found.append("apache-2.0")
+        elif _record_of(source) is None:
+            found.append(None)
     return found
 
 
