@@ -114,7 +114,7 @@ def _export_onnx(arguments: ExportArguments, output: Path) -> list[str]:
     finally:
         partial.unlink(missing_ok=True)
     apart = f"at most {found['pixels']:.4f} px and {found['score']:.6f} in score apart"
-    print(f"the same boxes: {found['boxes']} compared, {apart}")
+    print(f"the same boxes: {found['boxes']} compared, {apart}; {found['unlike']} chosen otherwise")
     print(f"{output} ({output.stat().st_size / 1e6:.1f} MB): any number of images of {size} x {size} px")
     return [
         "it runs without torch, and gives boxes in pixels of each image:",
