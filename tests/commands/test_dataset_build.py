@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 from PIL import Image
-from source_fakes import DEFECTS, FILES, ROWS, picture, write_fake
+from source_fakes import DEFECTS, FILES, ROWS, coco, labelme, picture, voc, write_fake
 
 from agssp.cli import main as agssp
 from agssp.commands import dataset_build, dataset_verify
@@ -21,7 +21,11 @@ from agssp.commands.dataset_build import DatasetBuildArguments
 from agssp.commands.dataset_verify import DatasetVerifyArguments
 from agssp.data.readers import read_dataset
 from agssp.data.schema import category_names, check_schema, defect_names
-from agssp.data.sources.table import sources
+from agssp.data.sources.defects import MaskShape
+from agssp.data.sources.image import SourceImage
+from agssp.data.sources.plan import plan_source
+from agssp.data.sources.shards import make_row
+from agssp.data.sources.table import find_source, sources
 from agssp.errors import InputError
 
 SOURCES = sorted(sources())
@@ -142,6 +146,36 @@ def test_gc10_keeps_an_image_once_and_drops_what_is_no_class(tmp_path, capsys):
     assert "1 images occur twice; the first was kept: 3/img_02.jpg" in said
     assert "have no labels, though the source labels all, and were left out: 4/img_no_label.jpg" in said
     assert "may not be passed on" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "text", "image_id"),
+    [
+        ("apddd", "Annotations/b.xml", voc("dent").replace("<xmax>8<", "<xmax>3<"), "JPEGImages/b.jpg"),
+        ("bsdata", "label/b.json", labelme("Pitting").replace("[3, ", "[93, ").replace("[8, ", "[98, "), "data/b.jpg"),
+        (
+            "fd",
+            "annotations/val.json",
+            coco({"b.jpg": ["stain"]}, outlines=False).replace("[3, 2, 5, 4]", "[3, 2, 0, 4]"),
+            "images/b.jpg",
+        ),
+    ],
+)
+def test_an_image_whose_labels_are_all_unusable_is_not_called_normal(name, file, text, image_id, tmp_path):
+    (write_fake(name, tmp_path) / file).write_text(text)
+    build(name, tmp_path, tmp_path / "output")
+    shards = (tmp_path / "output/data").glob("*.parquet")
+    row = next(row for file in shards for row in pq.read_table(file).to_pylist() if row["image_id"] == image_id)
+    assert row["is_normal"] is None
+    assert row["objects"] is None
+
+
+def test_an_outline_around_nothing_is_no_proof_of_a_normal_image(tmp_path):
+    picture(1).save(tmp_path / "a.png")
+    outline = MaskShape([[90, 90, 95, 90, 95, 95]], "pitting", "a.json")
+    image = SourceImage(tmp_path / "a.png", "a.png", "plate", "train", masks=[outline])
+    row = make_row(image, plan_source(find_source("bsdata"), [image], 0), 10_000)
+    assert [row[name] for name in ("is_normal", "mask", "objects")] == [None, None, None]
 
 
 def test_a_subset_is_seeded_and_keeps_the_validation_images(tmp_path):

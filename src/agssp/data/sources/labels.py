@@ -22,11 +22,19 @@ from agssp.errors import InputError
 
 @dataclass
 class Labels:
-    """What is told of one image; no boxes and no outlines: it has no defects."""
+    """What is told of one image.
+
+    Attributes:
+        boxes: COCO xywh px; None where the format has none.
+        masks: outlines.
+        split: None where the format tells none.
+        annotated: whether anything is annotated, also what is dropped here; if not, the image has no defects.
+    """
 
     boxes: list[Box] | None = None
     masks: list[Mask] = field(default_factory=list)
     split: str | None = None
+    annotated: bool = False
 
 
 # Path of an image and the groups of its name -> its labels; None where there are none.
@@ -73,11 +81,13 @@ def _of_one_file(source: Source, kind: str, file: Path, image: Path, report: Rea
         return None
     if kind == "labelme":
         return _read_labelme(source, file, image, report)
+    dropped = len(report.dropped)
     if kind == "voc":
         boxes = read_voc_boxes(file, image, report)
     else:
         boxes = read_yolo_labels(file, image, source.classes, report)
-    return Labels(boxes=_renamed_boxes(source, boxes, str(file)))
+    annotated = bool(boxes) or len(report.dropped) > dropped
+    return Labels(boxes=_renamed_boxes(source, boxes, str(file)), annotated=annotated)
 
 
 def _renamed_boxes(source: Source, boxes: list[Box], where: str) -> list[Box]:
@@ -111,7 +121,7 @@ def _read_labelme(source: Source, file: Path, image: Path, report: ReadReport) -
         class_name = renamed(source, name)
         if class_name is not None:
             masks.append(MaskShape([[value for point in points for value in point]], class_name, where))
-    return Labels(_cleaned(source, boxes, image, report), list(masks))
+    return Labels(_cleaned(source, boxes, image, report), list(masks), annotated=bool(boxes))
 
 
 def _read_coco(source: Source, root: Path, entry: dict[str, str], report: ReadReport) -> dict[Path, Labels]:
@@ -140,7 +150,7 @@ def _read_coco(source: Source, root: Path, entry: dict[str, str], report: ReadRe
         if row.get("segmentation") and class_name is not None:
             masks[key].append(MaskShape(row["segmentation"], class_name, where))
     return {
-        path: Labels(_cleaned(source, boxes[key], path, report), masks[key], entry.get("split"))
+        path: Labels(_cleaned(source, boxes[key], path, report), masks[key], entry.get("split"), bool(boxes[key]))
         for key, path in images.items()
     }
 
@@ -160,7 +170,10 @@ def _read_runs(source: Source, root: Path, entry: dict[str, str], report: ReadRe
         path = path_inside(root / entry.get("images", "."), name or "", where)
         labels = told.setdefault(path, Labels(split=entry.get("split")))
         class_name = renamed(source, label or "")
-        if (row["EncodedPixels"] or "").strip() and class_name is not None:
+        if not (row["EncodedPixels"] or "").strip():
+            continue
+        labels.annotated = True
+        if class_name is not None:
             if source.classes:
                 check_names([class_name], source.classes, where)
             labels.masks.append(MaskRuns(row["EncodedPixels"].strip(), class_name, where))

@@ -93,14 +93,16 @@ def _image(
     """The image of a file; None where it lacks the labels that its source gives all images."""
     category = str(rule.get("category", source.name.replace("-", "_"))).format(**groups)
     masks: list[Mask] = [*mask_files, *(labels.masks if labels is not None else [])]
-    boxes = labels.boxes if labels is not None else None
+    annotated = labels is not None and labels.annotated
+    # Where nothing is left of its annotations, an image is no example of one without defects.
+    boxes = None if labels is None or (annotated and not labels.boxes) else labels.boxes
     normal = rule.get("normal")
     told = labels is not None or bool(masks)
     unlabelled = rule.get("unlabelled", "unknown")
     if not told and unlabelled == "left out":
         return None
     if normal is None:
-        sound = labels is not None and not masks and not boxes
+        sound = labels is not None and not annotated and not masks
         normal = True if sound or (not told and unlabelled == "normal") else False if boxes else None
     if normal:
         masks, boxes = [], []

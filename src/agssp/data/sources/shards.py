@@ -16,7 +16,7 @@ from agssp import __version__
 from agssp.data.images import ImageError, decode_image
 from agssp.data.map_store import write_atomically
 from agssp.data.schema import features
-from agssp.data.sources.defects import boxes_of_masks, read_masks
+from agssp.data.sources.defects import MaskFile, boxes_of_masks, read_masks
 from agssp.data.sources.image import SourceImage
 from agssp.data.sources.plan import SPLITS, Plan, Shard
 
@@ -77,8 +77,11 @@ def make_row(image: SourceImage, plan: Plan, max_pixels: int) -> dict[str, Any]:
     except ImageError as error:
         raise ImageError(f"{image.image_id}: {error}") from error
     defective = any(mask.any() for _, mask in masks or [])
+    # A picture without white tells that there is no defect, an outline around nothing does not.
+    if not defective and not all(isinstance(mask, MaskFile) for mask in image.masks or []):
+        masks = None
     is_normal = image.is_normal
-    if is_normal is None and image.masks:
+    if is_normal is None and masks:
         is_normal = not defective
     row: dict[str, Any] = {
         "image": {"bytes": content, "path": image.path.name},
