@@ -348,6 +348,23 @@ def test_a_card_alone_needs_no_hub_and_says_what_is_recorded(root):
     assert "None" not in card
 
 
+def test_a_card_takes_no_others_place(root):
+    push = {"folder": str(root / "images"), "repo_id": "agssp/x", "maps": str(root / "maps"), "licence": "mit"}
+    (root / "images/dataset.json").write_text('{"name": "plates", "title": "Plates"}')
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    for folder, message in (("images", "lies in"), ("images/plate", "lies in"), ("maps", "no card of a data set"),
+                            ("images/dataset.json", "lies in"),
+                            ("boxes/thresholds.json", "a file of this name")):  # fmt: skip
+        assert message in refused(root, **push | {"card_only": str(root / folder)})
+    (root / "mine").mkdir()
+    (root / "mine/README.md").write_text("mine")
+    assert "(README.md)" in refused(root, **push | {"card_only": str(root / "mine")})
+    assert all(path.read_bytes() == content for path, content in before.items())
+    for title in ("One", "Two"):
+        main(DatasetPushArguments(**push, title=title, card_only=str(root / "card")))
+    assert "# Two\n" in (root / "card/README.md").read_text()
+
+
 def test_maps_and_boxes_must_be_of_these_images(root, tmp_path):
     own = {"maps": str(root / "maps"), "licence": "mit"}
     maps(root / "images", root / "half", skip=["plate/normal/005.png"], only=10)

@@ -66,6 +66,8 @@ def main(arguments: DatasetPushArguments) -> None:
     if arguments.shard_images < 1:
         raise InputError(f"--shard-images {arguments.shard_images}: expected 1 or more")
     check_name(arguments.repo_id)
+    if arguments.card_only is not None:
+        check_card_folder(Path(arguments.card_only), Path(arguments.folder))
     recorded = recorded_facts(arguments.folder)
     sources = check_licence(recorded, arguments.licence, arguments.private)
     rows = Rows(read_splits(arguments), arguments.maps, arguments.boxes)
@@ -96,6 +98,24 @@ def main(arguments: DatasetPushArguments) -> None:
         print(f"{len(upload.removed)} files are no part of it and were removed: {', '.join(upload.removed[:5])}{more}")
     print(f"published: {address}")
     print(f"next: {next_step(arguments.repo_id, rows)}")
+
+
+def check_card_folder(folder: Path, source: Path) -> None:
+    """Raise InputError unless a card may be written into a folder: no records and no images of others are there."""
+    from agssp.hub.dataset_publishing import DESCRIBING
+
+    if source.exists() and folder.resolve().is_relative_to(source.resolve()):
+        raise InputError(f"--card-only {folder}: lies in {source}, whose records it would replace; name another folder")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--card-only {folder}: a file of this name exists; expected a folder")
+    there = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    # A card that was written before may be written again.
+    foreign = sorted(there - set(DESCRIBING) if DESCRIBING[0] in there else there)
+    if foreign:
+        raise InputError(
+            f"--card-only {folder}: holds what is no card of a data set ({', '.join(foreign[:5])}"
+            f"{' ...' if len(foreign) > 5 else ''}); name a new or empty folder"
+        )
 
 
 def read_splits(arguments: DatasetPushArguments) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from .names import check_name
 from .retries import with_retries
 
 PICTURE = "example.jpg"
+DESCRIBING = (DATASET_FILE, "README.md", PICTURE)
+"""Files that `describing_files` gives."""
 KEPT = (".gitattributes", "README.md", "LICENSE", "LICENSE.md")
 
 
