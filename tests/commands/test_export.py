@@ -127,6 +127,16 @@ def test_timm_opens_the_backbone_of_a_backbone_and_of_a_detector(backbone, tmp_p
         assert "timm.create_model" in capsys.readouterr().out
 
 
+def test_ultralytics_gets_a_file_and_what_it_expects_of_its_input(tmp_path, capsys):
+    model = catalogue.build("yolov8n", AgsspBackboneConfig(architecture="yolov8n", image_mean=[0.5] * 3), None, 64)
+    any_detector.save(model, tmp_path / "model")
+    output = main(ExportArguments(str(tmp_path / "model"), "ultralytics", str(tmp_path / "exported/a.pt")))
+    assert sorted(path.name for path in output.parent.iterdir()) == ["a.pt", "a.pt.json"]
+    described = json.loads((tmp_path / "exported/a.pt.json").read_text())
+    assert (described["format"], described["normalisation"]["mean"]) == ("ultralytics", [0.0] * 3)
+    assert "AGPL-3.0" in capsys.readouterr().out
+
+
 def test_no_detector_yet(tmp_path):
     with pytest.raises(InputError, match="gone: no such folder"):
         main(ExportArguments(str(tmp_path / "gone"), "onnx", str(tmp_path / "a.onnx")))

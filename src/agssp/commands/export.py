@@ -160,6 +160,8 @@ def _export_ultralytics(arguments: ExportArguments, output: Path) -> list[str]:
     try:
         export_ultralytics(model, folder / output.name)
         description = describe_detector(model, model.config.image_size)
+        # The file's first layer does what is left of it.
+        description["normalisation"] |= {"mean": [0.0] * 3, "std": [1.0] * 3}
         _finish(folder / output.name, output, "ultralytics", arguments.model, description)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
