@@ -8,6 +8,9 @@ from huggingface_hub import ModelCard
 from local_hub import EVERY
 from model_cases import backbone_folder, detector_folder
 
+from agssp import InputError
+from agssp.hub.publishing import collect, write_card
+
 COMMANDS = """
     import contextlib, io, json, os, sys
     from agssp.cli import main
@@ -58,10 +61,14 @@ def test_a_backbone_goes_up_in_one_commit_and_again_only_what_changed(hub, backb
 
 def test_what_an_earlier_push_left_is_taken_away_and_other_files_stay(hub, backbone):
     ours = {"model-00001-of-00002.safetensors": "old", "pytorch_model.bin": "old", ".eval_results/me-old.yaml": "[]"}
-    old = ours | {"config.json": json.dumps({"model_type": "agssp_backbone"}), "LICENSE": "mine", "notes.txt": "mine"}
-    hub.publish("agssp/x", old)
-    assert run_all(hub, ["push", backbone, "agssp/x", "--message", "Better"])[0][0] == 0
-    assert set(hub.files("agssp/x")) == BACKBONE | {"LICENSE", "notes.txt"}
+    ours["run.json"] = json.dumps({"published": ["run.json", ".eval_results/me-old.yaml", "LICENSE"]})
+    kept = {"LICENSE": "mine", "notes.txt": "mine", "prompts.pt": "mine", ".eval_results/ann.yaml": "[]"}
+    hub.publish("agssp/x", ours | kept | {"config.json": json.dumps({"model_type": "agssp_backbone"})})
+    status, said = run_all(hub, ["push", backbone, "agssp/x", "--message", "Better"])[0]
+    assert status == 0
+    assert set(hub.files("agssp/x")) == BACKBONE | set(kept)
+    line = next(line for line in said.splitlines() if line.startswith("taken away"))
+    assert set(line.partition(": ")[2].split(", ")) == set(ours) - {"run.json"}
     assert hub.history("agssp/x")[0] == "Better"
 
 
@@ -153,7 +160,22 @@ def test_offline_the_card_alone_can_be_written(hub, backbone):
     assert "HF_HUB_OFFLINE is set" in pushed[1]
     assert written[0] == 0
     names = {file.name for file in (backbone.parent / "card").iterdir()}
-    assert names == BACKBONE - {"config.json", "model.safetensors"}
+    assert names == BACKBONE - {"config.json", "model.safetensors"} | {"settings.json"}
+
+
+@pytest.mark.parametrize("written_by", ["training", "save_pretrained"])
+def test_a_card_is_not_written_over_the_records_of_a_model(backbone, written_by):
+    if written_by == "save_pretrained":
+        (backbone / "settings.json").unlink()
+    else:
+        (backbone / "settings.json").write_text('{"command": "pretrain-backbone", "settings": {}}')
+    before = {file.name: file.read_bytes() for file in backbone.iterdir() if file.is_file()}
+    publication = collect(backbone, "agssp/x")
+    with pytest.raises(InputError, match="--card-only"):
+        write_card(publication, "agssp/x", backbone)
+    assert {file.name: file.read_bytes() for file in backbone.iterdir() if file.is_file()} == before
+    written = write_card(publication, "agssp/x", backbone.parent / "card")
+    assert write_card(publication, "agssp/x", backbone.parent / "card") == written
 
 
 def test_push_to_hub_of_the_classes_gives_the_same_files_and_card(hub, tmp_path, backbone):

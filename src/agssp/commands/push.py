@@ -54,7 +54,7 @@ def main(arguments: PushArguments) -> None:
         arguments.folder, arguments.repo_id, evaluations=arguments.evaluation or (), examples=arguments.examples
     )
     if arguments.card_only is not None:
-        print(f"card in {write_card(publication, arguments.card_only)}")
+        print(f"card in {write_card(publication, arguments.repo_id, arguments.card_only)}")
         return
     if publication.left_out:
         print(f"left out, as pickles run code when they are opened: {', '.join(publication.left_out)}")

@@ -6,7 +6,9 @@ from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 # A path inside a sentence: behind a space, a quote, a bracket, `=` or `:`, up to the next of them. A URL has `://`.
-_IN_TEXT = re.compile(r"""(?:(?<=[\s'"`=(\[{,])|(?<=[\w-]:)(?=/[^/])|^)(?:file://)?(?:/|~/|[A-Za-z]:[\\/]|\\\\)[^\s'"`)\]},;]+""")
+_IN_TEXT = re.compile(
+    r"""(?:(?<=[\s'"`=(\[{,])|(?<=[\w-]:)(?=/[^/])|^)(?:file://)?(?:/|~/|[A-Za-z]:[\\/]|\\\\)[^\s'"`)\]},;]+"""
+)
 _PREFIXES = ("local-dir:", "file://")
 
 

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from agssp.errors import InputError
 from agssp.models.detection import any_detector
 from agssp.models.detection.catalogue import FAMILIES
+from agssp.output_folder import claim_output
 from agssp.training.run import LOG_FILE, RUN_FILE
 
 from .errors import hub_errors
@@ -33,8 +35,10 @@ TAKEN = {
 }
 PICKLES = (".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth")
 """Suffixes of files that run code when they are opened; they are never pushed."""
-OURS = (*WEIGHTS, *TAKEN["detector"], *TAKEN["kead"], PICTURE, "run.json", ".eval_results/*")
-"""What an earlier push may have left in a repository and a later one takes away."""
+OURS = (*TAKEN["detector"], *TAKEN["kead"], PICTURE, RUN_FILE, "pytorch_model*.bin", "pytorch_model.bin.index.json")
+"""What an earlier push, or weights of the same model, may have left in a repository and a later push takes away."""
+PUBLISHED = "published"
+"""In a published run.json: the names of all files that went up with it."""
 KEPT = (".gitattributes", "README.md", "LICENSE", "LICENSE.md")
 """Files that do not make a repository another model's."""
 
@@ -84,24 +88,37 @@ def collect(
             )
         )
     files["config.json"] = _json(_config(json.loads((folder / "config.json").read_text(encoding="utf-8")), facts))
-    if facts.run:
-        files["run.json"] = _json(facts.run)
     shown = (examples_picture(folder) if examples else None) or training_picture(facts)
     if shown is not None:
         files[PICTURE] = shown[0]
     card = model_card(facts, repo_id, picture=PICTURE if shown else None, about_picture=shown[1] if shown else "")
     files["README.md"] = card.encode()
     files |= {path: text.encode() for path, text in eval_result_files(facts).items()}
+    if facts.run:
+        files[RUN_FILE] = _json(facts.run | {PUBLISHED: sorted({*files, RUN_FILE})})
     return Publication(facts, files, pickled)
 
 
-def write_card(publication: Publication, folder: str | Path) -> Path:
+def write_card(publication: Publication, repo_id: str, folder: str | Path) -> Path:
     """Write what a push would write anew into a folder: the card, its picture and results, but no weights.
+
+    Args:
+        publication: from `collect`.
+        repo_id: OWNER/NAME that the card is for.
+        folder: a new or empty one, or one that holds an earlier card for the same name.
 
     Returns:
         Path of the card.
+
+    Raises:
+        InputError: the folder holds anything but an earlier card of this model, the model itself for instance, whose
+            records would be overwritten.
     """
     folder = Path(folder)
+    try:
+        claim_output(folder, "push", {"repo_id": repo_id})
+    except InputError as error:
+        raise InputError(str(error).replace("--output", "--card-only")) from error
     for name, content in publication.files.items():
         if isinstance(content, bytes) and name != "config.json":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -256,17 +273,30 @@ def _commit(api: Any, publication: Publication, repo_id: str, revision: str | No
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     there = api.model_info(repo_id, revision=revision)
-    names = [sibling.rfilename for sibling in there.siblings or [] if sibling.rfilename not in publication.files]
+    names = [sibling.rfilename for sibling in there.siblings or []]
+    ours = [*OURS, *_published_before(api, there)] if RUN_FILE in names else list(OURS)
     stale = [
         name
         for name in names
-        if (replace and name not in KEPT)
-        or any(fnmatch(name, pattern) for pattern in OURS)
-        or Path(name).suffix in PICKLES
+        if name not in publication.files
+        and name not in KEPT
+        and (replace or any(fnmatch(name, pattern) for pattern in ours))
     ]
+    if stale:
+        print(f"taken away, as no part of this model: {', '.join(stale)}")
     operations: list[Any] = [CommitOperationDelete(name) for name in stale]
     operations += [CommitOperationAdd(name, content) for name, content in publication.files.items()]
     return api.create_commit(repo_id, operations, commit_message=title, revision=revision, parent_commit=there.sha)
+
+
+def _published_before(api: Any, there: Any) -> list[str]:
+    """What the run.json of an earlier push says went up with it."""
+    try:
+        file = api.hf_hub_download(there.id, RUN_FILE, revision=there.sha)
+        names = json.loads(Path(file).read_text(encoding="utf-8"))[PUBLISHED]
+    except (KeyError, TypeError, ValueError):
+        return []
+    return [escape(name) for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def _config(config: dict[str, Any], facts: ModelFacts) -> dict[str, Any]:
