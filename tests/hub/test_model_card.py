@@ -79,6 +79,13 @@ def test_any_fact_of_a_detector_may_be_missing(left_out):
     check_whole(model_card(ModelFacts("detector", config, record | {left_out: None}), "me/x"))
 
 
+def test_a_local_teacher_is_given_as_it_is_loaded():
+    card = check_whole(model_card(ModelFacts("kead", KEAD | {"teacher": "local-dir:clip"}), "me/x"))
+    assert 'KeAD.from_pretrained("me/x", teacher="local-dir:' in card.text
+    assert "weights=" not in card.text
+    assert card.data.base_model is None
+
+
 def test_a_detectors_card_tells_the_whole_way_to_it():
     card = check_whole(model_card(ModelFacts("detector", MINIMAL["detector"], finetune_record(ROOT)), "me/x"))
     order = [card.text.index(title) for title in ("### Backbone", "### Detector, on pseudo boxes", "### Finetuning")]

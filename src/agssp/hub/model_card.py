@@ -141,6 +141,7 @@ def _dataset(dataset: dict[str, Any]) -> str | None:
     parts += [f"split {dataset['split']}"] if dataset.get("split") else []
     parts += [f"chosen with seed {dataset['split_seed']}"] if dataset.get("split_seed") is not None else []
     parts += ["synthetic"] if dataset.get("synthetic") else []
+    parts += [f"licence {dataset['licence']}"] if dataset.get("licence") else []
     licences = [f"{one['name']} ({one['licence']})" for one in dataset.get("sources", []) if len(one) == 2]
     return ", ".join([name, *parts]) + (f"; sources: {', '.join(licences)}" if licences else "")
 
@@ -255,7 +256,8 @@ def _kead(facts: ModelFacts) -> dict[str, Any]:
     config = facts.config
     return {
         "teacher": _teacher(config),
-        "local_weights": bool(config.get("weights")) or str(config.get("teacher", "")).startswith("local-dir:"),
+        "local_weights": bool(config.get("weights")),
+        "local_teacher": str(config.get("teacher", "")).startswith("local-dir:"),
         "categories": config.get("categories") or {},
         "described": config.get("described") or [],
         "layers": config.get("layers") or [],
