@@ -371,7 +371,9 @@ def test_maps_and_boxes_must_be_of_these_images(root, tmp_path):
     assert "has no map of 13 of 24 images" in refused(root, licence="mit", maps=str(root / "half"))
     labelled(root / "labelled")
     assert "no map of these images" in refused(root, folder="labelled", **own)
-    assert "labels already (pit, stain)" in refused(root, folder="labelled", licence="mit", boxes=str(root / "boxes"))
+    both = refused(root, folder="labelled", licence="mit", boxes=str(root / "boxes"))
+    assert "labels already (pit, stain)" in both
+    assert "`agssp pretrain-detector --boxes` takes the pseudo boxes" in both
     assert "005.png" in refused(root, licence="mit", card_only=str(root / "card"))
 
 

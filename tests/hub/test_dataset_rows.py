@@ -3,9 +3,12 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from dataset_cases import GRID, images, maps
+from dataset_cases import GRID, images, labelled, maps
+from datasets import Array2D, Features
 
+from agssp.data.images import image_size
 from agssp.data.readers import read_dataset
+from agssp.errors import InputError
 from agssp.hub.dataset_rows import ROW_GROUP, Rows, shard_counts, write_shard
 
 
@@ -55,3 +58,26 @@ def test_a_split_without_maps_has_empty_ones(tmp_path):
 
     loaded = load_dataset("parquet", data_files=str(tmp_path / "test.parquet"), split="train", cache_dir=str(tmp_path))
     assert loaded["anomaly_map"][:] == [None] * 4
+
+
+def test_images_with_and_without_maps_share_a_row_group(tmp_path):
+    generator = np.random.default_rng(0)
+    maps = [generator.random((GRID, GRID)).astype(np.float16) if index % 3 else None for index in range(10)]
+    columns = Features({"anomaly_map": Array2D((GRID, GRID), "float16")})
+    write_shard(tmp_path / "mixed.parquet", [{"anomaly_map": each} for each in maps], columns)
+    read = pq.read_table(tmp_path / "mixed.parquet")["anomaly_map"].to_pylist()
+    assert [None if each is None else np.float16(each).tolist() for each in read] == [
+        None if each is None else each.tolist() for each in maps
+    ]
+
+
+@pytest.mark.parametrize("part", ["images", "masks"])
+def test_a_cut_image_is_not_published_though_its_header_is_whole(part, tmp_path):
+    labelled(tmp_path / "labelled", splits=("train",))
+    rows = Rows({"train": read_dataset(tmp_path / "labelled/train")})
+    assert len(list(rows.of(rows.splits["train"]))) == 6
+    file = tmp_path / f"labelled/train/{part}/3.png"
+    file.write_bytes(file.read_bytes()[:60])
+    assert image_size(file) == (48, 40)
+    with pytest.raises(InputError, match=r"images/3\.png \(split train\): cannot be read"):
+        list(rows.of(rows.splits["train"]))

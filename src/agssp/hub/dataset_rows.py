@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from datasets import Array2D, Features, Image, Value
 from datasets.features.features import Array2DExtensionType
 
 from agssp.data.box_store import read_boxes
-from agssp.data.images import ImageError, image_size
+from agssp.data.images import ImageError, decode_image, image_size
 from agssp.data.map_store import MapStore
 from agssp.data.schema import PSEUDO_CLASS, category_names, defect_names, features
 from agssp.errors import InputError
@@ -68,7 +68,8 @@ class Rows:
             if self.defect_types:
                 raise InputError(
                     f"--boxes {boxes}: the images have labels already ({', '.join(self.defect_types)}), which pseudo "
-                    "boxes would replace; leave --boxes out"
+                    "boxes would replace. Leave --boxes out to publish the labels; `agssp pretrain-detector --boxes` "
+                    "takes the pseudo boxes from this machine. Or push a folder of the images alone with them"
                 )
             self.defect_types = [PSEUDO_CLASS]
         self.has_masks = "mask" in present
@@ -103,9 +104,11 @@ class Rows:
             if image_id in split.left_out:
                 continue
             columns = {name: row.get(name) for name in self.features}
-            columns["image"] = self._content(row["image"], image_id, split)
+            # What a teacher has drawn a map of it has decoded; for the others no header vouches.
+            mapped = self.store is not None and split.has_maps
+            columns["image"] = self._content(row["image"], image_id, split, image_size if mapped else decode_image)
             if columns.get("mask") is not None:
-                columns["mask"] = self._content(row["mask"], f"the mask of {image_id}", split)
+                columns["mask"] = self._content(row["mask"], f"the mask of {image_id}", split, decode_image)
             if self.store is not None and split.has_maps:
                 columns["anomaly_map"] = self.store[image_id]
                 columns["anomaly_score"], columns["map_max"] = scores[image_id]
@@ -158,11 +161,11 @@ class Rows:
         columns = (table[name].to_pylist() for name in ("image_id", "anomaly_score", "map_max"))
         return {image_id: (score, highest) for image_id, score, highest in zip(*columns, strict=True)}
 
-    def _content(self, value: Any, name: str, split: Split) -> dict[str, Any]:
+    def _content(self, value: Any, name: str, split: Split, check: Callable[[Any, str], Any]) -> dict[str, Any]:
         try:
             content = value.get("bytes")
             content = Path(value["path"]).read_bytes() if content is None else content
-            image_size(content, name)
+            check(content, name)
         except (OSError, ImageError, AttributeError, TypeError) as error:
             raise InputError(
                 f"{name} (split {split.name}): cannot be read, so it cannot be published: {error}; take it out, or "
@@ -236,13 +239,15 @@ def _table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
 
 
 def _map_array(maps: Sequence[Any], kind: Array2DExtensionType) -> pa.Array:
-    """Maps (g, g) as the column's type; None where a split has none."""
-    if all(each is None for each in maps):
+    """Maps (g, g) as the column's type; None where an image has none."""
+    absent = np.array([each is None for each in maps])
+    if absent.all():
         return pa.ExtensionArray.from_storage(kind, pa.nulls(len(maps), kind.storage_type))
-    values = np.asarray(maps, dtype=np.float16)
-    count, grid = values.shape[:2]
-    inner = pa.ListArray.from_arrays(np.arange(0, count * grid * grid + 1, grid, dtype=np.int32), values.reshape(-1))
-    outer = pa.ListArray.from_arrays(np.arange(0, count * grid + 1, grid, dtype=np.int32), inner)
+    values = np.asarray([each for each in maps if each is not None], dtype=np.float16)
+    grid = values.shape[1]
+    inner = pa.ListArray.from_arrays(np.arange(0, values.size + 1, grid, dtype=np.int32), values.reshape(-1))
+    ends = np.concatenate([[0], np.cumsum(~absent * grid)]).astype(np.int32)
+    outer = pa.ListArray.from_arrays(pa.array(ends), inner, mask=pa.array(absent))
     return pa.ExtensionArray.from_storage(kind, outer)
 
 
