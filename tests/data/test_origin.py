@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from agssp.data.origin import describe_source
+from agssp.data.origin import describe_source, recorded_about
 from agssp.data.synthetic import make_surfaces
 
 
@@ -25,6 +25,18 @@ def test_dataset_json_tells_title_sources_and_licences(tmp_path):
     (tmp_path / "images").mkdir()
     facts = {"name": "A corpus", "sources": [{"name": "A", "licence": "MIT"}]}
     assert describe_source(tmp_path) == describe_source(tmp_path / "images") == facts
+
+
+def test_the_record_beside_the_images_is_found_from_a_part_of_them_too(tmp_path):
+    assert recorded_about(tmp_path) == recorded_about("/nowhere/on/this/disk") == recorded_about("me/steel") == {}
+    told = {"licence": "cc-by-4.0", "maps": {"teacher": "a"}, "boxes": {"rule": "relative"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(told))
+    (tmp_path / "images").mkdir()
+    assert recorded_about(tmp_path) == recorded_about(tmp_path / "images") == told
+    assert describe_source(tmp_path)["licence"] == "cc-by-4.0"
+    (tmp_path / "few/train").mkdir(parents=True)
+    (tmp_path / "few/split.json").write_text(json.dumps({"dataset": str(tmp_path), "seed": 3}))
+    assert recorded_about(tmp_path / "few/train") == told
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "3"])

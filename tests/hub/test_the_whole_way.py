@@ -72,4 +72,15 @@ def test_from_images_to_a_published_detector(hub, tmp_path):
     assert {result.dataset_type for result in card.data.eval_results} == {"me/defects"}
     published = [*hub.files("agssp/tiny").values(), *hub.files("agssp/tiny-yolov8n").values()]
     assert not any(str(tmp_path).encode() in content for content in published)
-    assert json.loads(hub.files("agssp/tiny")["run.json"])["dataset"]["hub_id"] == "agssp/corpus"
+    record = json.loads(hub.files("agssp/tiny")["run.json"])
+    assert record["dataset"]["hub_id"] == "agssp/corpus"
+    # What the corpus's repository tells of its maps, boxes and images goes on into the records of all models.
+    teacher = json.loads((root / "maps/manifest.json").read_text())
+    assert record["teacher"]["teacher"] == teacher["teacher"]
+    assert record["teacher"]["licence"] == teacher["licence"]
+    assert record["dataset"]["licence"] == "cc-by-4.0"
+    assert (record["epochs"], record["steps"]) == (None, 4)
+    assert ModelCard(hub.files("agssp/tiny")["README.md"].decode()).data.license == "apache-2.0"
+    pretrained = hub.files("agssp/tiny-yolov8n")["README.md"].decode()
+    assert "boxes cut from anomaly maps, without any label," in pretrained
+    assert teacher["teacher"] in pretrained

@@ -123,7 +123,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     from agssp.data.fingerprint import dataset_fingerprint
     from agssp.data.held_out import choose_maps, divide_rows, divide_stream, with_maps
     from agssp.data.map_store import MapStore
-    from agssp.data.origin import describe_source
+    from agssp.data.origin import describe_source, recorded_about
     from agssp.data.readers import read_dataset
     from agssp.data.schema import category_names
     from agssp.data.training_sets import collate_pretraining
@@ -165,6 +165,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     store = maps if isinstance(maps, MapStore) else None
     if not arguments.streaming:
         dataset = with_maps(dataset, maps, arguments.maps, arguments.dataset)
+    recorded = recorded_about(arguments.dataset)
     inputs = {
         "dataset": dataset_fingerprint(dataset, arguments.dataset),
         "maps": None if store is None else f"{content_fingerprint(arguments.maps)}, {len(store)} maps",
@@ -282,7 +283,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
                 "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}
                 | {"images": None if arguments.streaming else len(dataset), "categories": categories}
                 | describe_source(arguments.dataset, arguments.split),
-                "teacher": teacher_facts(store),
+                "teacher": teacher_facts(recorded.get("maps") if store is None else store.manifest, arguments),
                 "origins": origins(arguments.start),
                 "start": str(backbone.start_report),
                 "start_licences": start_licences(arguments.start, architecture=name_of_weights(arguments.backbone)),
@@ -338,9 +339,14 @@ def next_step(arguments: PretrainBackboneArguments, backbone: Any) -> str:
     return f"next: {command}"
 
 
-def teacher_facts(store: Any) -> dict[str, Any] | None:
-    """What a run's record says about the teacher whose maps it used."""
-    if store is None:
+def teacher_facts(maps: dict[str, Any] | None, arguments: PretrainBackboneArguments) -> dict[str, Any] | None:
+    """What a run's record says about the teacher whose maps it used.
+
+    Args:
+        maps: what the map store, or the data set that came with maps, records about them; None where nothing is known.
+        arguments: of the run, which may have used no maps.
+    """
+    if maps is None or not (arguments.distillation or arguments.maps):
         return None
     names = ("teacher", "pretrained", "licence", "layers", "image_size", "knowledge")
-    return {name: store.manifest.get(name) for name in names}
+    return {name: maps.get(name) for name in names}

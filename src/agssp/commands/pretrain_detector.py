@@ -90,7 +90,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     from agssp.data.exclusion import without_excluded
     from agssp.data.fingerprint import dataset_fingerprint
     from agssp.data.mosaic import DetectionTransform
-    from agssp.data.origin import describe_source
+    from agssp.data.origin import describe_source, recorded_about
     from agssp.data.readers import read_dataset
     from agssp.data.schema import PSEUDO_CLASS, defect_names
     from agssp.data.splits import split_rows
@@ -128,6 +128,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
         )
     boxes = boxes_of(dataset) if arguments.boxes is None else read_boxes(arguments.boxes)
     boxes_name = f"--boxes {arguments.boxes}" if arguments.boxes else f"column `objects` of {arguments.dataset}"
+    pseudo = None if arguments.boxes else pseudo_facts(recorded_about(arguments.dataset), boxes)
     if arguments.min_score is not None:
         kept_boxes = {key: score >= arguments.min_score for key, (_, score) in boxes.items()}
         boxes = {key: (box[kept_boxes[key]], score[kept_boxes[key]]) for key, (box, score) in boxes.items()}
@@ -225,7 +226,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
                 "seed": training.seed,
                 "origins": origins(arguments.backbone, arguments.start),
                 "start_licences": start_licences(arguments.backbone, arguments.start),
-                "boxes": box_facts(arguments.boxes) if arguments.boxes else None,
+                "boxes": box_facts(arguments.boxes) if arguments.boxes else pseudo,
                 "optimizer": optimizer_facts(training),
                 "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}
                 | {"images": len(rows), "boxes": sum(len(boxes[image_id][0]) for image_id in dataset["image_id"])}
@@ -239,3 +240,21 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
         size = arguments.image_size
         print(f"next: {shell_command('finetune', output, dataset='LABELLED', image_size=size, output='my-detector')}")
         publish_result(arguments.output, training)
+
+
+def pseudo_facts(recorded: dict[str, Any], boxes: dict[str, Any]) -> dict[str, Any] | None:
+    """What the record says about the boxes that came with the data set, if they were cut from anomaly maps.
+
+    Args:
+        recorded: dataset.json of the data set, which tells how pseudo boxes were cut.
+        boxes: image id -> boxes and scores.
+
+    Returns:
+        As `box_facts`; None for boxes of which nothing says that they are pseudo boxes.
+    """
+    if "boxes" not in recorded:
+        return None
+    maps = recorded.get("maps") or {}
+    known = {"teacher": maps.get("teacher") or recorded.get("map_teacher"), "licence": maps.get("licence")}
+    counts = {"images": len(boxes), "boxes": sum(len(found) for found, _ in boxes.values())}
+    return {name: value for name, value in known.items() if value} | recorded["boxes"] | counts

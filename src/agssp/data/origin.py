@@ -22,23 +22,61 @@ def describe_source(source: str | Path, split: str | None = None) -> dict[str, A
     Returns:
         `name`: the Hub id, the title that the data set has been given, or the last part of the path. Where known
         also `hub_id`; `split`; `split_seed` (of `agssp split`); `synthetic` (True for drawn images); and `sources`,
-        each with `name` and `licence`.
+        each with `name` and `licence`; and `licence` of all images. Of a Hub id these are read there.
     """
     path = Path(source)
     if not path.exists():
         known = {"name": str(source), "hub_id": str(source)} if HUB_ID.fullmatch(str(source)) else {"name": path.name}
-        return known | ({"split": split} if split else {})
+        return known | _facts(recorded_about(source)) | ({"split": split} if split else {})
     folder = path.resolve()
     if (chosen := _read(folder.parent / SPLIT_FILE)) and folder.name in ("train", "test"):
         return describe_source(chosen["dataset"]) | {"split": folder.name, "split_seed": chosen["seed"]}
-    told = _read(folder / DATASET_FILE) or _read(folder.parent / DATASET_FILE)
-    facts: dict[str, Any] = {"name": told.get("title") or told.get("name") or (folder.stem or "data set")}
+    told = recorded_about(folder)
+    name = told.get("title") or told.get("name") or (folder.stem or "data set")
+    return {"name": name} | _facts(told) | ({"split": split} if split else {})
+
+
+def recorded_about(source: str | Path) -> dict[str, Any]:
+    """The content of a data set's dataset.json: beside its images, a folder above, or in its repository on the Hub.
+
+    Args:
+        source: as a flag names it: a path, or a Hub id.
+
+    Returns:
+        Empty where there is none, or where the Hub cannot be asked.
+    """
+    path = Path(source)
+    if path.exists():
+        folder = path.resolve()
+        if (chosen := _read(folder.parent / SPLIT_FILE)) and folder.name in ("train", "test"):
+            return recorded_about(chosen["dataset"])
+        return _read(folder / DATASET_FILE) or _read(folder.parent / DATASET_FILE)
+    if not HUB_ID.fullmatch(str(source)):
+        return {}
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HTTPError
+
+    try:
+        # Without a connection this fails at once, where a download would wait for it.
+        HfApi().dataset_info(str(source))
+        reachable = True
+    except (OSError, ValueError, HTTPError):
+        reachable = False
+    try:
+        file = hf_hub_download(str(source), DATASET_FILE, repo_type="dataset", local_files_only=not reachable)
+        return _read(Path(file))
+    except (OSError, ValueError, EntryNotFoundError, HTTPError):
+        return {}
+
+
+def _facts(told: dict[str, Any]) -> dict[str, Any]:
+    facts: dict[str, Any] = {"licence": told["licence"]} if told.get("licence") else {}
     if told.get("synthetic"):
         facts["synthetic"] = True
     sources = [{key: one[key] for key in ("name", "licence") if one.get(key)} for one in told.get("sources", [])]
     if any(sources):
         facts["sources"] = [one for one in sources if one]
-    return facts | ({"split": split} if split else {})
+    return facts
 
 
 def _read(file: Path) -> dict[str, Any]:
