@@ -89,5 +89,8 @@ def test_rows_of_which_nothing_is_known_have_no_boxes():
 def test_what_is_missing_is_named(root):
     with pytest.raises(InputError, match="images has no column `anomaly_map`; make a store"):
         pretrain_backbone.main(*backbone_arguments(root, "a", maps=None))
-    with pytest.raises(InputError, match=r"--boxes: .*images has no column `objects`"):
+    with pytest.raises(InputError, match=r"--boxes: .*images brings no pseudo boxes along; cut boxes"):
         pretrain_detector.main(*detector_arguments(root, "b", boxes=None))
+    # Labels are no pseudo boxes: whoever forgets --boxes must not train on them, test images among them.
+    with pytest.raises(InputError, match=r"labelled brings .* but labels \(pit, scratch\): those are for `agssp finetune`"):
+        pretrain_detector.main(*detector_arguments(root, "c", dataset=str(root / "labelled"), boxes=None))
