@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 from kead_cases import KNOWLEDGE, picture, pixels, small_clip
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from agssp import InputError, KeAD
 
@@ -64,10 +64,14 @@ def test_words_and_settings_of_a_clip_come_back(tmp_path):
     assert torch.equal(again(inputs, ["strip"]).anomaly_maps, expected)
     assert again.text_features("plate")[0].shape == (48,)
     (tmp_path / "clip").rename(tmp_path / "moved")
-    with pytest.raises(InputError, match="give weights="):
+    with pytest.raises(InputError, match="give teacher="):
         KeAD.from_pretrained(tmp_path / "kead")
     moved = KeAD.from_pretrained(tmp_path / "kead", teacher=f"local-dir:{tmp_path}/moved", device="cpu")
     assert torch.equal(moved(inputs, ["strip"]).anomaly_maps, expected)
+    file = next((tmp_path / "moved").glob("*.safetensors"))
+    save_file({name: value + 1 for name, value in load_file(file).items()}, file)
+    with pytest.raises(InputError, match="sha256"):
+        KeAD.from_pretrained(tmp_path / "kead", teacher=f"local-dir:{tmp_path}/moved", device="cpu")
 
 
 def test_another_teachers_weights_are_refused(tmp_path, weights):

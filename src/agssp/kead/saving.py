@@ -80,16 +80,14 @@ def open_kead(
     if weights is None and teacher is None:
         weights = config.get("weights")
     if weights is not None and not Path(weights).is_file():
+        local = str(config["teacher"]).startswith("local-dir:")
         raise InputError(
             f"{source}: its teacher's weights were a file ({weights}), which is not on this machine; give "
-            "weights=FILE.safetensors"
+            + ('teacher="local-dir:/FOLDER/OF/TEACHER"' if local else "weights=FILE.safetensors")
         )
     expected = config.get("weights_sha256")
-    if weights is not None and expected is not None and file_hash(weights) != expected:
-        raise InputError(
-            f"{source}: was made with weights of sha256 {expected}..., {weights} has {file_hash(weights)}...; its "
-            "references would be compared with another teacher's patches"
-        )
+    if weights is not None:
+        _check_weights(source, expected, file_hash(weights), str(weights))
     vision_only = str(config["teacher"]).startswith("timm:")
     kead = kead_class.from_teacher(
         teacher or config["teacher"],
@@ -105,6 +103,8 @@ def open_kead(
         subtract_empty_prompt=config.get("subtract_empty_prompt") is not False,
     )
     made = kead.describe()
+    # A teacher that was named brought weights of its own.
+    _check_weights(source, expected, made["weights_sha256"], f"teacher {teacher}")
     other = [name for name in _CHECKED if made[name] != config.get(name)]
     if other:
         differences = "; ".join(f"{name}: saved {config.get(name)}, now {made[name]}" for name in other)
@@ -114,6 +114,14 @@ def open_kead(
     except (OSError, SafetensorError, KeyError) as error:
         raise InputError(f"{source}: its {REFERENCES} cannot be read: {error}") from error
     return kead
+
+
+def _check_weights(source: str | Path, expected: str | None, found: str | None, name: str) -> None:
+    if expected is not None and found != expected:
+        raise InputError(
+            f"{source}: was made with weights of sha256 {expected}..., {name} has {found or 'others'}...; its "
+            "references would be compared with another teacher's patches"
+        )
 
 
 def _folder(source: str | Path, hub: dict[str, Any]) -> Path:
