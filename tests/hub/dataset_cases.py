@@ -5,18 +5,23 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from agssp.commands.dataset_push import DatasetPushArguments, main
 from agssp.data.box_store import THRESHOLDS, write_boxes
 from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
+from agssp.errors import InputError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "commands"))
 
 from map_cases import write_images
 
 GRID = 6
-__all__ = ["GRID", "images", "labelled", "maps", "write_boxes_of"]
+FREE = {"name": "free", "title": "Free plates", "licence": "cc-by-sa-4.0", "redistribution": True, "images": 23,
+        "home_page": "https://example.org/plates", "citation": "Plates, 2020"}  # fmt: skip
+__all__ = ["FREE", "GRID", "images", "labelled", "maps", "refused", "write_boxes_of"]
 
 
 def images(folder, count=24, broken=None):
@@ -86,3 +91,10 @@ def write_boxes_of(store, output):
     write_boxes(output / "data/boxes-00000-of-00001.parquet", store.categories, rows)
     (output / THRESHOLDS).write_text(json.dumps({"maps": str(store.path), "rule": "relative", "delta": 0.2}))
     return output
+
+
+def refused(root, *, folder="images", **changes):
+    """The message of a push that is refused before any Hub is asked."""
+    with pytest.raises(InputError) as caught:
+        main(DatasetPushArguments(**({"folder": str(root / folder), "repo_id": "agssp/x"} | changes)))
+    return str(caught.value)
