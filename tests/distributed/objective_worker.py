@@ -1,4 +1,4 @@
-"""One process of test_objective_ranks.py: `objective_worker.py OBJECTIVE OUTPUT_DIR`, alone or under torchrun."""
+"""One process of test_objective_ranks.py: `objective_worker.py OUTPUT_DIR`, alone or under torchrun."""
 
 import os
 import sys
@@ -35,10 +35,7 @@ def batches(objective: str, steps: int = 3, images: int = 8):
         yield batch
 
 
-def main(objective: str, output_dir: Path) -> None:
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if world > 1:
-        torch.distributed.init_process_group("gloo")
+def train(objective: str, output_dir: Path, rank: int, world: int) -> None:
     torch.manual_seed(0)
     backbone = AgsspBackbone.from_architecture("test_vit", frozen_stages=1)
     model = AgsspForPreTraining.from_backbone(backbone, objective=objective, **SETTINGS[objective])
@@ -56,10 +53,18 @@ def main(objective: str, output_dir: Path) -> None:
         if world > 1:
             torch.distributed.all_reduce(mean)
         losses.append((mean / world).item())
-    torch.save({"losses": losses, "state": model.state_dict()}, output_dir / f"{world}-{rank}.pt")
+    torch.save({"losses": losses, "state": model.state_dict()}, output_dir / f"{objective}-{world}-{rank}.pt")
+
+
+def main(output_dir: Path) -> None:
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if world > 1:
+        torch.distributed.init_process_group("gloo")
+    for objective in SETTINGS:
+        train(objective, output_dir, rank, world)
     if world > 1:
         torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(Path(sys.argv[1]))

@@ -11,19 +11,23 @@ import torch
 WORKER = Path(__file__).with_name("objective_worker.py")
 
 
-def run(objective: str, output: Path, processes: int) -> list[dict]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    result = subprocess.run(
-        [*command, str(WORKER), objective, str(output)], capture_output=True, text=True, env=environment, timeout=240
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return [torch.load(output / f"{processes}-{rank}.pt", weights_only=True) for rank in range(processes)]
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """All objectives by one process and by two; launching costs more than training."""
+    output = tmp_path_factory.mktemp("objectives")
+    for processes in (1, 2):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        result = subprocess.run(
+            [*command, str(WORKER), str(output)], capture_output=True, text=True, env=environment, timeout=400
+        )
+        assert result.returncode == 0, result.stderr[-3000:]
+    return lambda objective, world, rank: torch.load(output / f"{objective}-{world}-{rank}.pt", weights_only=True)
 
 
 @pytest.mark.parametrize("objective", ["classification", "mocov3", "simmim"])
-def test_two_ranks_equal_one(tmp_path, objective):
-    (one,), (first, second) = run(objective, tmp_path, 1), run(objective, tmp_path, 2)
+def test_two_ranks_equal_one(trained, objective):
+    one, first, second = (trained(objective, *place) for place in ((1, 0), (2, 0), (2, 1)))
     assert first["losses"] == second["losses"]
     assert one["state"]["distillation_weight"] > 0
     assert first["losses"] == pytest.approx(one["losses"], rel=1e-4)

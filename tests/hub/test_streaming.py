@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 
 from agssp.data.schema import features
 
-REPOSITORY = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("stream_worker.py")
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
 
@@ -40,7 +39,7 @@ def publish_corpus(hub, folder, rows=24, shards=8, repository="me/corpus", leave
     hub.publish(repository, files, repo_type="dataset")
 
 
-@pytest.mark.parametrize(("processes", "workers"), [(1, 0), (2, 0), (2, 2)])
+@pytest.mark.parametrize(("processes", "workers"), [(1, 0), (2, 2)])
 def test_each_row_comes_once_a_pass(hub, tmp_path, processes, workers):
     publish_corpus(hub, tmp_path)
     hub.run([*TORCHRUN, str(processes), str(WORKER)], tmp_path, workers)
@@ -68,18 +67,16 @@ def test_nothing_is_downloaded_that_was_not_asked_for(hub, tmp_path):
     assert not list(cache.rglob("*.arrow"))
 
 
-def pretrain(hub, output, processes, **options):
+def pretrain(hub, output, **options):
     flags = {"max-steps": 24, "save-steps": 4, "backbone": "test_resnet", "image-size": 32, "disable-tqdm": "true",
-             "per-device-train-batch-size": 4 // processes, "dataloader-num-workers": 0, "output": output}  # fmt: skip
+             "per-device-train-batch-size": 4, "dataloader-num-workers": 0, "output": output}  # fmt: skip
     words = [word for name, value in flags.items() for word in (f"--{name}", value)]
-    script = str(REPOSITORY / "scripts/pretrain_backbone.py")
-    program = [*TORCHRUN, str(processes), script, "--dataset", "me/corpus", "--streaming", "--use-cpu"]
-    return hub.run(program, *words, **options)
+    return hub.agssp("pretrain-backbone", "--dataset", "me/corpus", "--streaming", "--use-cpu", *words, **options)
 
 
-def test_two_processes_pretrain_and_go_on_after_the_hub_was_gone(hub, tmp_path):
+def test_pretraining_goes_on_exactly_after_the_hub_was_gone(hub, tmp_path):
     publish_corpus(hub, tmp_path)
-    pretrain(hub, tmp_path / "whole", 2)
+    pretrain(hub, tmp_path / "whole")
     record = json.loads((tmp_path / "whole/run.json").read_text())
     assert record["steps"] == 24
     assert record["lambda"] > 0
@@ -88,17 +85,17 @@ def test_two_processes_pretrain_and_go_on_after_the_hub_was_gone(hub, tmp_path):
     reads = len(hub.requested("GET", r"/resolve/.*\.parquet"))
     # The first passes are served; the later ones of the same run are not.
     hub.fail("GET", r"/resolve/.*\.parquet", status=403, calls=range(2 * reads // 3, 10_000))
-    assert pretrain(hub, tmp_path / "cut", 2, check=False).returncode != 0
+    assert pretrain(hub, tmp_path / "cut", check=False).returncode != 0
     assert list((tmp_path / "cut").glob("checkpoint-*"))
     assert not (tmp_path / "cut/run.json").exists()
     hub.heal()
-    pretrain(hub, tmp_path / "cut", 2)
+    pretrain(hub, tmp_path / "cut")
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 def test_a_column_that_is_missing_is_named(hub, tmp_path):
     publish_corpus(hub, tmp_path, repository="me/corpus", leave_out=("anomaly_map",))
-    done = pretrain(hub, tmp_path / "out", 1, check=False)
+    done = pretrain(hub, tmp_path / "out", check=False)
     assert "me/corpus has no column `anomaly_map`" in done.stderr
     assert not (tmp_path / "out").exists()
