@@ -168,8 +168,10 @@ def suppress_overlaps(boxes: np.ndarray, labels: np.ndarray, iou_threshold: floa
         kept.append(place)
         sides = np.minimum(boxes[place, 2:], boxes[:, 2:]) - np.maximum(boxes[place, :2], boxes[:, :2])
         overlap = np.clip(sides, 0, None).prod(1)
-        union = areas[place] + areas - overlap
-        alive &= (overlap <= iou_threshold * union) | (labels != labels[place])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            iou = overlap / (areas[place] + areas - overlap)
+        # Boxes of no or negative area, which a network may give, overlap nothing.
+        alive &= ~(iou > iou_threshold) | (labels != labels[place])
     return np.array(kept, np.int64)
 
 
