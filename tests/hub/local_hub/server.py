@@ -2,6 +2,7 @@
 
 import errno
 import re
+import sys
 import threading
 import time
 import traceback
@@ -160,7 +161,9 @@ class Server(ThreadingHTTPServer):
         self.errors: list[str] = []
 
     def handle_error(self, request, client_address) -> None:
-        self.errors.append(traceback.format_exc())
+        # A client may hang up between two calls.
+        if not isinstance(sys.exception(), ConnectionError):
+            self.errors.append(traceback.format_exc())
 
 
 class LocalHub(Client):
