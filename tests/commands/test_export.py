@@ -124,7 +124,18 @@ def test_timm_opens_the_backbone_of_a_backbone_and_of_a_detector(backbone, tmp_p
         assert described["backbone"]["architecture"] == "test_resnet"
         assert described["normalisation"]["mean"] == list(expected.config.image_mean)
         assert described["run"] is None
-        assert "timm.create_model" in capsys.readouterr().out
+        assert f"out_indices={tuple(expected.out_indices)})" in capsys.readouterr().out
+
+
+def test_a_backbone_keeps_the_licence_of_the_yolo_it_was_trained_in_and_may_be_in_half_precision(tmp_path, capsys):
+    yolo = catalogue.build("yolov8n", AgsspBackboneConfig(architecture="test_resnet"), None, 64)
+    any_detector.save(yolo, tmp_path / "yolo")
+    yolo.backbone.half().save_pretrained(tmp_path / "half")
+    for source, licensed in (("yolo", True), ("half", False)):
+        main(ExportArguments(str(tmp_path / source), "timm", str(tmp_path / f"{source}-timm")))
+        described = json.loads((tmp_path / f"{source}-timm.json").read_text())
+        assert ("AGPL-3.0" in str(described["licence"])) == licensed
+        assert ("AGPL-3.0" in capsys.readouterr().out) == licensed
 
 
 def test_ultralytics_gets_a_file_and_what_it_expects_of_its_input(tmp_path, capsys):

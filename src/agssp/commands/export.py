@@ -6,7 +6,7 @@
     agssp export runs/backbone --format timm --output backbone-timm
 
 Beside every export lies OUTPUT.json: classes, input size, normalisation, letterbox, licence, and how the model came
-about. What is written is opened again and compared first; a file under the name of OUTPUT is whole.
+about. ONNX files and timm folders are opened again and compared first; a file under the name of OUTPUT is whole.
 """
 
 import shutil
@@ -128,19 +128,22 @@ def _export_timm(arguments: ExportArguments, output: Path) -> list[str]:
     from agssp.hub.export.description import describe_backbone
     from agssp.hub.export.timm import check_is_timm, write_timm
 
-    backbone = _backbone(arguments.model)
+    backbone, licence = _backbone(arguments.model)
     check_is_timm(backbone)
+    if licence:
+        print(licence)
     partial = _partial(output)
     shutil.rmtree(partial, ignore_errors=True)
     try:
         write_timm(backbone, partial)
-        _finish(partial, output, "timm", arguments.model, describe_backbone(backbone))
+        _finish(partial, output, "timm", arguments.model, describe_backbone(backbone, licence))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     print(f"{output}: {backbone.config.architecture}, the same features by timm alone")
     return [
         "timm opens it without this package:",
-        f'timm.create_model("local-dir:{output}", pretrained=True, features_only=True)',
+        f'timm.create_model("local-dir:{output}", pretrained=True, features_only=True, '
+        f"out_indices={tuple(backbone.config.out_indices)})",
     ]
 
 
@@ -149,6 +152,7 @@ def _export_ultralytics(arguments: ExportArguments, output: Path) -> list[str]:
     from agssp.hub.export.description import describe_detector
     from agssp.hub.export.ultralytics import export_ultralytics
     from agssp.models.detection import catalogue
+    from agssp.models.yolo_graphs import traits
 
     model = load_detector(arguments.model)
     if licence := catalogue.licence_line(model):
@@ -166,9 +170,11 @@ def _export_ultralytics(arguments: ExportArguments, output: Path) -> list[str]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"{output} ({output.stat().st_size / 1e6:.1f} MB)")
+    # Of YOLO26's two branches, theirs takes by default the one that ours does not.
+    branch = ", nms=False" if traits(model.config.variant).end_to_end else ""
     return [
         "ultralytics trains, validates and predicts with it:",
-        f"ultralytics.YOLO({str(output)!r}).predict('image.png', imgsz={model.config.image_size}, rect=False)",
+        f"ultralytics.YOLO({str(output)!r}).predict('image.png', imgsz={model.config.image_size}, rect=False{branch})",
     ]
 
 
@@ -185,8 +191,10 @@ def _finish(partial: Path, output: Path, kind: str, source: str, description: di
     partial.rename(output)
 
 
-def _backbone(source: str) -> Any:
-    """The backbone that a folder or Hub repository holds, alone or as a part of a detector."""
+def _backbone(source: str) -> tuple[Any, str | None]:
+    """The backbone of a folder or Hub repository, and the licence line of the detector that it is a part of, if any."""
+    import torch
+
     from agssp import AgsspBackbone
     from agssp.models.detection import catalogue
     from agssp.models.detection.transfer import detector_backbone
@@ -194,9 +202,10 @@ def _backbone(source: str) -> Any:
     if not Path(source).is_file():
         kind = catalogue.model_type_at(source, "a backbone or a detector")
         if kind == AgsspBackbone.config_class.model_type:
-            return AgsspBackbone.from_pretrained(source).eval()
+            return AgsspBackbone.from_pretrained(source, dtype=torch.float32).eval(), None
         if kind in catalogue.FAMILIES:
-            return detector_backbone(catalogue.open_folder(source))[1]
+            detector = catalogue.open_folder(source)
+            return detector_backbone(detector)[1], catalogue.licence_line(detector)
     command = shell_command("export", "FOLDER", format="timm")
     raise InputError(f"{source}: neither a backbone's nor a detector's folder; expected one, as in `{command}`")
 

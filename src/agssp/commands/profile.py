@@ -86,6 +86,8 @@ def open_model(name: str, arguments: ProfileArguments) -> tuple[Any, int]:
     Raises:
         InputError: there is no such model, or it cannot take such images.
     """
+    import torch
+
     from agssp.detection_inference import load_detector
     from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
     from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
@@ -101,7 +103,7 @@ def open_model(name: str, arguments: ProfileArguments) -> tuple[Any, int]:
     elif Path(name).is_file():
         model = load_detector(name)
     elif catalogue.model_type_at(name, f"a detector, a backbone or {SCRATCH}DETECTOR") == "agssp_backbone":
-        model = AgsspBackbone.from_pretrained(name).eval()
+        model = AgsspBackbone.from_pretrained(name, dtype=torch.float32).eval()
     else:
         model = load_detector(name)
     if isinstance(model, AgsspBackbone):

@@ -97,3 +97,14 @@ def test_a_size_that_the_model_has_not_enough_cells_for(tmp_path):
     with pytest.raises(InputError, match="large enough for 189 queries"):
         write_onnx(detector("rtdetr_v2_s", 96), tmp_path / "model.onnx", 64)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_finds_nothing_is_not_called_checked(tmp_path):
+    model, file = detector("yolov8n"), tmp_path / "model.onnx"
+    with torch.no_grad():
+        model.head.cv3[0][-1].weight.fill_(float("nan"))
+        for branch in model.head.cv3:
+            branch[-1].bias.fill_(float("nan"))
+    write_onnx(model, file, 64, OPSETS[0])
+    with pytest.raises(InputError, match="nothing is known of the file"):
+        check_onnx(model, OnnxDetector(file, description=describe_detector(model, 64)), drawn_images(64))

@@ -55,16 +55,17 @@ def describe_detector(model: Any, image_size: int) -> dict[str, Any]:
             "fill": GREY,
         },
         "suppression": {"iou_threshold": IOU_THRESHOLD if suppressed else None, "within": "each class"},
-        "licence": licence and licence.removeprefix("licence: "),
+        "licence": _without_title(licence),
         "agssp": __version__,
     }
 
 
-def describe_backbone(backbone: Any) -> dict[str, Any]:
+def describe_backbone(backbone: Any, licence: str | None = None) -> dict[str, Any]:
     """What is to be known of a backbone.
 
     Args:
         backbone: An `AgsspBackbone`.
+        licence: What `catalogue.licence_line` says of the detector that it was trained in.
     """
     return {
         "backbone": {
@@ -75,8 +76,13 @@ def describe_backbone(backbone: Any) -> dict[str, Any]:
             "parameters": sum(parameter.numel() for parameter in backbone.parameters()),
         },
         **_describe_input(backbone, backbone.config.image_size),
+        "licence": _without_title(licence),
         "agssp": __version__,
     }
+
+
+def _without_title(licence: str | None) -> str | None:
+    return licence and licence.removeprefix("licence: ")
 
 
 def _describe_input(backbone: Any, image_size: int) -> dict[str, Any]:

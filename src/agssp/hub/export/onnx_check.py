@@ -48,7 +48,7 @@ def check_onnx(model: Any, detector: OnnxDetector, images: Sequence[np.ndarray])
         differences `pixels` and `score` of the rest.
 
     Raises:
-        InputError: more than the share `TIES` of the boxes have no like in the other.
+        InputError: more than the share `TIES` of the boxes have no like in the other, or there is no box to compare.
     """
     batches = [images[:1], *(images[start : start + BATCH] for start in range(0, len(images), BATCH))]
     boxes, pixels, score, unlike = 0, 0.0, 0.0, []
@@ -59,11 +59,16 @@ def check_onnx(model: Any, detector: OnnxDetector, images: Sequence[np.ndarray])
             for one, other, whose in ((here, there, "torch"), (there, here, "the file")):
                 for far, apart in _nearest(one, other):
                     boxes += 1
-                    if far > PIXELS or apart > SCORE:
+                    if not (far <= PIXELS and apart <= SCORE):  # what is no number is unlike all
                         where = f"image {max(0, number - 1) * BATCH + place} of the check"
                         unlike.append(f"a box of {whose} in {where} has none nearer than {far:.2f} px and {apart:.5f}")
                     else:
                         pixels, score = max(pixels, far), max(score, apart)
+    if not boxes:
+        raise InputError(
+            f"neither the detector nor the file finds anything in the {len(images)} images of the check, so nothing is "
+            "known of the file and nothing was written; give images with defects, --check IMAGES"
+        )
     if len(unlike) > TIES * boxes:
         raise InputError(
             f"the file does not find what torch finds: of {boxes} boxes {len(unlike)} have no like within {PIXELS:g} "
