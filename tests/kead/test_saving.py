@@ -90,6 +90,22 @@ def test_what_is_no_kead_is_refused(tmp_path):
         KeAD.from_pretrained(tmp_path)
 
 
+def test_a_config_that_lacks_something_is_told(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "agssp_kead", "teacher": "timm:test_resnet", "layers": [8]}')
+    with pytest.raises(InputError, match="lacks image_size, dtype, image_score"):
+        KeAD.from_pretrained(tmp_path)
+
+
+def test_a_teacher_that_only_the_folder_names_is_no_pickle(tmp_path, weights):
+    vision_only(weights).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"weights": None, "weights_sha256": None}
+    # Its weights are a .pth at an address of GitHub.
+    config |= {"teacher": "timm:gcvit_xxtiny", "pretrained": "default", "image_size": 224}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r'pickled weights .* name it yourself: teacher="timm:gcvit_xxtiny"'):
+        KeAD.from_pretrained(tmp_path)
+
+
 def test_random_weights_are_not_saved(tmp_path):
     kead = KeAD.from_teacher(NAME, "random", image_size=64, dtype="float32", device="cpu")
     with pytest.raises(InputError, match="random"):

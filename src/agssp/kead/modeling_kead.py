@@ -83,6 +83,7 @@ class KeAD(PushesWithCard, nn.Module):
         device: str | torch.device | None = None,
         image_score: str = "sum",
         subtract_empty_prompt: bool = True,
+        safetensors_only: bool = False,
     ) -> "KeAD":
         """Load a teacher by its name.
 
@@ -98,6 +99,7 @@ class KeAD(PushesWithCard, nn.Module):
             device: default: CUDA where there is one.
             image_score: `sum` (s_0 + max M_f) or `mean_fused` ((s_0 + max M) / 2).
             subtract_empty_prompt: METHOD 1.3.
+            safetensors_only: open no pickle of weights, for a name that this machine's user has not given.
 
         Raises:
             InputError: see the teachers and `KnowledgeBase.check_length`.
@@ -113,16 +115,18 @@ class KeAD(PushesWithCard, nn.Module):
             if surgery_from is not None:
                 raise InputError(f"--surgery-from: {teacher} has no text side and needs no surgery; leave the flag out")
             model = TimmTeacher(
-                name, pretrained, weights, layers=layers, image_size=image_size, dtype=dtype, device=device
-            )
+                name, pretrained, weights, layers=layers, image_size=image_size, dtype=dtype, device=device,
+                safetensors_only=safetensors_only,
+            )  # fmt: skip
         else:
             if image_size is not None:
                 raise InputError(
                     f"--image-size: the input of {teacher} is fixed by its position table; leave the flag out"
                 )
             model = load_open_clip(
-                teacher, pretrained, weights, layers=layers, surgery_from=surgery_from, dtype=dtype, device=device
-            )
+                teacher, pretrained, weights, layers=layers, surgery_from=surgery_from, dtype=dtype, device=device,
+                safetensors_only=safetensors_only,
+            )  # fmt: skip
         return cls(model, knowledge, image_score=image_score, subtract_empty_prompt=subtract_empty_prompt)
 
     @classmethod

@@ -13,10 +13,11 @@ from agssp.errors import InputError
 from agssp.kead.knowledge_base import Knowledge
 from agssp.kead.prompts import anomalous_states, empty_prompts, fill_templates, normal_states
 from agssp.kead.scoring import unit
-from agssp.kead.teacher_weights import licence_of, load_weights
+from agssp.kead.teacher_weights import licence_of, load_weights, pickles_refused, safetensors_file
 from agssp.kead.tokens import check_model_name, count_tokens, load_tokenizer
 from agssp.kead.vv_attention import check_tower, dense_tokens
 
+HUB_FILE = "open_clip_model.safetensors"
 LOCAL_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
 
 
@@ -117,8 +118,11 @@ def load_open_clip(
     surgery_from: int | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    safetensors_only: bool = False,
 ) -> OpenClipTeacher:
     """Load a teacher by its open_clip name.
+
+    open_clip prefers safetensors; a pickle is opened by torch's restricted reader, for plain tensors alone.
 
     Args:
         name: open_clip model name, `hf-hub:org/name` or `local-dir:/path`.
@@ -128,6 +132,7 @@ def load_open_clip(
         surgery_from: see `OpenClipTeacher`.
         dtype: the weights are converted to.
         device: where to run.
+        safetensors_only: open no pickle at all, not even so.
 
     Raises:
         InputError: unknown name or tag, weights that are missing or another network's, or see `OpenClipTeacher`.
@@ -144,6 +149,8 @@ def load_open_clip(
     else:
         tag = _check_tag(name, pretrained, needed=weights is None)
     bare = weights is not None or pretrained == "random"
+    safe = _safe_weights(name, tag) if safetensors_only and not bare else None
+    bare = bare or safe is not None
     try:
         model = open_clip.create_model(
             name,
@@ -152,9 +159,14 @@ def load_open_clip(
             load_weights=not bare,
             # Else open_clip only warns when a download fails, and goes on with random weights.
             require_pretrained=not bare,
+            # Weights of a text tower alone would be another repository's, and are replaced by the model's.
+            pretrained_text=False,
+            weights_only=True,
             # A file of a tag's weights was trained with that tag's normalisation, which the bare name does not tell.
             force_preprocess_cfg={key: tag[key] for key in ("mean", "std") if tag.get(key)} if tag else None,
         )
+        if safe is not None:
+            open_clip.load_checkpoint(model, str(safe))
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"teacher {name} ({pretrained}): could not be loaded: {error}") from error
     if weights is not None:
@@ -179,6 +191,16 @@ def _local_weights(name: str) -> Path:
         f"teacher {name}: expected {' or '.join(LOCAL_FILES)} in {folder}; open_clip alone "
         "would go on with random weights"
     )
+
+
+def _safe_weights(name: str, tag: dict[str, Any] | None) -> Path:
+    """The safetensors file of a name on the Hub, or of a tag as open_clip describes it."""
+    place = f"{name.removeprefix('hf-hub:')}/" if tag is None else str(tag.get("hf_hub", ""))
+    repository, _, file = place.rpartition("/")
+    file = file or HUB_FILE
+    if not repository or not file.endswith(".safetensors"):
+        raise pickles_refused(name, f"its weights ({place or 'a plain address'}) are no safetensors on the Hub")
+    return safetensors_file(name, repository, file)
 
 
 def _check_tag(name: str, pretrained: str | None, needed: bool) -> dict[str, Any]:

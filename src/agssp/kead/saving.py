@@ -14,6 +14,7 @@ from agssp.kead.teacher_weights import file_hash
 MODEL_TYPE = "agssp_kead"
 CONFIG, KNOWLEDGE, REFERENCES = "config.json", "knowledge.yaml", "references.safetensors"
 FILES = (CONFIG, KNOWLEDGE, REFERENCES)
+_NEEDED = ("teacher", "layers", "image_size", "dtype", "image_score")
 _CHECKED = ("layers", "image_size", "grid_size", "surgery_from", "knowledge")
 """What must be the same again after loading; with the weights' hash it decides the maps."""
 
@@ -73,7 +74,8 @@ def open_kead(
         hub: `revision`, `token`, `cache_dir`, `local_files_only`.
 
     Raises:
-        InputError: it holds no KeAD, the teacher cannot be loaded, or is not the one that it was saved with.
+        InputError: it holds no KeAD, the teacher cannot be loaded, is not the one that it was saved with, or has no
+            safetensors though nobody but the saved file names it.
     """
     folder = _folder(source, hub)
     config = _config(folder, source)
@@ -101,6 +103,8 @@ def open_kead(
         device=device,
         image_score=config["image_score"],
         subtract_empty_prompt=config.get("subtract_empty_prompt") is not False,
+        # The folder may come from anybody; only who sits here may say that a pickle is to be trusted.
+        safetensors_only=teacher is None,
     )
     made = kead.describe()
     # A teacher that was named brought weights of its own.
@@ -144,4 +148,7 @@ def _config(folder: Path, source: str | Path) -> dict[str, Any]:
         raise InputError(f"{source}: holds no readable {CONFIG} of a KeAD: {error}") from error
     if config.get("model_type") != MODEL_TYPE:
         raise InputError(f"{source}: a model of type {config.get('model_type')!r}; expected {MODEL_TYPE!r}")
+    missing = [name for name in _NEEDED if name not in config]
+    if missing:
+        raise InputError(f"{source}: its {CONFIG} lacks {', '.join(missing)}; save the KeAD again")
     return config

@@ -86,6 +86,39 @@ def load_weights(model: nn.Module, file: str | Path) -> None:
     model.load_state_dict({key: value for key, value in state.items() if key in own})
 
 
+def safetensors_file(name: str, repository: str, file: str) -> Path:
+    """Download a teacher's weights, which must be safetensors: a file that came from elsewhere named the teacher.
+
+    Args:
+        name: of the teacher, for errors.
+        repository: OWNER/NAME on the Hub.
+        file: in that repository, with the suffix .safetensors.
+
+    Raises:
+        InputError: there is no such file, or the Hub cannot be asked.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    from agssp.hub.errors import hub_errors
+
+    with hub_errors(repository):
+        try:
+            return Path(hf_hub_download(repository, file))
+        except LocalEntryNotFoundError:
+            raise
+        except EntryNotFoundError as error:
+            raise pickles_refused(name, f"{repository} has no {file}") from error
+
+
+def pickles_refused(name: str, reason: str) -> InputError:
+    """The error for a teacher without safetensors, where nobody on this machine has named it."""
+    return InputError(
+        f"teacher {name}: {reason}, and nothing else is opened because a saved file says so: pickled weights (.bin, "
+        f'.pt) can run code. Ask its owner for safetensors, or, if you trust it, name it yourself: teacher="{name}"'
+    )
+
+
 def file_hash(file: str | Path) -> str:
     """The first 16 hexadecimal digits of a file's sha256."""
     with Path(file).open("rb") as content:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from agssp.errors import InputError
 from agssp.kead.open_clip_teacher import evenly_spaced
-from agssp.kead.teacher_weights import licence_of, load_weights
+from agssp.kead.teacher_weights import licence_of, load_weights, pickles_refused, safetensors_file
 
 STRIDES = (8, 16)
 
@@ -32,6 +32,7 @@ class TimmTeacher(nn.Module):
         image_size: side of the square input in px; default: the network's own.
         dtype: the weights are converted to.
         device: where to run.
+        safetensors_only: open no pickle, not even by torch's restricted reader, as timm does where there is no other.
 
     Raises:
         InputError: unknown name, weights that cannot be loaded, or strides or blocks that are not there.
@@ -49,10 +50,11 @@ class TimmTeacher(nn.Module):
         image_size: int | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        safetensors_only: bool = False,
     ) -> None:
         super().__init__()
         self.name, self.pretrained, self.weights = f"timm:{name}", pretrained, weights
-        model = _create(name, pretrained, weights, image_size)
+        model = _create(name, pretrained, weights, image_size, safetensors_only)
         self.model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
         config = model.pretrained_cfg
         known = licence_of(pretrained)
@@ -100,7 +102,9 @@ class TimmTeacher(nn.Module):
         return padded.to(pixel_values.dtype), None
 
 
-def _create(name: str, pretrained: str | None, weights: str | Path | None, image_size: int | None) -> Any:
+def _create(
+    name: str, pretrained: str | None, weights: str | Path | None, image_size: int | None, safetensors_only: bool
+) -> Any:
     import difflib
 
     import timm
@@ -118,8 +122,10 @@ def _create(name: str, pretrained: str | None, weights: str | Path | None, image
     try:
         # Only networks with position tables or windows must be told their input's size when they are built.
         config = timm.get_pretrained_cfg(full_name)
-        sized: dict[str, Any] = {"img_size": image_size} if config and config.fixed_input_size and image_size else {}
-        model = timm.create_model(full_name, pretrained=online, num_classes=0, **sized)
+        options: dict[str, Any] = {"img_size": image_size} if config and config.fixed_input_size and image_size else {}
+        if online and safetensors_only:
+            options["pretrained_cfg_overlay"] = {"file": str(_safe_weights(name, config)), "custom_load": False}
+        model = timm.create_model(full_name, pretrained=online, num_classes=0, **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"teacher timm:{full_name}: could not be loaded: {error}") from error
     if not hasattr(model, "forward_intermediates"):
@@ -132,3 +138,11 @@ def _create(name: str, pretrained: str | None, weights: str | Path | None, image
         state = packaged_state_dict(name)
         model.load_state_dict({key: value for key, value in state.items() if key in model.state_dict()})
     return model
+
+
+def _safe_weights(name: str, config: Any) -> Path:
+    """The safetensors file of a network with the tag that timm's `config` is of."""
+    repository = config and config.hf_hub_id
+    if not repository or config.hf_hub_filename:
+        raise pickles_refused(f"timm:{name}", "its weights are no safetensors on the Hub")
+    return safetensors_file(f"timm:{name}", repository, "model.safetensors")
