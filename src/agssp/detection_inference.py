@@ -1,5 +1,6 @@
 """Run a detector over any number of images in batches, with flat memory: the loop behind `evaluate` and `predict`."""
 
+import logging
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from agssp.data.images import ImageError, decode_image
 from agssp.errors import InputError
 from agssp.models.detection import any_detector, catalogue
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -129,7 +132,7 @@ def detect(
         image_size: Side of the square input; the model's own by default.
         batch_size: Images in one forward pass.
         iou_threshold: Of two boxes of a class that overlap more than this, the less confident one goes; None: what
-            the detector is meant for (see `any_detector.post_process`).
+            the detector is meant for (see `any_detector.post_process`). Without effect on YOLO26, which is logged.
         max_detections: As many boxes an image at most.
         multi_label: Let a place stand for every class above the threshold, as COCO evaluation does.
         keep_images: Give the decoded images back as well.
@@ -142,6 +145,12 @@ def detect(
         InputError: an image size that the model cannot take.
     """
     processor = any_detector.image_processor(model, image_size)
+    if iou_threshold is not None and iou_threshold < 1 and any_detector.is_end_to_end(model):
+        logger.warning(
+            "iou_threshold=%g has no effect: %s finds an object once, and nothing is suppressed",
+            iou_threshold,
+            model.config.variant,
+        )
     device = device or model.device
     model = model.to(device).eval()
     options = {

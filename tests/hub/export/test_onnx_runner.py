@@ -1,5 +1,6 @@
 """The runner alone: what it chooses from a network's output, without torch at hand."""
 
+import io
 import json
 import subprocess
 import sys
@@ -7,11 +8,15 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.ops import batched_nms
 
+from agssp.detection_inference import detect
 from agssp.errors import InputError
 from agssp.hub.export import OnnxDetector
+from agssp.hub.export.description import describe_detector
 from agssp.hub.export.onnx_runner import suppress_overlaps
+from agssp.models.detection import any_detector, catalogue
 from agssp.models.detection.post_processing import post_process_object_detection
 
 
@@ -69,13 +74,7 @@ def test_choice_of_boxes_is_that_of_torch(iou_threshold, threshold):
         iou_threshold=iou_threshold,
         max_detections=20,
     )
-    detector = OnnxDetector.__new__(OnnxDetector)
-    detector.description = {
-        "suppression": {"iou_threshold": iou_threshold},
-        "normalisation": {"mean": [0, 0, 0], "std": [1, 1, 1]},
-    }
-    detector.input_size, detector.session = (64, 64), Network(logits, boxes)
-    found = detector.detect(images, threshold=threshold, max_detections=20)
+    found = runner(logits, boxes, iou_threshold=iou_threshold).detect(images, threshold=threshold, max_detections=20)
     assert bool(sum(len(each["scores"]) for each in found)) == (threshold < 1)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours["labels"].tolist() == theirs["labels"].tolist()
@@ -85,10 +84,58 @@ def test_choice_of_boxes_is_that_of_torch(iou_threshold, threshold):
         assert ours["labels"].dtype == np.int64
 
 
-def test_no_images(tmp_path):
+def runner(logits, boxes, **suppression):
+    """A detector at 64 px whose network gives this."""
     detector = OnnxDetector.__new__(OnnxDetector)
-    detector.description = {"suppression": {"iou_threshold": None}}
-    assert detector.detect([]) == []
+    detector.description = {
+        "suppression": {"iou_threshold": None} | suppression,
+        "normalisation": {"mean": [0, 0, 0], "std": [1, 1, 1]},
+    }
+    detector.input_size, detector.session = (64, 64), Network(logits, boxes)
+    return detector
+
+
+def test_no_images():
+    assert runner([], []).detect([]) == []
+
+
+def test_one_image_is_a_list_of_one(tmp_path):
+    generator = np.random.default_rng(1)
+    pixels = generator.integers(0, 256, (30, 50, 3), dtype=np.uint8)
+    logits = generator.normal(0, 2, (1, 60, 3)).astype(np.float32)
+    detector = runner(logits, generator.uniform(0.05, 0.9, (1, 60, 4)).astype(np.float32))
+    file = tmp_path / "plate.png"
+    Image.fromarray(pixels).save(file)
+    (expected,) = detector.detect([pixels])
+    assert len(expected["scores"])
+    for image in (str(file), file, file.read_bytes(), Image.fromarray(pixels), pixels, pixels[None]):
+        (found,) = detector.detect(image)
+        assert all(np.array_equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("iou_threshold", [None, 0.1, 1.0])
+def test_nothing_is_suppressed_of_an_end_to_end_model_as_in_torch(iou_threshold, caplog):
+    model = catalogue.build("yolo26n", None, {0: "pit"}, 64).eval()
+    logits, boxes = torch.zeros(1, 84, 1), torch.full((1, 84, 4), 0.5)
+    detector = runner(logits.numpy(), boxes.numpy(), **describe_detector(model, 64)["suppression"])
+    images = [np.zeros((64, 64, 3), np.uint8)]
+    (found,) = detector.detect(images, iou_threshold=iou_threshold)
+    outputs = {"logits": logits, "pred_boxes": boxes}
+    options = {"target_sizes": [(64, 64)], "input_size": (64, 64), "iou_threshold": iou_threshold}
+    (expected,) = any_detector.post_process(model, outputs, threshold=0.25, **options)
+    assert len(found["scores"]) == len(expected["scores"]) == 84
+    assert ("iou_threshold=0.1 has no effect" in caplog.text) == (iou_threshold == 0.1)
+    caplog.clear()
+    list(detect(model, rows(images), threshold=0.25, iou_threshold=iou_threshold))
+    assert ("iou_threshold=0.1 has no effect: yolo26n" in caplog.text) == (iou_threshold == 0.1)
+
+
+def rows(images):
+    """As a data set gives them, undecoded."""
+    for number, image in enumerate(images):
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG")
+        yield {"image": {"bytes": file.getvalue(), "path": None}, "image_id": str(number)}
 
 
 def test_files_that_it_cannot_use_are_named(tmp_path):

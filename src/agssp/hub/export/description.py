@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from agssp import __version__
+from agssp.errors import InputError
 from agssp.hub.paths import without_paths
 from agssp.letterbox import GREY
 from agssp.output_folder import write_json
@@ -54,7 +55,11 @@ def describe_detector(model: Any, image_size: int) -> dict[str, Any]:
             "interpolation": "bilinear",
             "fill": GREY,
         },
-        "suppression": {"iou_threshold": IOU_THRESHOLD if suppressed else None, "within": "each class"},
+        "suppression": {
+            "iou_threshold": IOU_THRESHOLD if suppressed else None,
+            "within": "each class",
+            "end_to_end": any_detector.is_end_to_end(model),
+        },
         "licence": _without_title(licence),
         "agssp": __version__,
     }
@@ -111,8 +116,14 @@ def run_facts(source: str | os.PathLike) -> dict[str, Any] | None:
     Returns:
         None where nothing is recorded.
     """
+    from agssp.models.backbone.saved_detectors import saved_file
+
     try:
-        record = json.loads((Path(source) / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        file = saved_file(source, "run.json")
+        record = {} if file is None else json.loads(file.read_text(encoding="utf-8"))
+    # The Hub may not answer, or not be asked, where the weights lay in the cache.
+    except (InputError, OSError, ValueError):
+        return None
+    if not isinstance(record, dict):
         return None
     return without_paths({name: record[name] for name in _OF_A_RUN if record.get(name) is not None}) or None

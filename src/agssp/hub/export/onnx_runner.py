@@ -8,18 +8,22 @@ for found in detector.detect(["plate.png"]):
 """
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from agssp.data.images import decode_image
 from agssp.errors import InputError
 from agssp.letterbox import letterbox_geometry, letterboxed_input
 
 from .description import INSTALL, description_file
+
+logger = logging.getLogger(__name__)
 
 MAX_CANDIDATES = 30_000
 
@@ -68,7 +72,7 @@ class OnnxDetector:
 
     def detect(
         self,
-        images: Sequence[Any],
+        images: Any,
         threshold: float = 0.25,
         iou_threshold: float | None = None,
         max_detections: int = 300,
@@ -77,21 +81,24 @@ class OnnxDetector:
         """Find defects in images.
 
         Args:
-            images: Paths, bytes of files, PIL images, or uint8 arrays (H, W, 3) in RGB.
+            images: A sequence of paths, bytes of files, PIL images, or uint8 arrays (H, W, 3) in RGB; or one of these,
+                which is taken for a sequence of one.
             threshold: Scores must be above it.
             iou_threshold: Of two boxes of a class that overlap more than this, the less confident one goes; default:
-                what the detector is meant for, as the description says.
+                what the detector is meant for, as the description says. End-to-end models (YOLO26) find an object
+                once: nothing is suppressed, whatever is given here, and a warning in the log says so.
             max_detections: As many boxes an image at most.
             batch_size: Images in one pass.
 
         Returns:
-            For each image `scores` float32 (n,) descending, `labels` int64 (n,), keys of `names`, and `boxes` float32
-            (n, 4) left, top, right, bottom in px of the image.
+            A list, also for one image. For each image `scores` float32 (n,) descending, `labels` int64 (n,), keys of
+            `names`, and `boxes` float32 (n, 4) left, top, right, bottom in px of the image.
 
         Raises:
             InputError: an image cannot be read; the message names it.
         """
-        suppression = self.description["suppression"]["iou_threshold"] if iou_threshold is None else iou_threshold
+        images = _as_sequence(images)
+        suppression = self._suppression(iou_threshold)
         results = []
         for start in range(0, len(images), batch_size):
             arrays = [_as_array(image, start + index) for index, image in enumerate(images[start : start + batch_size])]
@@ -112,6 +119,20 @@ class OnnxDetector:
         normalisation = self.description["normalisation"]
         pixel_values = letterboxed_input(images, self.input_size, normalisation["mean"], normalisation["std"])
         return self.session.run(["logits", "pred_boxes"], {"pixel_values": pixel_values})
+
+    def _suppression(self, iou_threshold: float | None) -> float | None:
+        """The overlap that is suppressed when a user asks for this one."""
+        described = self.description["suppression"]
+        if iou_threshold is None:
+            return described["iou_threshold"]
+        if not described.get("end_to_end", False):
+            return iou_threshold
+        if iou_threshold < 1:
+            logger.warning(
+                "iou_threshold=%g has no effect: an end-to-end model finds an object once, and nothing is suppressed",
+                iou_threshold,
+            )
+        return None
 
     def _choose(
         self,
@@ -178,6 +199,13 @@ def suppress_overlaps(boxes: np.ndarray, labels: np.ndarray, iou_threshold: floa
 def _corners(boxes: np.ndarray) -> np.ndarray:
     centres, sides = boxes[:, :2], boxes[:, 2:]
     return np.concatenate((centres - sides / 2, centres + sides / 2), 1)
+
+
+def _as_sequence(images: Any) -> Sequence[Any]:
+    """One image as a sequence of one, several as they are."""
+    if isinstance(images, np.ndarray):
+        return images if images.ndim == 4 else [images]
+    return [images] if isinstance(images, str | bytes | os.PathLike | Image.Image) else images
 
 
 def _as_array(image: Any, index: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from . import detr
 from .catalogue import is_ours
 from .features import COARSEST_STRIDE
 from .post_processing import post_process_object_detection
+from .yolo import YoloForObjectDetection, neck_and_head
 
 
 def save(model: Any, folder: str | os.PathLike) -> None:
@@ -34,6 +35,11 @@ def image_processor(model: Any, size: int | None = None) -> Any:
     if is_ours(model):
         return model.image_processor(side)
     return detr.image_processor(model, side)
+
+
+def is_end_to_end(model: Any) -> bool:
+    """Whether a detector finds an object once (YOLO26): nothing is suppressed, whatever `iou_threshold` says."""
+    return isinstance(model, YoloForObjectDetection) and neck_and_head.is_end_to_end(model.head)
 
 
 def post_process(
@@ -59,6 +65,7 @@ def post_process(
         multi_label: Let a place stand for every class above the threshold, as COCO evaluation does.
         iou_threshold: Of two boxes of a class that overlap more than this, the less confident one goes. None: what the
             detector is meant for: 0.7 for YOLO; DINO, RT-DETR and D-FINE keep both; Faster R-CNN has done it before.
+            Without effect on YOLO26, see `is_end_to_end`.
 
     Returns:
         For each image `scores` (n,) descending, `labels` (n,) int64 and `boxes` (n, 4) left, top, right, bottom in px.
