@@ -55,9 +55,16 @@ def test_numbers_are_those_of_pycocotools(model, tmp_path, capsys):
     broken = tmp_path / "images" / "plate" / "3.png"
     Image.open(broken).save(broken, "JPEG")
     broken.write_bytes(broken.read_bytes()[:-500])
+    table = Path(images) / "metadata.jsonl"
+    labelled = table.read_text()
+    Image.new("RGB", (64, 48)).save(table.with_name("unknown.png"))
+    # That nobody has labelled an image does not make the finds on it wrong.
+    table.write_text(f'{labelled}\n{{"file_name": "unknown.png", "category": "plate"}}')
     evaluate(model, images, "--output", str(tmp_path / "out"))
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["images"], metrics["images_without_labels"]) == (8, 1)
 
+    table.write_text(labelled)
     dataset = read_dataset(images)
     truth, found = [], []
     numbers = []

@@ -69,6 +69,15 @@ def test_images_without_labels(tmp_path):
         run(tmp_path, count=1)
 
 
+def test_images_without_labels_are_on_neither_side(root):
+    table = root / "labelled/metadata.jsonl"
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    rows[7] |= {"objects": None, "is_normal": False}
+    table.write_text("\n".join(map(json.dumps, rows)))
+    train, test = run(root, count=7)
+    assert {*train["image_id"], *test["image_id"]} == {row["file_name"] for row in rows} - {rows[7]["file_name"]}
+
+
 @pytest.mark.parametrize("how", [{"per_class": 4}, {"count": 7}, {"fraction": 0.3}])
 def test_parts_are_disjoint_and_complete_and_depend_on_the_seed_alone(root, how):
     train, test = run(root, **how)

@@ -355,11 +355,20 @@ def test_validation_and_test_images_may_lack_a_class(root):
     def scratches_alone(line):
         return line if line["objects"]["category"] == ["scratch"] else {**line, "objects": {"bbox": [], "category": []}}
 
-    other = with_labels(root, "scratches", scratches_alone)
+    def one_unknown(line):
+        return {**line, "objects": None} if line["file_name"] == "plate/01.png" else line
+
+    other = with_labels(root, "scratches", lambda line: one_unknown(scratches_alone(line)))
     dataset = finetune.labelled(other, ["pit", "scratch"], "test")
     assert {label for row in dataset["objects"] for label in row["category"]} == {1}
-    finetune.main(*finetune_arguments(root, "out", validation=other, test=other, num_train_epochs=1))
-    assert set(run_facts(root / "out")["results"]["test"]) == {"map_50", "map_50_95"}
+    trained = with_labels(root, "trained", one_unknown)
+    options = {"dataset": trained, "validation": other, "test": other, "num_train_epochs": 1}
+    finetune.main(*finetune_arguments(root, "out", **options))
+    facts = run_facts(root / "out")
+    assert set(facts["results"]["test"]) == {"map_50", "map_50_95"}
+    # Nobody has said that there are no defects on that one.
+    assert (facts["dataset"]["images"], facts["dataset"]["images_without_labels"]) == (11, 1)
+    assert facts["test_dataset"]["images"] == 11
 
 
 @pytest.mark.parametrize("flag", ["validation", "test"])

@@ -65,6 +65,7 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
+    from agssp.data.labels import with_known_boxes
     from agssp.data.origin import describe_source
     from agssp.data.readers import read_dataset
     from agssp.data.schema import defect_names
@@ -77,6 +78,7 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
     classes = defect_names(dataset)
     if not classes:
         raise InputError(f"{arguments.dataset}: no labelled boxes (`objects`); evaluation needs labelled images")
+    everything, dataset = dataset, with_known_boxes(dataset, arguments.dataset)
     model = load_detector(arguments.model, classes)
     id2label = {int(index): name for index, name in (model.config.id2label or {}).items()}
     to_class = match_classes(id2label, classes, arguments)
@@ -103,6 +105,7 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
         "image_size": arguments.image_size or model.config.image_size,
         "threshold": arguments.threshold,
         "class_agnostic": arguments.class_agnostic,
+        "images_without_labels": len(everything) - len(dataset),
         "classes_without_labels": [name for index, name in id2label.items() if to_class[index] < 0],
         "seconds": round(seconds, 2),
         "agssp": __version__,
@@ -164,7 +167,7 @@ def _detect_share(
     )  # fmt: skip
     entries = []
     for index, result in zip(share, found, strict=True):
-        objects = result.row["objects"] or {"bbox": [], "category": []}
+        objects = result.row["objects"]
         corners = np.asarray(objects["bbox"], np.float32).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
         labels = np.asarray(objects["category"], np.int64)

@@ -73,6 +73,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
 
     from agssp.arguments import command_line, shell_command
     from agssp.data.fingerprint import dataset_fingerprint, label_fingerprint
+    from agssp.data.labels import with_known_boxes
     from agssp.data.mosaic import DetectionTransform
     from agssp.data.origin import describe_source
     from agssp.data.readers import read_dataset
@@ -101,6 +102,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     names = defect_names(dataset)
     if not names:
         raise InputError(f"{arguments.dataset}: has no labelled boxes; finetuning needs them")
+    everything, dataset = dataset, with_known_boxes(dataset, arguments.dataset)
     others = {flag: labelled(getattr(arguments, flag), names, flag) for flag in ("validation", "test")}
     model, report = start_detector(
         arguments.model, arguments.detector, names, arguments.image_size, arguments.frozen_stages
@@ -184,6 +186,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
                 | {
                     "images": len(rows),
                     "selection_images": 0 if selecting is None else len(selecting),
+                    "images_without_labels": len(everything) - len(dataset),
                     "classes": names,
                 }
                 | describe_source(arguments.dataset, arguments.split),
@@ -214,6 +217,7 @@ def labelled(source: str | None, names: list[str], flag: str) -> Any:
     Raises:
         InputError: it has a class that the training images do not have, or no boxes at all.
     """
+    from agssp.data.labels import with_known_boxes
     from agssp.data.readers import read_dataset
     from agssp.data.schema import defect_names
 
@@ -225,4 +229,4 @@ def labelled(source: str | None, names: list[str], flag: str) -> Any:
         raise InputError(f"--{flag} {error}") from error
     if not defect_names(dataset):
         raise InputError(f"--{flag} {source}: has no labelled boxes (`objects`); measuring needs them")
-    return dataset
+    return with_known_boxes(dataset, f"--{flag} {source}")

@@ -45,6 +45,7 @@ ARGUMENTS = (SplitArguments,)
 
 def main(arguments: SplitArguments) -> None:
     """Write train/ and test/ under the output folder."""
+    from agssp.data.labels import with_known_boxes
     from agssp.data.readers import read_dataset
     from agssp.data.schema import defect_names
     from agssp.data.splits import split_rows
@@ -58,6 +59,7 @@ def main(arguments: SplitArguments) -> None:
     names = defect_names(dataset)
     if not names:
         raise InputError(f"{arguments.dataset}: has no labels (`objects`); a split needs labelled images")
+    dataset = with_known_boxes(dataset, arguments.dataset)
     ids = list(dataset["image_id"])
     classes = [row["category"] for row in dataset["objects"]]
     pool: list[int] = list(range(len(ids)))

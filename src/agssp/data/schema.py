@@ -12,7 +12,10 @@ PSEUDO_CLASS = "defect"
 
 
 def objects_feature(defect_types: Sequence[str]) -> dict[str, Any]:
-    """The `objects` column: boxes in COCO xywh absolute px, their class, and a score in 0..1 (or the map's units)."""
+    """The `objects` column: boxes in COCO xywh absolute px, their class, and a score in 0..1 (or the map's units).
+
+    Empty lists mean that an image has no defects, null that nobody has said.
+    """
     return {
         "bbox": List(List(Value("float32"), length=4)),
         "category": List(ClassLabel(names=list(defect_types))),

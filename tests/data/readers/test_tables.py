@@ -9,7 +9,8 @@ from datasets import Dataset, Image, load_dataset
 from PIL import Image as Pil
 
 from agssp.data.readers import ReadReport, read_dataset
-from agssp.data.schema import features
+from agssp.data.readers.tables import relabel
+from agssp.data.schema import defect_names, features
 from agssp.errors import InputError
 
 SCHEMA = features(["plate"], ["pit", "scratch"])
@@ -54,6 +55,26 @@ def test_no_boxes_at_all_open_no_image(tmp_path, way):
     data, report = read(tmp_path, way, [row("a", b"damaged", []), row("b", b"", [])])
     assert [values["objects"]["bbox"] for values in data] == [[], []]
     assert report.lines() == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_boxes_that_are_not_known_are_not_taken_for_none(tmp_path, way):
+    told = row("told", png((10, 10)), [[5, 5, 9, 9]])
+    nothing, fields = {"objects": None}, {"objects": {"bbox": None, "category": None, "score": None}}
+    rows = [
+        row("empty", png(), []),
+        row("unknown", png(), []) | nothing,
+        row("defective", png(), []) | nothing | {"is_normal": False},
+        row("normal", png(), []) | nothing | {"is_normal": True},
+        row("fields", png(), []) | fields,
+        told,
+    ]
+    data, _ = read(tmp_path, way, rows)
+    data = relabel(data, "here", defect_types=[*defect_names(data), "dent"])
+    found = {values["image_id"]: values["objects"] and values["objects"]["bbox"] for values in data}
+    assert found == {
+        "empty": [], "unknown": None, "defective": None, "normal": [], "fields": None, "told": [[5, 5, 5, 5]],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("way", WAYS)

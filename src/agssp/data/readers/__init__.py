@@ -58,8 +58,9 @@ def read_dataset(
 
     Returns:
         Rows with `image` (still encoded), `image_id` (unique, stable: the path relative to the source), `category`,
-        `is_normal`, and `mask` and `objects` (boxes COCO xywh in px) where known. Boxes are clipped to their image and
-        those without area dropped; what was changed or left out is counted in a warning.
+        `is_normal`, and `mask` and `objects` (boxes COCO xywh in px) where known, null where not. Boxes
+        are clipped to their image and those without area dropped; what was changed or left out is counted in a
+        warning.
 
     Raises:
         InputError: nothing there, no images, or files that contradict the layout; the file, line or row is named.

@@ -33,7 +33,7 @@ class Box:
 
 @dataclass
 class ImageRecord:
-    """One image of a data set, not opened yet."""
+    """One image of a data set, not opened yet; `boxes` is None where they are not known, which is not to have none."""
 
     path: Path
     image_id: str
@@ -229,7 +229,7 @@ def to_dataset(
 
     Returns:
         A data set with `image` (still encoded), `image_id`, `category`, `is_normal`, and `mask` and `objects` where any
-        record has them.
+        record has them; `objects` is null where they are not known.
 
     Raises:
         InputError: no records, two with one id, or a class that is not in `defect_types`.
@@ -262,7 +262,9 @@ def to_dataset(
             check_names([name], names, f"{source}: {image_id}")
         index = {name: position for position, name in enumerate(names)}
         columns["objects"] = [
-            {
+            None
+            if record.boxes is None and not record.is_normal
+            else {
                 "bbox": [list(box.bbox) for box in record.boxes or []],
                 "category": [index[box.defect_type] for box in record.boxes or []],
                 "score": [box.score for box in record.boxes or []],

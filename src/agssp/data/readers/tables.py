@@ -99,7 +99,7 @@ def to_schema(
     or the source's name, `is_normal` null, box scores 1. Text categories become class labels, but not when streamed,
     where their names would have to be known before the rows. Boxes are clipped to their image, whose size its header
     tells, and those without area are dropped, as are those of damaged images; when streamed without a line in the
-    report.
+    report. `objects` stays null where the boxes are not known, unless the image is said to be normal: then it has none.
 
     Raises:
         InputError: there is no `image`, or a column that cannot be brought to the schema.
@@ -207,14 +207,14 @@ def _with_objects(dataset: Any, source: str, report: ReadReport, defect_types: S
     wanted = objects_feature(names)
     if streamed:
 
-        def make(row: dict[str, Any]) -> dict[str, Any]:
+        def make(row: dict[str, Any]) -> dict[str, Any] | None:
             where = f"{source}: {row['image_id']}"
-            return _clean_objects(row["objects"], row["image"], names, where, ReadReport())
+            return _clean_objects(row["objects"], row["is_normal"], row["image"], names, where, ReadReport())
 
         return with_column(dataset, "objects", wanted, ["image_id", "objects", "image"], make)
     changed = {}
-    for index, (image_id, objects, image) in enumerate(_rows_with_images(dataset)):
-        cleaned = _clean_objects(objects, image, names, f"{source}: {image_id}", report)
+    for index, (image_id, objects, is_normal, image) in enumerate(_rows_with_images(dataset)):
+        cleaned = _clean_objects(objects, is_normal, image, names, f"{source}: {image_id}", report)
         if cleaned != objects:
             changed[index] = cleaned
     if not changed and feature == wanted:
@@ -225,20 +225,20 @@ def _with_objects(dataset: Any, source: str, report: ReadReport, defect_types: S
     )
 
 
-def _rows_with_images(dataset: Dataset) -> Iterator[tuple[str, Any, Any]]:
-    """Id, objects and image of each row, the image as a path or as a file in the table's own memory.
+def _rows_with_images(dataset: Dataset) -> Iterator[tuple[str, Any, Any, Any]]:
+    """Id, objects, `is_normal` and image of each row, the image as a path or as a file in the table's own memory.
 
     Only what is read of that file is brought in from the disk: a header, not the whole data set.
     """
-    columns = dataset.select_columns(["image_id", "objects", "image"]).with_format("arrow")
+    columns = dataset.select_columns(["image_id", "objects", "is_normal", "image"]).with_format("arrow")
     for batch in columns.iter(batch_size=1000):
-        ids, objects = batch["image_id"].to_pylist(), batch["objects"].to_pylist()
-        for image_id, row, image in zip(ids, objects, batch["image"], strict=True):
+        told = (batch[name].to_pylist() for name in ("image_id", "objects", "is_normal"))
+        for image_id, row, is_normal, image in zip(*told, batch["image"], strict=True):
             content = image["bytes"].as_buffer() if image.is_valid else None
             if content is not None:
-                yield image_id, row, pa.BufferReader(content) if content.size else b""
+                yield image_id, row, is_normal, pa.BufferReader(content) if content.size else b""
             else:
-                yield image_id, row, image["path"].as_py() if image.is_valid else None
+                yield image_id, row, is_normal, image["path"].as_py() if image.is_valid else None
 
 
 def relabel(
@@ -260,7 +260,9 @@ def relabel(
         check_names(found, defect_types, source)
         order = [list(defect_types).index(name) for name in found]
 
-        def renumber(row: dict[str, Any]) -> dict[str, Any]:
+        def renumber(row: dict[str, Any]) -> dict[str, Any] | None:
+            if row["objects"] is None:
+                return None
             return {**row["objects"], "category": [order[label] for label in row["objects"]["category"]]}
 
         dataset = with_column(dataset, "objects", objects_feature(defect_types), ["objects"], renumber)
@@ -278,8 +280,13 @@ def _parts(objects: Any) -> tuple[list[Any], list[Any], list[Any]]:
 
 
 def _clean_objects(
-    objects: Any, image: Any, names: Sequence[str], where: str, report: ReadReport
-) -> dict[str, list[Any]]:
+    objects: Any, is_normal: bool | None, image: Any, names: Sequence[str], where: str, report: ReadReport
+) -> dict[str, list[Any]] | None:
+    """Boxes of a row inside its image; None where nothing tells what is in it."""
+    # Some writers of Parquet keep the fields of what is null.
+    unknown = objects is None or (isinstance(objects, dict) and objects["bbox"] is None)
+    if unknown and not is_normal:
+        return None
     bboxes, classes, scores = _parts(objects)
     scores = scores or [1.0] * len(bboxes)
     numbers = all(bbox is not None and len(bbox) == 4 and None not in bbox for bbox in bboxes)
