@@ -94,7 +94,9 @@ def write_boxes_of(store, output):
 
 
 def refused(root, *, folder="images", **changes):
-    """The message of a push that is refused before any Hub is asked."""
+    """The message of a push that is refused without any Hub."""
+    given = {"folder": str(root / folder), "repo_id": "agssp/x", "card_only": str(root / "no card")} | changes
     with pytest.raises(InputError) as caught:
-        main(DatasetPushArguments(**({"folder": str(root / folder), "repo_id": "agssp/x"} | changes)))
+        main(DatasetPushArguments(**given))
+    assert not (root / "no card").exists()
     return str(caught.value)

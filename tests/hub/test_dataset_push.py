@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from dataset_cases import FREE, GRID, images, labelled, maps, refused, write_boxes_of
 from local_hub import EVERY
+from test_push import run_all
 
 from agssp.commands.dataset_push import DatasetPushArguments, main
 from agssp.data.map_store import MapStore
@@ -162,7 +163,9 @@ def test_a_new_branch_is_as_public_and_as_much_anothers_as_the_repository(hub):
 
         def begin(name, **options):
             try:
-                Upload(name, "mine", revision="draft", **options)
+                upload = Upload(name, "mine", revision="draft", **options)
+                upload.begin()
+                upload.commit({"dataset.json": b"{}", "README.md": b"card"})
             except InputError as error:
                 return str(error)
 
@@ -172,6 +175,10 @@ def test_a_new_branch_is_as_public_and_as_much_anothers_as_the_repository(hub):
     assert "is public already" in found[0]
     assert "holds other files (notes.txt)" in found[1]
     assert found[2:] == [None, None]
+    assert set(hub.files("agssp/x", "dataset", "draft")) == set(hub.files("agssp/new", "dataset", "draft"))
+    assert set(hub.files("agssp/new", "dataset", "draft")) == {"dataset.json", "README.md"}
+    assert set(hub.files("agssp/x", "dataset")) == {"notes.txt"}
+    assert hub.files("agssp/new", "dataset") == {}
 
 
 def test_a_shard_that_is_missing_is_brought_back_and_one_of_another_split_is_named_as_removed(hub, tmp_path):
@@ -185,6 +192,7 @@ def test_a_shard_that_is_missing_is_brought_back_and_one_of_another_split_is_nam
 
         def push(*splits):
             upload = Upload("agssp/x", "mine")
+            upload.begin()
             for split in splits:
                 upload.keep(f"data/{split}-00000-of-00001.parquet", Path(sys.argv[1]))
             record = json.dumps({"name": "mine", "shards": splits}).encode()
@@ -208,20 +216,21 @@ def test_a_shard_that_is_missing_is_brought_back_and_one_of_another_split_is_nam
     ]
 
 
-@pytest.mark.parametrize(
-    ("token", "said"),
-    [
-        (None, "there is no token"),
-        ("wrong", "hf auth login"),
-        ("read", "right to write"),
-        ("stranger", "right to write"),
-    ],
-)
-def test_who_may_not_write_is_told_so(hub, root, token, said):
-    done = push(hub, root, *with_maps(root), token=token, check=False)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert hub.history("agssp/x", "dataset") == []
+def test_who_may_not_write_is_told_so_before_anything_is_read(hub, root):
+    expected = {
+        "": "there is no token",
+        "wrong": "hf auth login",
+        "read": "right to write",
+        "stranger": "right to write",
+    }
+    tokens = [hub.tokens.get(name, name) for name in expected]
+    (root / "maps/manifest.json").unlink()
+    words = ["dataset", "push", root / "images", "agssp/x", *with_maps(root)]
+    *refused, unreadable = run_all(hub, *[words] * 5, tokens=[*tokens, hub.tokens["write"]])
+    for (status, said), message in zip(refused, expected.values(), strict=True):
+        assert (status, message in said) == (2, True), said
+    assert (unreadable[0], str(root / "maps") in unreadable[1]) == (2, True)
+    assert not hub.requested("POST", "/repos/create"), "nothing is left behind of what cannot be published"
 
 
 def test_a_full_disk_is_named(hub, root):

@@ -6,6 +6,7 @@ import pytest
 from huggingface_hub import ModelCard
 from model_cases import backbone_folder, make_images
 from test_push import run_all
+from test_streaming import publish_corpus
 
 from agssp.errors import InputError
 from agssp.training.arguments import AgsspTrainingArguments
@@ -40,16 +41,25 @@ def test_a_finetuned_detector_goes_up_with_its_results(hub, tmp_path):
     make_images(tmp_path / "images", 8)
     hub.agssp("push", tmp_path / "backbone", "agssp/backbone", timeout=600)
     hub.publish("agssp/taken", {"config.json": json.dumps({"model_type": "bert"})})
+    publish_corpus(hub, tmp_path, rows=2, shards=1, repository="me/unlabelled")
     words = ["finetune", "agssp/backbone", "--dataset", tmp_path / "images", "--test", tmp_path / "images", *SHORT]
     words += ["--output", tmp_path / "mine"]
-    taken, pushed, again = run_all(
+    unlabelled = ["--dataset", "me/unlabelled"]
+    taken, may_not, none_to_learn, pushed, again, none_to_measure = run_all(
         hub,
         [*words, "--push-to-hub", "agssp/taken"],
         [*words, "--push-to-hub", "me/my-detector"],
+        ["finetune", "agssp/backbone", *unlabelled, *SHORT, "--output", tmp_path / "none"],
+        [*words, "--push-to-hub", "me/my-detector"],
         [*words, "--push-to-hub", "me/again"],
+        ["evaluate", tmp_path / "mine", *unlabelled],
+        tokens=[None, hub.tokens["read"], *[hub.tokens["write"]] * 4],
     )
     # What cannot be published is told before the training, not after it.
     assert (taken[0], "holds another model already" in taken[1], "learning rate" in taken[1]) == (2, True, False)
+    assert (may_not[0], "right to write to me" in may_not[1], "learning rate" in may_not[1]) == (2, True, False)
+    for status, said in (none_to_learn, none_to_measure):
+        assert (status, "me/unlabelled: " in said, "no labelled boxes" in said) == (2, True, True)
     assert pushed[0] == 0, pushed[1]
     files = hub.files("me/my-detector")
     assert {"README.md", "config.json", "model.safetensors", "preprocessor_config.json", "run.json"} <= set(files)

@@ -70,15 +70,17 @@ def main(arguments: DatasetPushArguments) -> None:
         check_card_folder(Path(arguments.card_only), Path(arguments.folder))
     recorded = recorded_facts(arguments.folder)
     sources = check_licence(recorded, arguments.licence, arguments.private)
-    rows = Rows(read_splits(arguments), arguments.maps, arguments.boxes)
     title = arguments.title or recorded.get("title") or arguments.repo_id.split("/")[-1]
-    facts = describe_rows(rows, recorded, sources, title=title, licence=arguments.licence, boxes=arguments.boxes)
     upload = None
     if arguments.card_only is None:
         upload = Upload(
-            arguments.repo_id, facts["name"], private=arguments.private, revision=arguments.revision,
+            arguments.repo_id, recorded.get("name") or title, private=arguments.private, revision=arguments.revision,
             replace=arguments.replace,
         )  # fmt: skip
+    rows = Rows(read_splits(arguments), arguments.maps, arguments.boxes)
+    facts = describe_rows(rows, recorded, sources, title=title, licence=arguments.licence, boxes=arguments.boxes)
+    if upload is not None:
+        upload.begin()
     images = sum(map(len, rows.splits.values()))
     with tqdm(total=images, desc="publish" if upload else "count", unit="image") as progress:
         picture = write_shards(rows, facts, arguments.shard_images, upload.keep if upload else None, progress)

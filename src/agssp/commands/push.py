@@ -113,6 +113,9 @@ def publish_result(output: str, training: Any) -> None:
             token=training.hub_token,
         )
     except InputError as error:
-        command = shell_command("push", output, training.publish_to)
+        command = shell_command(
+            "push", output, training.publish_to, private=training.hub_private_repo or None,
+            revision=training.hub_revision,
+        )  # fmt: skip
         raise InputError(f"{error}\nThe training is finished and kept; when that is mended: {command}") from error
     print(f"published: {address}")

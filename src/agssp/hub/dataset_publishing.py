@@ -18,6 +18,7 @@ from .dataset_rows import Counts, Rows, example_picture, shard_counts, write_sha
 from .errors import NO_ROOM, hub_errors
 from .names import check_name
 from .retries import with_retries
+from .rights import check_may_write
 
 PICTURE = "example.jpg"
 DESCRIBING = (DATASET_FILE, "README.md", PICTURE)
@@ -89,6 +90,7 @@ def describing_files(rows: Rows, facts: dict[str, Any], repo_id: str, picture: d
 class Upload:
     """The way of one data set to the Hub: shards as they come, then everything in one commit.
 
+    What the Hub would refuse it is asked when this is made, before any image is read; `begin` makes the repository.
     A shard is sent at once but belongs to no revision until the commit. What arrived in an earlier run, cut short, has
     the same hash and is not sent again. What the commit took away is named in `removed` afterwards.
 
@@ -100,8 +102,8 @@ class Upload:
         replace: take the place of another data set or of other files there.
 
     Raises:
-        InputError: no token or an unknown one, no right to write, something else of this name, or a public repository
-            where a private one is asked for.
+        InputError: no token, an unknown one or one without the right to write, something else of this name, or a
+            public repository where a private one is asked for.
     """
 
     def __init__(
@@ -111,18 +113,20 @@ class Upload:
 
         check_name(repo_id)
         self.api, self.repo_id, self.revision, self.replace = HfApi(), repo_id, revision, replace
+        self.private = private
         self.additions: list[Any] = []
         self.removed: list[str] = []
         with hub_errors(repo_id):
-            with_retries(self.api.whoami)
-            self._check_target(name, private)
-            with_retries(
-                lambda: self.api.create_repo(repo_id, repo_type="dataset", private=private or None, exist_ok=True)
-            )
-            if revision is not None:
-                with_retries(
-                    lambda: self.api.create_branch(repo_id, branch=revision, repo_type="dataset", exist_ok=True)
-                )
+            check_may_write(self.api, repo_id)
+            self._check_target(name)
+
+    def begin(self) -> None:
+        """Make the repository and the branch, where they are not there yet."""
+        kind: dict[str, Any] = {"repo_type": "dataset", "exist_ok": True}
+        with hub_errors(self.repo_id):
+            with_retries(lambda: self.api.create_repo(self.repo_id, private=self.private or None, **kind))
+            if self.revision is not None:
+                with_retries(lambda: self.api.create_branch(self.repo_id, branch=str(self.revision), **kind))
 
     def keep(self, name: str, file: Path) -> None:
         """Send a shard, which is not needed on this machine afterwards."""
@@ -155,7 +159,7 @@ class Upload:
             revision = with_retries(lambda: self._commit(files, message or "Upload data set"))
         return f"{self.api.endpoint}/datasets/{self.repo_id}/tree/{revision}"
 
-    def _check_target(self, name: str, private: bool) -> None:
+    def _check_target(self, name: str) -> None:
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
         try:
@@ -166,7 +170,7 @@ class Upload:
                 there = with_retries(lambda: self.api.dataset_info(self.repo_id))
         except RepositoryNotFoundError:
             return
-        if private and not there.private:
+        if self.private and not there.private:
             raise InputError(f"{self.repo_id}: is public already; take another name for what must stay private")
         names = [sibling.rfilename for sibling in there.siblings or []]
         others = [each for each in names if each not in KEPT]

@@ -24,6 +24,7 @@ from .paths import without_paths
 from .pictures import examples_picture, training_picture
 from .results import eval_result_files
 from .retries import with_retries
+from .rights import check_may_write
 
 PICTURE = "picture.png"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
@@ -225,19 +226,16 @@ def check_target(
         revision: branch.
 
     Raises:
-        InputError: no token or an unknown one, a public repository where a private one is asked for, or another model
-            or other files under this name.
+        InputError: no token, an unknown one or one that may not write there, a public repository where a private one is
+            asked for, or another model or other files under this name.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import LocalTokenNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     check_name(repo_id)
     api = HfApi(token=token)
     with hub_errors(repo_id):
-        try:
-            with_retries(api.whoami)
-        except LocalTokenNotFoundError as error:
-            raise InputError(f"{repo_id}: there is no token; log in with `hf auth login`, or set HF_TOKEN") from error
+        check_may_write(api, repo_id)
         try:
             there = with_retries(lambda: api.model_info(repo_id, revision=revision))
         except RepositoryNotFoundError:
