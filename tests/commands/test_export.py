@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnxruntime
 import pytest
 import timm
 import torch
@@ -61,10 +62,15 @@ def backbone(tmp_path):
 
 def test_onnx_runs_without_torch_and_finds_what_torch_finds(model, tmp_path, capsys):
     images, output = make_images(tmp_path / "images", labelled=False), tmp_path / "exported/detector.onnx"
+    output.parent.mkdir()
+    output.with_name("detector.onnx.partial").write_bytes(b"of a killed export")
     agssp(["export", model, "--format", "onnx", "--output", str(output), "--image-size", "96", "--check", images])
     said = capsys.readouterr().out
     assert "licence: yolov8n is made of ultralytics' modules, AGPL-3.0" in said
     assert "comparing it with torch on 5 images" in said
+    assert f"removing {output}.partial, which an export that did not finish has left" in said
+    assert f"the same boxes by onnxruntime {onnxruntime.__version__}: " in said
+    assert "it runs by onnxruntime 1.18 or later" in said
     assert f"detector = OnnxDetector({str(output)!r})" in said
     assert sorted(path.name for path in output.parent.iterdir()) == ["detector.onnx", "detector.onnx.json"]
 
@@ -77,6 +83,8 @@ def test_onnx_runs_without_torch_and_finds_what_torch_finds(model, tmp_path, cap
     }  # fmt: skip
     assert described["suppression"]["iou_threshold"] == 0.7
     assert described["licence"].startswith("yolov8n is made of")
+    assert (described["opset"], described["ir_version"], described["onnxruntime"]) == (18, 10, ">=1.18")
+    assert described["check"]["against"] == f"onnxruntime {onnxruntime.__version__}"
     assert described["check"]["images"] == 5
     assert described["check"]["pixels"] < 1
     assert described["run"]["dataset"] == {"source": "plates", "images": 58}
@@ -108,6 +116,9 @@ def test_timm_opens_the_backbone_of_a_backbone_and_of_a_detector(backbone, tmp_p
     opened = AgsspBackbone.from_pretrained(backbone)
     detector = catalogue.build("rtdetr_v2_s", AgsspBackboneConfig(architecture="test_resnet"), {0: "pit"}, 64)
     any_detector.save(detector, tmp_path / "detector")
+    left = tmp_path / "detector-timm.partial"
+    left.mkdir()
+    (left / "config.json").write_text("of a killed export")
     for source, expected in ((backbone, opened), ("detector", detector.model.backbone.model)):
         output = main(ExportArguments(source, "timm"))
         assert output.name == f"{source.split('/')[-1]}-timm"
@@ -124,7 +135,14 @@ def test_timm_opens_the_backbone_of_a_backbone_and_of_a_detector(backbone, tmp_p
         assert described["backbone"]["architecture"] == "test_resnet"
         assert described["normalisation"]["mean"] == list(expected.config.image_mean)
         assert described["run"] is None
-        assert f"out_indices={tuple(expected.out_indices)})" in capsys.readouterr().out
+        assert described["check"]["against"] == f"timm {timm.__version__}"
+        assert described["check"]["features"] == len(expected.out_indices)
+        assert described["check"]["difference"] <= 1e-6
+        said = capsys.readouterr().out
+        assert f"out_indices={tuple(expected.out_indices)})" in said
+        assert f"the same features by timm {timm.__version__} alone: {len(expected.out_indices)} compared" in said
+        assert ("removing detector-timm.partial, which an export" in said) == (source == "detector")
+    assert not left.exists()
 
 
 def test_a_backbone_keeps_the_licence_of_the_yolo_it_was_trained_in_and_may_be_in_half_precision(tmp_path, capsys):
@@ -141,11 +159,21 @@ def test_a_backbone_keeps_the_licence_of_the_yolo_it_was_trained_in_and_may_be_i
 def test_ultralytics_gets_a_file_and_what_it_expects_of_its_input(tmp_path, capsys):
     model = catalogue.build("yolov8n", AgsspBackboneConfig(architecture="yolov8n", image_mean=[0.5] * 3), None, 64)
     any_detector.save(model, tmp_path / "model")
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported/a.pt.partial").write_bytes(b"of a killed export")
     output = main(ExportArguments(str(tmp_path / "model"), "ultralytics", str(tmp_path / "exported/a.pt")))
     assert sorted(path.name for path in output.parent.iterdir()) == ["a.pt", "a.pt.json"]
     described = json.loads((tmp_path / "exported/a.pt.json").read_text())
     assert (described["format"], described["normalisation"]["mean"]) == ("ultralytics", [0.0] * 3)
-    assert "AGPL-3.0" in capsys.readouterr().out
+    check = described["check"]
+    assert check["against"].startswith("ultralytics 8.")
+    assert (check["images"], check["boxes"]) == (3, 3 * 84)
+    assert check["pixels"] < 1e-3
+    assert check["logit"] < 1e-3
+    said = capsys.readouterr().out
+    assert "AGPL-3.0" in said
+    assert f"the same raw outputs by {check['against']}: 252 boxes compared" in said
+    assert "a.pt.partial, which an export that did not finish has left" in said
 
 
 def test_no_detector_yet(tmp_path):

@@ -6,7 +6,8 @@
     agssp export runs/backbone --format timm --output backbone-timm
 
 Beside every export lies OUTPUT.json: classes, input size, normalisation, letterbox, licence, and how the model came
-about. ONNX files and timm folders are opened again and compared first; a file under the name of OUTPUT is whole.
+about. Each is first opened by the program that it is for, and what that computes is compared; the JSON says with what
+result. A file under the name of OUTPUT is whole.
 """
 
 import shutil
@@ -91,9 +92,10 @@ def _checked(arguments: ExportArguments) -> Path:
 
 def _export_onnx(arguments: ExportArguments, output: Path) -> list[str]:
     from agssp.detection_inference import load_detector
+    from agssp.hub.export.check_images import drawn_images
     from agssp.hub.export.description import describe_detector
-    from agssp.hub.export.onnx import OPSETS, write_onnx
-    from agssp.hub.export.onnx_check import check_onnx, drawn_images
+    from agssp.hub.export.onnx import IR_VERSION, OLDEST_RUNTIME, OPSETS, write_onnx
+    from agssp.hub.export.onnx_check import check_onnx
     from agssp.hub.export.onnx_runner import OnnxDetector
     from agssp.models.detection import any_detector, catalogue
 
@@ -108,16 +110,19 @@ def _export_onnx(arguments: ExportArguments, output: Path) -> list[str]:
         print(f"writing {catalogue.family_of(model).title} at {size} px as ONNX, opset {opset} ...", flush=True)
         write_onnx(model, partial, size, opset)
         print(f"comparing it with torch on {len(images)} images ...", flush=True)
-        description = describe_detector(model, size) | {"opset": opset, "dynamic": ["batch"]}
+        runtime = {"opset": opset, "ir_version": IR_VERSION, "onnxruntime": f">={OLDEST_RUNTIME[opset]}"}
+        description = describe_detector(model, size) | runtime | {"dynamic": ["batch"]}
         found = check_onnx(model, OnnxDetector(partial, description=description), images)
         _finish(partial, output, "onnx", arguments.model, description | {"check": found})
     finally:
         partial.unlink(missing_ok=True)
     apart = f"at most {found['pixels']:.4f} px and {found['score']:.6f} in score apart"
-    print(f"the same boxes: {found['boxes']} compared, {apart}; {found['unlike']} chosen otherwise")
+    print(
+        f"the same boxes by {found['against']}: {found['boxes']} compared, {apart}; {found['unlike']} chosen otherwise"
+    )
     print(f"{output} ({output.stat().st_size / 1e6:.1f} MB): any number of images of {size} x {size} px")
     return [
-        "it runs without torch, and gives boxes in pixels of each image:",
+        f"it runs by onnxruntime {OLDEST_RUNTIME[opset]} or later, without torch; boxes are in pixels of each image:",
         "from agssp.hub.export import OnnxDetector",
         f"detector = OnnxDetector({str(output)!r})",
         'found = detector.detect(["image.png"], threshold=0.25)',
@@ -133,13 +138,16 @@ def _export_timm(arguments: ExportArguments, output: Path) -> list[str]:
     if licence:
         print(licence)
     partial = _partial(output)
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        write_timm(backbone, partial)
-        _finish(partial, output, "timm", arguments.model, describe_backbone(backbone, licence))
+        found = write_timm(backbone, partial)
+        _finish(partial, output, "timm", arguments.model, describe_backbone(backbone, licence) | {"check": found})
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    print(f"{output}: {backbone.config.architecture}, the same features by timm alone")
+    print(
+        f"the same features by {found['against']} alone: {found['features']} compared on noise, at most "
+        f"{found['difference']:.1g} of their largest value apart"
+    )
+    print(f"{output}: {backbone.config.architecture}")
     return [
         "timm opens it without this package:",
         f'timm.create_model("local-dir:{output}", pretrained=True, features_only=True, '
@@ -149,8 +157,10 @@ def _export_timm(arguments: ExportArguments, output: Path) -> list[str]:
 
 def _export_ultralytics(arguments: ExportArguments, output: Path) -> list[str]:
     from agssp.detection_inference import load_detector
+    from agssp.hub.export.check_images import drawn_images
     from agssp.hub.export.description import describe_detector
     from agssp.hub.export.ultralytics import export_ultralytics
+    from agssp.hub.export.ultralytics_check import check_ultralytics
     from agssp.models.detection import catalogue
     from agssp.models.yolo_graphs import traits
 
@@ -159,16 +169,18 @@ def _export_ultralytics(arguments: ExportArguments, output: Path) -> list[str]:
         print(licence)
     # Its name has to end in .pt, so the unfinished file has another folder.
     folder = _partial(output)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir()
     try:
         export_ultralytics(model, folder / output.name)
+        found = check_ultralytics(model, folder / output.name, drawn_images(model.config.image_size))
         description = describe_detector(model, model.config.image_size)
         # The file's first layer does what is left of it.
         description["normalisation"] |= {"mean": [0.0] * 3, "std": [1.0] * 3}
-        _finish(folder / output.name, output, "ultralytics", arguments.model, description)
+        _finish(folder / output.name, output, "ultralytics", arguments.model, description | {"check": found})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    apart = f"at most {found['pixels']:.4f} px and {found['logit']:.6f} in a class logit apart"
+    print(f"the same raw outputs by {found['against']}: {found['boxes']} boxes compared, {apart}")
     print(f"{output} ({output.stat().st_size / 1e6:.1f} MB)")
     # Of YOLO26's two branches, theirs takes by default the one that ours does not.
     branch = ", nms=False" if traits(model.config.variant).end_to_end else ""
@@ -179,8 +191,16 @@ def _export_ultralytics(arguments: ExportArguments, output: Path) -> list[str]:
 
 
 def _partial(output: Path) -> Path:
+    """Where an export lies until it is whole. What one that was killed has left there is removed."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    return output.with_name(output.name + ".partial")
+    partial = output.with_name(output.name + ".partial")
+    if partial.exists():
+        print(f"removing {partial}, which an export that did not finish has left")
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink()
+    return partial
 
 
 def _finish(partial: Path, output: Path, kind: str, source: str, description: dict[str, Any]) -> None:

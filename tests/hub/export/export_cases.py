@@ -2,7 +2,7 @@
 
 import torch
 
-from agssp.hub.export.onnx_check import drawn_images
+from agssp.hub.export.check_images import drawn_images
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.detection import any_detector, catalogue, detr
 from agssp.models.detection.dino import DinoConfig, DinoForObjectDetection

@@ -23,7 +23,7 @@ from agssp.models.detection.yolo.neck_and_head import class_convolutions
 from agssp.models.ultralytics import import_ultralytics
 
 NAMES = {0: "scratch", 1: "pit", 2: "rolled-in scale"}
-OWN = ["yolov8n", "yolov8s", "yolov8m", "yolo11n", "yolo11s", "yolo12n", "yolo12s", "yolo26n", "yolo26s"]
+OWN = ["yolov8n", "yolov8m", "yolo11n", "yolo11s", "yolo12n", "yolo26n"]
 
 
 def build(variant="yolov8n", backbone=None, **config):

@@ -18,7 +18,11 @@ from agssp.models.detection.faster_rcnn import FasterRcnnForObjectDetection
 
 from .description import INSTALL
 
-OPSETS = range(18, 24)
+IR_VERSION = 10
+"""Version of the file format, which each runtime knows up to one of its own."""
+OLDEST_RUNTIME = {18: "1.18", 19: "1.18", 20: "1.18", 21: "1.18", 22: "1.21", 23: "1.23"}
+"""Opset -> the oldest onnxruntime that opens such a file of `IR_VERSION`, tried with those from 1.17 to 1.23."""
+OPSETS = tuple(OLDEST_RUNTIME)
 """Versions of ONNX' operators that torch writes. Below 16 there is no GridSample, which deformable attention needs."""
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
@@ -33,7 +37,7 @@ def check_can_export(opset: int) -> None:
         kind = "too old" if opset < OPSETS[0] else "not known to torch"
         raise InputError(
             f"--opset {opset}: {kind}; expected {OPSETS[0]} to {OPSETS[-1]}. Leave --opset out for {OPSETS[0]}, which "
-            "onnxruntime runs since 1.14"
+            f"onnxruntime {OLDEST_RUNTIME[OPSETS[0]]} and later open"
         )
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
@@ -85,6 +89,7 @@ def write_onnx(model: Any, file: str | os.PathLike, image_size: int, opset: int 
                 verbose=False,
             )
             assert written is not None
+            written.model.ir_version = IR_VERSION
             written.save(file, external_data=False)
     # torch.export and torch.onnx raise any kind, with pages of text.
     except Exception as error:

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agssp.data.synthetic import SURFACES, add_defects
 from agssp.errors import InputError
 from agssp.models.detection import any_detector
 
@@ -24,17 +23,6 @@ ALL = 1.0
 """Overlap up to which both boxes are kept. Of two equally confident ones either may be suppressed, so none is here."""
 
 
-def drawn_images(side: int) -> list[np.ndarray]:
-    """Three images with drawn defects, uint8 (H, W, 3): a square, a wide and a high one."""
-    shapes = ((1.0, 1.0), (0.6, 1.0), (1.0, 0.45))
-    images = []
-    for index, (draw, (height, width)) in enumerate(zip(SURFACES.values(), shapes, strict=True)):
-        generator = np.random.default_rng(index)
-        grey, _ = add_defects(draw(side, generator), generator)
-        images.append(np.repeat(grey[: round(height * side), : round(width * side), None], 3, axis=2))
-    return images
-
-
 def check_onnx(model: Any, detector: OnnxDetector, images: Sequence[np.ndarray]) -> dict[str, Any]:
     """Compare what both find before suppression, image by image: the first alone, then all in threes.
 
@@ -44,12 +32,14 @@ def check_onnx(model: Any, detector: OnnxDetector, images: Sequence[np.ndarray])
         images: uint8 (H, W, 3) in RGB, one or more.
 
     Returns:
-        `images`, `boxes` that were compared, how many of them are `unlike` any of the other side, and the largest
-        differences `pixels` and `score` of the rest.
+        `against`: what the file was run by; `images`; `boxes` that were compared, how many of them are `unlike` any of
+        the other side, and the largest differences `pixels` and `score` of the rest.
 
     Raises:
         InputError: more than the share `TIES` of the boxes have no like in the other, or there is no box to compare.
     """
+    import onnxruntime
+
     batches = [images[:1], *(images[start : start + BATCH] for start in range(0, len(images), BATCH))]
     boxes, pixels, score, unlike = 0, 0.0, 0.0, []
     for number, batch in enumerate(batches):
@@ -75,7 +65,14 @@ def check_onnx(model: Any, detector: OnnxDetector, images: Sequence[np.ndarray])
             f"px and {SCORE:g} in score; {unlike[0]}. Nothing was written. Try another --opset, or other images with "
             "--check IMAGES"
         )
-    return {"images": len(images), "boxes": boxes, "unlike": len(unlike), "pixels": pixels, "score": score}
+    return {
+        "against": f"onnxruntime {onnxruntime.__version__}",
+        "images": len(images),
+        "boxes": boxes,
+        "unlike": len(unlike),
+        "pixels": pixels,
+        "score": score,
+    }
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """A backbone as a folder that timm opens, without this package."""
 
+import math
 import os
 from typing import Any
 
@@ -8,6 +9,9 @@ import torch
 
 from agssp.errors import InputError
 from agssp.models.backbone.networks import is_of_timm
+
+DIFFERENCE = 1e-6
+"""Features may differ by this share of their largest value: the same operations in the same order."""
 
 
 def check_is_timm(backbone: Any) -> None:
@@ -33,15 +37,19 @@ def check_is_timm(backbone: Any) -> None:
         )
 
 
-def write_timm(backbone: Any, folder: str | os.PathLike) -> None:
+def write_timm(backbone: Any, folder: str | os.PathLike) -> dict[str, Any]:
     """Save a backbone, open it with timm alone, and compare the features.
 
     Args:
         backbone: An `AgsspBackbone` of a timm network, in eval mode.
         folder: Made if missing.
 
+    Returns:
+        `against`: what the folder was opened with; `images` of noise; `features` that were compared; and the largest
+        `difference`, as a share of the largest value of its feature.
+
     Raises:
-        InputError: timm computes something else.
+        InputError: timm computes something else: the difference is above `DIFFERENCE`.
     """
     backbone.save_pretrained(folder)
     opened: Any = timm.create_model(
@@ -51,11 +59,21 @@ def write_timm(backbone: Any, folder: str | os.PathLike) -> None:
     pixel_values = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected, found = backbone(pixel_values).feature_maps, opened.eval()(pixel_values)
+    difference = 0.0
     for ours, theirs in zip(expected, found, strict=True):
         # timm's own feature lists are NHWC for Swin.
         theirs = theirs if theirs.shape == ours.shape else theirs.permute(0, 3, 1, 2)
-        if theirs.shape != ours.shape or not torch.allclose(theirs, ours, rtol=1e-5, atol=1e-5):
+        largest = max(float(ours.abs().max()), torch.finfo(torch.float32).tiny)  # a feature may be 0 everywhere
+        apart = float((theirs - ours).abs().max()) / largest if theirs.shape == ours.shape else math.inf
+        if not apart <= DIFFERENCE:  # what is no number is unlike all
             raise InputError(
-                f"--format timm: timm's {backbone.config.architecture} computes other features from the weights; "
-                "nothing was written"
+                f"--format timm: timm's {backbone.config.architecture} computes other features from the weights, "
+                f"{apart:.2g} of their largest value apart, expected at most {DIFFERENCE:g}; nothing was written"
             )
+        difference = max(difference, apart)
+    return {
+        "against": f"timm {timm.__version__}",
+        "images": 1,
+        "features": len(expected),
+        "difference": difference,
+    }
