@@ -41,6 +41,28 @@ def test_the_same_detections_as_image_by_image(batch, detections):
     torch.testing.assert_close(boxes, expected.pred_boxes)
 
 
+def test_regions_of_every_size_are_pooled_from_their_level():
+    side = 512  # below 448 px torchvision never takes the coarsest level
+    model = detector("faster_rcnn", 64)
+    generator = torch.Generator().manual_seed(0)
+    strides, channels = model.backbone.strides, model.config.pyramid_channels
+    pyramid = [torch.randn(2, channels, side // stride, side // stride, generator=generator) for stride in strides]
+    sizes = torch.tensor([8.0, 60, 111, 112, 113, 223, 224, 225, 300, 447, 448, 449, 512])
+    ratios = torch.stack((1.5 * torch.ones(len(sizes)), torch.ones(len(sizes))))[:, :, None] ** torch.tensor(
+        [0.5, -0.5]
+    )
+    boxes = (sizes[:, None] * ratios).clamp(max=side)  # (2, 13, 2), elongated and square
+    corner = torch.rand(boxes.shape, generator=generator) * (side - boxes)
+    proposals = torch.cat((corner, corner + boxes), 2)
+
+    graph = FasterRcnnGraph(model, 64)
+    assert graph.level_of([proposals.flatten(0, 1)]).unique().tolist() == [0, 1, 2, 3]
+    pool = model.roi_heads.box_roi_pool
+    named = {str(stride): each for stride, each in zip(strides, pyramid, strict=True)}
+    expected = pool(named, list(proposals), [(side, side)] * 2)
+    torch.testing.assert_close(graph._pool(pyramid, proposals), expected)
+
+
 def test_nothing_found():
     model = detector("faster_rcnn", 64)
     model.config.score_threshold = model.roi_heads.score_thresh = 1.0
