@@ -9,6 +9,7 @@ from agssp.errors import InputError
 from agssp.models.backbone import AgsspBackbone, AgsspBackboneConfig
 from agssp.models.backbone.saved_detectors import backbone_tensors, saved_input_settings
 from agssp.models.detection import any_detector, catalogue
+from agssp.models.detection.start import start_detector
 
 
 def test_nothing_there(tmp_path):
@@ -55,6 +56,18 @@ def test_a_backbone_starts_from_a_detector_of_ours(name, tmp_path):
         assert backbone.start_report.left_out
     with pytest.raises(InputError, match="does not hold the weights of resnet18"):
         AgsspBackbone.from_architecture("resnet18", start=tmp_path)
+
+
+def test_a_detector_in_shards(tmp_path):
+    model = catalogue.build("faster_rcnn", AgsspBackboneConfig(architecture="test_resnet"), {0: "pit"}, 64)
+    model.save_pretrained(tmp_path, max_shard_size="20MB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    state = start_detector(str(tmp_path), None, ["pit"], 64, 0)[0].state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    backbone = AgsspBackbone.from_architecture("test_resnet", start=tmp_path)
+    assert all(torch.equal(value, state[f"backbone.{name}"]) for name, value in backbone.state_dict().items())
+    with pytest.raises(InputError, match=r"index\.json: the index of weights in several files; give the folder"):
+        start_detector(str(tmp_path / "model.safetensors.index.json"), None, ["pit"], 64, 0)
 
 
 def test_what_is_given_goes_before_what_was_saved(tmp_path):

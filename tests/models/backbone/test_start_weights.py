@@ -49,6 +49,25 @@ def test_folder_of_a_saved_backbone(tmp_path):
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in backbone.state_dict().items())
 
 
+def test_weights_in_shards(tmp_path):
+    backbone = AgsspBackbone.from_architecture("test_resnet", image_mean=[0.1] * 3)
+    backbone.save_pretrained(tmp_path, max_shard_size="500KB")
+    shards = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    assert len(shards) > 1
+    for source in (tmp_path, tmp_path / "model.safetensors.index.json"):
+        again = start(source)
+        assert all(torch.equal(value, again.state_dict()[name]) for name, value in backbone.state_dict().items())
+        assert again.config.image_mean == [0.1] * 3
+    (tmp_path / shards[1]).unlink()
+    with pytest.raises(InputError, match=rf"index\.json: {shards[1]} is not beside it; copy all files"):
+        start(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text("[]")
+    with pytest.raises(InputError, match=r"index\.json: expected JSON with a `weight_map`"):
+        start(tmp_path)
+    with pytest.raises(InputError, match="no such file"):
+        start(tmp_path / "absent" / "model.safetensors.index.json")
+
+
 def test_counters_and_idle_layers_may_be_missing(tmp_path):
     torch.manual_seed(0)
     whole = timm.create_model("tf_efficientnet_lite0", num_classes=0).state_dict()

