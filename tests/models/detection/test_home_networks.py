@@ -1,6 +1,7 @@
 """Home libraries' networks are the same networks: with our weights they give our outputs."""
 
 import pytest
+import timm
 import torch
 from torchvision.ops import box_convert
 
@@ -45,14 +46,15 @@ def test_ultralytics_end_to_end_keeps_the_branch_that_predicts():
 
 
 @pytest.mark.parametrize(
-    ("architecture", "title"), [("resnet18", ""), ("test_resnet", ", on timm's test_resnet"), ("yolov8n", "yolov8n")]
+    ("architecture", "title"),
+    [("resnet18", ""), ("test_resnet", ", on timm's test_resnet"), ("yolov8n", ", on yolov8n")],
 )
 def test_torchvision(architecture, title):
     model, pixel_values = build("faster_rcnn", architecture), torch.rand(2, 3, 64, 64)
     home = home_network(model, 64)
     assert home.title.startswith("torchvision 0.")
     assert home.title.endswith(title)
-    assert ("timm" in home.title) == bool(title)
+    assert ("timm" in home.title) == ("timm" in title)
     with torch.no_grad():
         found, theirs = model(pixel_values), home.network(pixel_values)
     for image, their in enumerate(theirs):
@@ -63,11 +65,18 @@ def test_torchvision(architecture, title):
 
 
 @pytest.mark.parametrize(
-    ("name", "architecture"), [("rtdetr_v2_s", "test_resnet"), ("dfine_s", "test_resnet"), ("dfine_s", "hgnetv2_b0")]
+    ("name", "architecture", "title"),
+    [
+        ("rtdetr_v2_s", "resnet18vd", " on resnet18vd"),
+        ("dfine_s", "test_resnet", " on timm's test_resnet"),
+        ("dfine_s", "hgnetv2_b0", " on timm's hgnetv2_b0"),
+    ],
 )
-def test_transformers(name, architecture):
+def test_transformers(name, architecture, title):
     model, pixel_values = build(name, architecture), torch.rand(2, 3, 64, 64)
     home = home_network(model, 64)
+    assert home.title.startswith("transformers 5.")
+    assert home.title.endswith(title)
     assert type(home.network) is type(model)
     assert "TimmBackbone" in type(home.network.model.backbone.model).__name__
     with torch.no_grad():
@@ -76,11 +85,14 @@ def test_transformers(name, architecture):
     same(found.pred_boxes, theirs.pred_boxes)
 
 
-@pytest.mark.parametrize("architecture", ["test_resnet", "tf_efficientnet_lite0"])
-def test_timm(architecture):
+@pytest.mark.parametrize(
+    ("architecture", "title"),
+    [("test_resnet", ""), ("tf_efficientnet_lite0", ""), ("resnet18vd", ", with resnet18vd added to it here")],
+)
+def test_timm(architecture, title):
     backbone, pixel_values = AgsspBackbone.from_architecture(architecture), torch.rand(1, 3, 64, 64)
     home = home_network(backbone, 64)
-    assert home.title.startswith("timm 1.")
+    assert home.title == f"timm {timm.__version__}{title}"
     with torch.no_grad():
         for ours, theirs in zip(backbone(pixel_values).feature_maps, home.network(pixel_values), strict=True):
             same(ours, theirs)

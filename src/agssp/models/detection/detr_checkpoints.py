@@ -1,4 +1,4 @@
-"""The published RT-DETR v2 and D-FINE: transformers' models on its own backbones, opened on timm's equal networks."""
+"""The published RT-DETR v2 and D-FINE: transformers' models on its own backbones, opened on equal networks here."""
 
 import copy
 import os
@@ -56,7 +56,7 @@ FIXED = {
     ),
     "hgnet_v2": ("num_channels", "hidden_act", "stem_strides", "stage_downsample_strides"),
 }
-"""What timm's networks cannot have otherwise than by default."""
+"""What the networks here cannot have otherwise than by default."""
 
 TOLD = {
     "rt_detr_resnet": ("layer_type", "hidden_sizes", "depths"),
@@ -75,7 +75,7 @@ def open_checkpoint(source: str | os.PathLike) -> PreTrainedModel:
         source: Folder or Hub id.
 
     Raises:
-        InputError: there is none, its weights do not fit its config, or timm has no network equal to its backbone.
+        InputError: there is none, its weights do not fit its config, or no network here is equal to its backbone.
     """
     original = open_detector(CLASSES[AutoConfig.from_pretrained(source).model_type], source, dtype=torch.float32)
     config: Any = copy.deepcopy(original.config)

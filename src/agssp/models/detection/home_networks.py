@@ -17,6 +17,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from transformers import TimmBackboneConfig
 
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
+from agssp.models.backbone.networks import is_of_timm
 from agssp.models.yolo_graphs import VARIANTS
 
 from .dino import DinoForObjectDetection
@@ -73,7 +74,8 @@ def _of_timm(backbone: AgsspBackbone) -> HomeNetwork:
         config.architecture, features_only=True, out_indices=list(config.out_indices), **config.model_args
     )
     _copy_by_name(backbone.network, network)
-    return HomeNetwork(f"timm {timm.__version__}", network.eval())
+    where = "" if is_of_timm(config.architecture) else f", with {config.architecture} added to it here"
+    return HomeNetwork(f"timm {timm.__version__}{where}", network.eval())
 
 
 def _of_ultralytics(model: YoloForObjectDetection) -> HomeNetwork:
@@ -124,7 +126,7 @@ def _of_torchvision(model: FasterRcnnForObjectDetection, image_size: int) -> Hom
         for name, value in model.state_dict().items()
     }
     network.load_state_dict(given)
-    where = "" if own else f", on timm's {architecture}"
+    where = "" if own else f", on {_whose(architecture)}"
     return HomeNetwork(f"torchvision {torchvision.__version__}{where}", network.eval())
 
 
@@ -160,7 +162,13 @@ def _of_transformers(model: Any) -> HomeNetwork:
     config.backbone_config = TimmBackboneConfig(**fields, **backbone.model_args)
     network = type(model)(config)
     _copy_by_name(model, network)
-    return HomeNetwork(f"transformers {transformers.__version__} on timm's {backbone.architecture}", network.eval())
+    title = f"transformers {transformers.__version__} on {_whose(backbone.architecture)}"
+    return HomeNetwork(title, network.eval())
+
+
+def _whose(architecture: str) -> str:
+    """A backbone's name, with timm's where it comes from there."""
+    return f"timm's {architecture}" if is_of_timm(architecture) else architecture
 
 
 def _copy_by_name(ours: nn.Module, theirs: nn.Module) -> None:
