@@ -100,6 +100,7 @@ def test_what_is_there_already_is_not_overwritten_unasked(hub, backbone):
     assert set(hub.files("agssp/bert")) == BACKBONE
     assert set(hub.files("agssp/empty")) == BACKBONE | {"LICENSE"}
     assert set(hub.files("agssp/branch", revision="draft")) == BACKBONE
+    assert 'next: AgsspBackbone.from_pretrained("agssp/branch", revision="draft")' in branch[1]
     assert hub.files("agssp/branch") == {}
     looked = hub.run("""
         import json

@@ -10,6 +10,8 @@ from chain_cases import write_all
 from huggingface_hub import ModelCard
 from test_model_loading import TIMM
 
+from agssp.commands.dataset_build import DatasetBuildArguments, main
+
 REPOSITORY = Path(__file__).parents[2]
 SHORT = ["--use-cpu", "--disable-tqdm", "true", "--dataloader-num-workers", "0"]
 PULL = """
@@ -40,7 +42,8 @@ def test_from_images_to_a_published_detector(hub, tmp_path):
     licence = ["--licence", "cc-by-4.0"]
     maps = ["--maps", root / "maps", "--boxes", root / "boxes"]
     hub.agssp("dataset push", root / "images", "agssp/corpus", *maps, "--shard-images", 3, *licence)
-    hub.agssp("dataset push", root / "labelled", "me/defects", *licence)
+    main(DatasetBuildArguments("own-line", str(root / "labelled"), str(tmp_path / "built"), licence="mit"))
+    hub.agssp("dataset push", tmp_path / "built", "me/defects")
 
     streamed = ["--dataset", "agssp/corpus", "--streaming", "--max-steps", 4, "--save-steps", 4, *SHORT]
     pretrain = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

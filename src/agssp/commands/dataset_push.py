@@ -99,7 +99,7 @@ def main(arguments: DatasetPushArguments) -> None:
         more = " ..." * (len(upload.removed) > 5)
         print(f"{len(upload.removed)} files are no part of it and were removed: {', '.join(upload.removed[:5])}{more}")
     print(f"published: {address}")
-    print(f"next: {next_step(arguments.repo_id, rows)}")
+    print(f"next: {next_step(arguments.repo_id, rows, arguments.revision)}")
 
 
 def check_card_folder(folder: Path, source: Path) -> None:
@@ -150,8 +150,11 @@ def say_left_out(rows: "Rows") -> None:
             print(f"  {name}: {reason}")
 
 
-def next_step(repo_id: str, rows: "Rows") -> str:
+def next_step(repo_id: str, rows: "Rows", revision: str | None = None) -> str:
     """What anybody can do with it now."""
+    if revision is not None:
+        # The commands read the main branch.
+        return f'datasets.load_dataset("{repo_id}", revision="{revision}")'
     if any(split.has_maps for split in rows.splits.values()):
         return shell_command(
             "pretrain-backbone",

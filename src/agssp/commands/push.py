@@ -68,11 +68,15 @@ def main(arguments: PushArguments) -> None:
     )
     print(f"{', '.join(sorted(publication.files))}")
     print(f"published: {address}")
-    print(f"next: {next_step(arguments.repo_id, publication.facts.kind)}")
+    print(f"next: {next_step(arguments.repo_id, publication.facts.kind, arguments.revision)}")
 
 
-def next_step(repo_id: str, kind: str) -> str:
+def next_step(repo_id: str, kind: str, revision: str | None = None) -> str:
     """What anybody can do with it now."""
+    if revision is not None:
+        # The commands read the main branch.
+        opener = {"backbone": "AgsspBackbone", "detector": "AutoModelForObjectDetection", "kead": "KeAD"}[kind]
+        return f'{opener}.from_pretrained("{repo_id}", revision="{revision}")'
     if kind == "detector":
         return shell_command("predict", repo_id, "IMAGES", output="found")
     if kind == "backbone":
