@@ -10,6 +10,8 @@ OUTPUT/table.md and OUTPUT/table.json are written anew after every detector.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import shutil
 import time
@@ -24,7 +26,6 @@ from agssp.errors import InputError
 from agssp.models.detection import catalogue
 from agssp.output_folder import claim_output, write_json, write_text
 from agssp.packaged_weights import PACKAGES
-from agssp.profiling import hardware
 
 STEPS_FILE = "steps.json"
 TITLE = "Every detector through the chain, on synthetic surfaces"
@@ -127,7 +128,10 @@ def run_afresh(step: Step) -> None:
     """Run a step; exports do not write over what an interrupted one has left."""
     if step.argv[0] == "export":
         shutil.rmtree(Path(step.argv[-1]).parent, ignore_errors=True)
-    run_step(step)
+    # What it prints of each detector, the machine included, stands in its profile.md; the last table says it once.
+    aside = contextlib.redirect_stdout(io.StringIO()) if step.argv[0] == "profile" else contextlib.nullcontext()
+    with aside:
+        run_step(step)
 
 
 def make(arguments: argparse.Namespace) -> None:
@@ -219,7 +223,9 @@ def row_of(name: str, arguments: argparse.Namespace, record: Record, problem: st
         metrics = json.loads((folder / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
         row |= {key: metrics[key] for key in ("map_50", "map_50_95")}
     if f"{name} profile" in record.seconds:
-        (facts,) = json.loads((folder / "profile" / "profile.json").read_text(encoding="utf-8"))["models"]
+        profile = json.loads((folder / "profile" / "profile.json").read_text(encoding="utf-8"))
+        (facts,) = profile["models"]
+        row["hardware"] = profile["hardware"]
         row |= {key: facts["networks"]["agssp"][key] for key in ("parameters", "images_per_second")}
         row["ratio"] = {batch: values[1] for batch, values in facts["ratio"].items()}
     return row
@@ -227,8 +233,6 @@ def row_of(name: str, arguments: argparse.Namespace, record: Record, problem: st
 
 def table(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
     """The rows as Markdown, with what they are of."""
-    import torch
-
     how = {
         "map_50": "{:.3f}".format,
         "map_50_95": "{:.3f}".format,
@@ -241,7 +245,8 @@ def table(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
     lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS), *lines]
     body = "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
     epochs = f"{arguments.backbone_epochs}, {arguments.detector_epochs} and {arguments.finetune_epochs} epochs"
-    machine = hardware(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    # One, unless an interrupted run was finished elsewhere.
+    machines = "; ".join(sorted({row["hardware"] for row in rows if "hardware" in row})) or "no machine yet"
     return (
         f"# {TITLE}\n\n"
         f"Every image is **synthetic** and every budget small: {arguments.unlabelled} unlabelled images of "
@@ -249,7 +254,7 @@ def table(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
         "finetuning. The table says that each detector runs through every command, not which is better.\n\n"
         f"Detectors without a backbone of their own are on {arguments.backbone}. Images/s are those of the network "
         "alone; above 1 beside its home library ours is faster; DETECTOR/profile/profile.md has the spread. Minutes "
-        f"include the backbone's, also where several share it. Measured on {machine}.\n\n{body}"
+        f"include the backbone's, also where several share it. Measured on {machines}.\n\n{body}"
     )
 
 
