@@ -1,16 +1,21 @@
 """Two real processes train one model: they finish, agree, and measure what one process measures."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from chain_cases import write_all
 
+from agssp.data.readers import read_dataset
+from agssp.data.training_sets import is_held_out
 from agssp.training.attention_snapshots import read_examples
 
 WORKER = Path(__file__).with_name("training_worker.py")
@@ -91,9 +96,34 @@ def test_two_ranks_share_each_epoch_and_measure_one_model(root):
     assert first["averages"] == second["averages"] != []
 
 
-def test_two_ranks_train_on_a_stream(root):
-    torchrun(root, "stream", "--streaming", program=(WORKER,))
+def write_odd_table(root):
+    """The images as two Parquet shards, one of them broken, one 16-bit grey, one long; the id of the broken one."""
+    rows = read_dataset(root / "images")
+    broken, grey, long = [image_id for image_id in rows["image_id"] if not is_held_out(image_id, 0.3)][:3]
+    contents = {broken: b"broken"}
+    for image_id, pixels in ((grey, np.full((90, 40), 40000, np.uint16)), (long, np.full((20, 700, 3), 9, np.uint8))):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "png")
+        contents[image_id] = file.getvalue()
+
+    def embedded(row):
+        content = contents.get(row["image_id"]) or Path(row["image"]["path"]).read_bytes()
+        return {"image": {"bytes": content, "path": None}}
+
+    (root / "table").mkdir()
+    for index in range(2):
+        part = rows.map(embedded).shard(2, index)
+        part.to_parquet(root / f"table/train-{index:05d}-of-00002.parquet")
+    return broken
+
+
+def test_two_ranks_train_on_a_stream_and_pass_over_what_is_broken(root):
+    broken = write_odd_table(root)
+    said = torchrun(root, "stream", "--streaming", program=(WORKER,))
+    assert "(1 images skipped)" in said
     facts = json.loads((root / "stream/run.json").read_text())
+    assert list(facts["skipped"]) == [broken]
+    assert "no known image format" in facts["skipped"][broken]
     assert facts["lambda"] > 0
     first, second = (json.loads((root / f"stream-{rank}.json").read_text()) for rank in (0, 1))
     assert first["averages"] == second["averages"]

@@ -32,7 +32,13 @@ def main(root: Path, output: str, streaming: bool) -> None:
     PretrainingImages.__getitem__, AgsspTrainer.evaluate = item, evaluate
     changes = {"per_device_train_batch_size": 4 // world, "num_train_epochs": 3, "val_fraction": 0.3}
     if streaming:
-        changes |= {"streaming": True, "max_steps": 6, "save_steps": 3, "logging_steps": 3}
+        changes |= {
+            "dataset": str(root / "table"),
+            "streaming": True,
+            "max_steps": 6,
+            "save_steps": 3,
+            "logging_steps": 3,
+        }
     pretrain_backbone.main(*backbone_arguments(root, output, **changes))
     (root / f"{output}-{rank}.json").write_text(json.dumps({"seen": seen, "averages": averages}))
     close_process_group()

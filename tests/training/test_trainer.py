@@ -71,6 +71,14 @@ def test_a_stream_is_measured_and_goes_on_exactly_after_an_interruption(root, mo
     assert len(measured) == 3, "at steps 4, 8 and 10"
 
 
+def test_a_stream_in_which_no_worker_finds_an_image_ends_the_run_and_lists_them(root):
+    for path in (root / "images").rglob("*.png"):
+        path.write_bytes(b"broken")
+    with pytest.raises(InputError, match="no image to train on"):
+        pretrain_backbone.main(*streamed(root, "empty", val_fraction=0, dataloader_num_workers=2))
+    assert len((root / "empty/skipped.jsonl").read_text().splitlines()) == 12
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "wrong", "right"),
     [

@@ -19,8 +19,6 @@ from agssp import __version__
 from agssp.data.box_store import THRESHOLDS
 from agssp.data.map_store import MANIFEST
 from agssp.data.origin import HUB_ID
-from agssp.data.training_sets import EMPTY_STREAM
-from agssp.errors import InputError
 from agssp.output_folder import claim_output, write_json
 from agssp.processes import on_main_process
 from agssp.training.arguments import AgsspTrainingArguments
@@ -168,8 +166,6 @@ def train(trainer: AgsspTrainer, *, final: str = "best") -> dict[str, Any]:
         trainer.ema.load(checkpoint / EMA_FILE)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.accelerator.wait_for_everyone()
-    if trainer.streaming and trainer.state.global_step == 0:
-        raise InputError(EMPTY_STREAM)
     model = trainer.accelerator.unwrap_model(trainer.model)
     record = output / BEST / COMPLETE
     evaluations = [entry for entry in trainer.state.log_history if any(key.startswith("eval_") for key in entry)]

@@ -11,6 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 
+from agssp.data.training_sets import EMPTY_STREAM
+from agssp.errors import InputError
 from agssp.output_folder import write_json
 from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.ema import ExponentialMovingAverage
@@ -62,7 +64,7 @@ class AgsspTrainer(Trainer):
         if not self.streaming:
             return super().get_train_dataloader()
         # Prepared by accelerate it would be divided twice.
-        return DataLoader(
+        return _EndlessLoader(
             self.train_dataset,
             batch_size=self.args.per_device_train_batch_size,
             collate_fn=self.data_collator,
@@ -169,6 +171,17 @@ class AgsspTrainer(Trainer):
         record.unlink(missing_ok=True)
         self.save_to(model, folder)
         write_json(record, {"metric": self.best_metric, "value": value, "epoch": self.state.epoch})
+
+
+class _EndlessLoader(DataLoader):
+    """Loads a stream, which never ends; where it does, no worker of this process has found an image in its part.
+
+    Raised at once, since the other processes already wait for this one's gradients.
+    """
+
+    def __iter__(self) -> Any:
+        yield from super().__iter__()
+        raise InputError(EMPTY_STREAM)
 
 
 class _Rhythm(TrainerCallback):
