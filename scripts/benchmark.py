@@ -4,6 +4,7 @@ python scripts/benchmark.py kead --model ViT-B-16-plus-240 --batch 8
 python scripts/benchmark.py data --threads 1
 python scripts/benchmark.py store
 python scripts/benchmark.py boxes
+python scripts/benchmark.py streaming
 
 The names are the modules in scripts/benchmarks/; `NAME --help` lists the flags of each.
 """

@@ -89,6 +89,13 @@ class PretrainBackboneArguments:
             "help": "read rows as they come; needs --max-steps; logs every --logging-steps, saves every --save-steps"
         },
     )
+    shuffle_buffer: int = field(
+        default=1000,
+        metadata={
+            "help": "streaming: rows among which the order is shuffled; each process keeps as many in memory, images "
+            "encoded (1000 images of 200 kB: 200 MB), and reads them before its first step"
+        },
+    )
 
 
 @dataclass
@@ -155,6 +162,8 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     if arguments.streaming:
         if training.max_steps <= 0:
             raise InputError("--streaming: the length of a stream is not known; say how long to train with --max-steps")
+        if arguments.shuffle_buffer < 1:
+            raise InputError(f"--shuffle-buffer {arguments.shuffle_buffer}: expected 1 or more rows")
         # There are no epochs to count by: losses are logged, and checkpoints written, every so many steps.
         training.logging_strategy = IntervalStrategy.STEPS
     dataset = read_dataset(
@@ -222,6 +231,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
             transform,
             training.seed,
             share=arguments.val_fraction,
+            buffer_size=arguments.shuffle_buffer,
             rank=state.process_index,
             world_size=state.num_processes,
             skipped_file=Path(arguments.output) / "skipped.jsonl",

@@ -97,6 +97,7 @@ def divide_stream(
     seed: int,
     *,
     share: float,
+    buffer_size: int,
     rank: int,
     world_size: int,
     skipped_file: Path,
@@ -109,13 +110,26 @@ def divide_stream(
         transform: augmentation.
         seed: of the order and the augmentation.
         share: 0..1.
+        buffer_size: rows among which the order is shuffled.
         rank: of this process.
         world_size: number of processes; each sees other rows.
         skipped_file: where images that cannot be read are listed.
     """
+    # Row groups in place of files: a reader keeps all that it has fetched until it is through with its shard.
+    dataset = dataset.reshard()
     stream = PretrainingStream(
-        dataset, store, transform, seed, rank=rank, world_size=world_size, held_out=share, skipped_file=skipped_file
+        dataset,
+        store,
+        transform,
+        seed,
+        buffer_size=buffer_size,
+        rank=rank,
+        world_size=world_size,
+        held_out=share,
+        skipped_file=skipped_file,
     )
+    if share <= 0:
+        return stream, None
     head = (row for row in dataset.take(STREAM_HEAD) if store is None or map_of(row, store) is not None)
     found = [row for row in head if is_held_out(row["image_id"], share)]
     if not found:

@@ -28,6 +28,8 @@ from agssp.letterbox import letterbox_geometry
 logger = logging.getLogger(__name__)
 
 EMPTY_STREAM = "the stream has no image to train on: none can be read and has a map"
+INTERLEAVED_SHARDS = 10
+"""Shards that a process reads at a time, so that the rows of one do not come together; a row group of each is held."""
 Boxes = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -187,7 +189,8 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
         maps: anomaly maps by image id, `COLUMN` for the rows' own, or None; rows without a map are passed over.
         transform: augmentation.
         seed: of the order and the augmentation.
-        buffer_size: rows among which the order is shuffled.
+        buffer_size: rows among which the order is shuffled, divided among the workers of a DataLoader; they stay in
+            memory, with their images encoded.
         rank: of this process.
         world_size: number of processes; each sees other rows.
         held_out: share of the rows that are left out, see `is_held_out`.
@@ -210,7 +213,11 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
         skipped_file: Path | None = None,
     ) -> None:
         super().__init__()
-        self.dataset = split_dataset_by_node(dataset, rank=rank, world_size=world_size) if world_size > 1 else dataset
+        if dataset.num_shards >= 10 * world_size:
+            # By shards though one process may get one more: split by rows, each would fetch the others' rows as well.
+            self.dataset = dataset.shard(world_size, rank, contiguous=False)
+        else:
+            self.dataset = split_dataset_by_node(dataset, rank=rank, world_size=world_size)
         self.maps, self.transform, self.seed, self.buffer_size = maps, transform, seed, buffer_size
         self.held_out, self.passes, self.skipped_file = held_out, passes, skipped_file
 
@@ -238,7 +245,14 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
     def _one_pass(self, number: int) -> Iterator[dict[str, Tensor]]:
         # Shuffled anew rather than told its epoch, which datasets would share between workers that are at other passes.
         # datasets' own iterator divides its shards among the workers of a DataLoader.
-        for row in self.dataset.shuffle(seed=self.seed + number, buffer_size=self.buffer_size):
+        worker = torch.utils.data.get_worker_info()
+        workers = worker.num_workers if worker else 1
+        shuffled = self.dataset.shuffle(
+            seed=self.seed + number,
+            buffer_size=max(self.buffer_size // workers, 1),
+            max_buffer_input_shards=max(INTERLEAVED_SHARDS // workers, 1),
+        )
+        for row in shuffled:
             anomaly_map = map_of(row, self.maps)
             lacks_map = self.maps is not None and anomaly_map is None
             if lacks_map or is_held_out(row["image_id"], self.held_out):
