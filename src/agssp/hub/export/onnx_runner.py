@@ -204,7 +204,7 @@ def _corners(boxes: np.ndarray) -> np.ndarray:
 def _as_sequence(images: Any) -> Sequence[Any]:
     """One image as a sequence of one, several as they are."""
     if isinstance(images, np.ndarray):
-        return images if images.ndim == 4 else [images]
+        return list(images) if images.ndim == 4 else [images]
     return [images] if isinstance(images, str | bytes | os.PathLike | Image.Image) else images
 
 
