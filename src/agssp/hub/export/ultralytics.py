@@ -30,8 +30,9 @@ def export_ultralytics(model: Any, file: str | os.PathLike) -> None:
     are licensed under **AGPL-3.0**, and Ultralytics claims the same for weights trained with its code: who passes the
     file on, or lets others use a program with it over a network, must offer them the complete source of the whole under
     the AGPL, or buy a commercial licence from Ultralytics. The file says so under the key `license`. Pickles run code
-    when they are opened: open only files that you have written or whose author you trust. This package opens none; what
-    ultralytics has trained comes back as safetensors, by `YoloForObjectDetection.from_ultralytics`.
+    when they are opened: open only files that you have written or whose author you trust. This package opens none
+    but the one that it has just written, to compare it; what ultralytics has trained comes back as safetensors, by
+    `YoloForObjectDetection.from_ultralytics`.
 
     Args:
         model: A `YoloForObjectDetection` with its variant's own backbone or a ResNet of `ultralytics_graph.RESNETS`; it
