@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from agssp.models.backbone.csp_darknet import VARIANTS
-from agssp.models.backbone.networks import is_of_timm
+from agssp.models.backbone.networks import channels_last_in_timm, is_of_timm
 from agssp.models.detection.catalogue import FAMILIES
 
 from .dataset_card import HUB_LICENCES
@@ -227,6 +227,7 @@ def _backbone(facts: ModelFacts) -> dict[str, Any]:
     return {
         "architecture": config["architecture"],
         "timm": is_of_timm(config["architecture"]),
+        "timm_shape": "(B, H, W, C)" if channels_last_in_timm(config["architecture"]) else "(B, C, H, W)",
         "yolo": config["architecture"] in VARIANTS,
         "pretrained": facts.command == "pretrain-backbone",
         "distilled": bool(facts.run.get("distill_loss") or facts.run.get("lambda")),

@@ -70,6 +70,28 @@ def test_files_hold_timm_names_and_one_config(tmp_path):
     assert timm.create_model(f"local-dir:{tmp_path / 'a'}", pretrained=True, num_classes=6).num_classes == 6
 
 
+@pytest.mark.parametrize("size", [{"img_size": 96, "window_size": 3}, {"img_size": [96, 64], "window_size": 2}])
+def test_timm_builds_a_network_of_the_size_that_ours_was_built_for(size, tmp_path):
+    args = TINY_SWIN | {"num_heads": [1, 2, 2, 2]} | size
+    backbone = AgsspBackbone.from_architecture(
+        "swin_tiny_patch4_window7_224", model_args=args | {"strict_img_size": True}
+    )
+    backbone.save_pretrained(tmp_path)
+    built = backbone.network.patch_embed.img_size
+    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    assert theirs.patch_embed.img_size == built
+    assert theirs.pretrained_cfg["input_size"] == (3, *built)
+    images = torch.rand(1, 3, *built)
+    with torch.no_grad():
+        assert torch.equal(theirs.eval().forward_features(images), backbone.network.forward_features(images))
+    # Trained at another size, it is still rebuilt as it was built: its position tables are those.
+    args = TINY_SWIN
+    AgsspBackbone.from_architecture("swin_tiny_patch4_window7_224", model_args=args, image_size=96).save_pretrained(
+        tmp_path
+    )
+    assert timm.create_model(f"local-dir:{tmp_path}", pretrained=True).patch_embed.img_size == (224, 224)
+
+
 def test_config_round_trip_and_auto_classes(tmp_path, image):
     config = AgsspBackboneConfig(architecture="test_resnet", out_indices=[-1], frozen_stages=1, image_size=96)
     config.save_pretrained(tmp_path)

@@ -7,7 +7,7 @@ from transformers.backbone_utils import BackboneConfigMixin
 
 from agssp.errors import InputError
 
-from .networks import default_model_args, feature_layout, full_name, input_settings
+from .networks import default_model_args, feature_layout, full_name, input_settings, native_size
 
 
 class AgsspBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
@@ -22,7 +22,7 @@ class AgsspBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
         out_features: the same by name.
         frozen_stages: n keeps the stem and the first n stages as they are (no gradient, norms in eval mode);
             0 freezes nothing.
-        image_size: side of the square images that the weights were trained on.
+        image_size: side of the square images that the weights were trained on; default: what the network is built for.
         image_mean: RGB mean that is taken off inputs in 0..1.
         image_std: RGB standard deviation that inputs are divided by.
 
@@ -52,7 +52,7 @@ class AgsspBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
             self.model_args = default_model_args(self.architecture)
         self.model_args = {name: value for name, value in self.model_args.items() if name != "num_classes"}
         settings = input_settings(self.architecture)
-        self.image_size = self.image_size or settings["image_size"]
+        self.image_size = self.image_size or max(native_size(self.architecture, self.model_args))
         self.image_mean = list(self.image_mean or settings["image_mean"])
         self.image_std = list(self.image_std or settings["image_std"])
 

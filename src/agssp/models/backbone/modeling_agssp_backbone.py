@@ -15,7 +15,7 @@ from agssp.hub.mixin import PushesWithCard, pop_push, push_saved
 from agssp.models.loading import opening, require_safetensors, saved_model_type
 
 from .configuration_agssp_backbone import AgsspBackboneConfig
-from .networks import build_network, feature_layout, full_name, input_settings, name_of_weights
+from .networks import build_network, feature_layout, full_name, input_settings, name_of_weights, native_size
 from .saved_detectors import saved_input_settings
 from .start_weights import StartReport, load_start_weights, matching, shapes
 
@@ -27,7 +27,8 @@ class AgsspBackbone(PushesWithCard, BackboneMixin, PreTrainedModel):
 
     A saved folder has one `config.json` and one weights file under the network's own key names. It opens with
     `AgsspBackbone.from_pretrained`, with transformers' `AutoModel`, and, without this package, with
-    `timm.create_model("local-dir:FOLDER", pretrained=True, features_only=True)`, unless timm lacks the network.
+    `timm.create_model("local-dir:FOLDER", pretrained=True, features_only=True)`, unless timm lacks the network. timm
+    gives all stages, and those of Swin as NHWC; here they are NCHW always.
 
     Args:
         config: which network, features, frozen stages.
@@ -268,13 +269,14 @@ def _timm_fields(backbone: AgsspBackbone) -> dict[str, Any]:
         return {}
     source = network.pretrained_cfg
     # Networks with a fixed image size must be rebuilt at the size they were built with.
-    size = source["input_size"][-1] if source.get("fixed_input_size") else config.image_size
+    built = native_size(config.architecture, config.model_args)
+    size = built if source.get("fixed_input_size") else (config.image_size, config.image_size)
     return {
         "num_classes": 0,
         "num_features": network.num_features,
         "global_pool": source.get("global_pool", "avg"),
         "pretrained_cfg": {
-            "input_size": [3, size, size],
+            "input_size": [3, *size],
             "fixed_input_size": bool(source.get("fixed_input_size")),
             "interpolation": "bilinear",
             "crop_pct": 1.0,

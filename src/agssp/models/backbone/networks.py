@@ -166,6 +166,20 @@ def input_settings(architecture: str) -> dict[str, Any]:
     return {"image_size": cfg.input_size[-1], "image_mean": list(cfg.mean), "image_std": list(cfg.std)}
 
 
+def native_size(architecture: str, model_args: dict[str, Any]) -> tuple[int, int]:
+    """(height, width) in px that a network is built for: its arguments' `img_size`, else what its weights expect."""
+    size = model_args.get("img_size") or input_settings(architecture)["image_size"]
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def channels_last_in_timm(architecture: str) -> bool:
+    """Whether timm's own `features_only` gives (B, H, W, C), as it does of Swin; this package always gives NCHW."""
+    if not is_of_timm(architecture):
+        return False
+    with torch.device("meta"):
+        return getattr(build_network(architecture, {}), "output_fmt", "NCHW") == "NHWC"
+
+
 def feature_layout(architecture: str, model_args: dict[str, Any]) -> FeatureLayout:
     """Find a network's features and what they depend on, by one forward pass without data.
 
@@ -179,13 +193,13 @@ def feature_layout(architecture: str, model_args: dict[str, Any]) -> FeatureLayo
 def _feature_layout(architecture: str, model_args: str) -> FeatureLayout:
     with torch.device("meta"):
         network: Any = build_network(architecture, json.loads(model_args)).to("meta").eval()
-    size = input_settings(architecture)["image_size"]
+    height, width = native_size(architecture, json.loads(model_args))
     for parameter in network.parameters():
         parameter.requires_grad_(True)
     with torch.inference_mode(False), torch.enable_grad():
-        image = torch.zeros(1, 3, size, size, device="meta")
+        image = torch.zeros(1, 3, height, width, device="meta")
         features = network.forward_intermediates(image, indices=None, intermediates_only=True, output_fmt="NCHW")
-    strides = tuple(size // feature.shape[-1] for feature in features)
+    strides = tuple(width // feature.shape[-1] for feature in features)
     stem = strides[0] < 4
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     return FeatureLayout(
