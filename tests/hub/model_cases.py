@@ -77,10 +77,10 @@ LOG = [
 ]
 
 
-def backbone_folder(folder: Path, architecture: str = "test_resnet") -> AgsspBackbone:
+def backbone_folder(folder: Path, architecture: str = "test_resnet", **config) -> AgsspBackbone:
     """A timm backbone with everything that its training writes around it."""
     torch.manual_seed(0)
-    backbone = AgsspBackbone.from_architecture(architecture)
+    backbone = AgsspBackbone.from_architecture(architecture, **config)
     backbone.save_pretrained(folder)
     _write_run(folder, backbone_record(folder.parent))
     return backbone

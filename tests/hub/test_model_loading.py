@@ -7,6 +7,17 @@ from model_cases import CLASSES, backbone_folder, detector_folder, make_images
 
 BACKBONE = json.dumps({"model_type": "agssp_backbone", "architecture": "test_resnet"})
 
+SWIN = {"img_size": 64, "window_size": 4, "embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 2],
+        "strict_img_size": False}  # fmt: skip
+"""Tiny, and built for another size than timm's weights of this name."""
+
+PUSH = """
+    import sys
+    from agssp.cli import main
+
+    for folder, name in zip(sys.argv[1::2], sys.argv[2::2]):
+        main(["push", folder, name])
+    """
 OURS = """
     import sys
     import numpy as np, torch
@@ -14,14 +25,15 @@ OURS = """
     from agssp import AgsspBackbone
     from transformers import AutoBackbone, AutoModel
 
-    name, out, online = sys.argv[1], sys.argv[2], sys.argv[3] == "online"
-    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    loaders = {"ours": AgsspBackbone, "model": AutoModel}
-    if online:
-        loaders["backbone"] = AutoBackbone  # asks the Hub whatever is in the cache
-    with torch.no_grad():
-        found = {key: loader.from_pretrained(name).eval()(pixels).feature_maps for key, loader in loaders.items()}
-    np.savez(out, **{f"{key}-{i}": value.numpy() for key, maps in found.items() for i, value in enumerate(maps)})
+    online, *words = sys.argv[1:]
+    for name, out in zip(words[::2], words[1::2]):
+        pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        loaders = {"ours": AgsspBackbone, "model": AutoModel}
+        if online == "online":
+            loaders["backbone"] = AutoBackbone  # asks the Hub whatever is in the cache
+        with torch.no_grad():
+            found = {key: loader.from_pretrained(name).eval()(pixels).feature_maps for key, loader in loaders.items()}
+        np.savez(out, **{f"{key}-{i}": value.numpy() for key, maps in found.items() for i, value in enumerate(maps)})
     """
 TIMM = """
     import sys
@@ -30,33 +42,41 @@ TIMM = """
     try:
         import agssp
     except ModuleNotFoundError:
-        pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-        network = timm.create_model(sys.argv[1], pretrained=True, features_only=True).eval()
-        with torch.no_grad():
-            np.savez(sys.argv[2], **{f"timm-{i}": maps.numpy() for i, maps in enumerate(network(pixels)[-3:])})
+        for name, out in zip(sys.argv[1::2], sys.argv[2::2]):
+            pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+            network = timm.create_model(name, pretrained=True, features_only=True).eval()
+            with torch.no_grad():
+                np.savez(out, **{f"timm-{i}": maps.numpy() for i, maps in enumerate(network(pixels)[-3:])})
     """
 
 
 def test_one_repository_three_loaders_online_from_the_cache_and_from_a_folder(hub, tmp_path):
-    backbone_folder(tmp_path / "backbone")
-    hub.agssp("push", tmp_path / "backbone", "agssp/swin-base")
+    backbone_folder(tmp_path / "resnet")
+    backbone_folder(tmp_path / "swin", "swin_tiny_patch4_window7_224", model_args=SWIN)
+    hub.run(PUSH, tmp_path / "resnet", "agssp/resnet", tmp_path / "swin", "agssp/swin")
+    card = hub.files("agssp/swin")["README.md"].decode()
+    assert "one (B, H, W, C) tensor a stage, of all" in card
+    assert "one (B, C, H, W) tensor a stage, of all" in hub.files("agssp/resnet")["README.md"].decode()
     cache = tmp_path / "cache"
-    for place, name, offline in (
-        ("online", "agssp/swin-base", False),
-        ("cache", "agssp/swin-base", True),
-        ("folder", tmp_path / "backbone", True),
-    ):
+    for place, prefix, offline in (("online", "agssp", False), ("cache", "agssp", True), ("folder", tmp_path, True)):
         options = {"offline": offline, "cache": cache}
-        hub.run(OURS, name, tmp_path / "ours.npz", place, **options)
-        timm_name = f"local-dir:{name}" if place == "folder" else f"hf-hub:{name}"
-        hub.run(TIMM, timm_name, tmp_path / "timm.npz", without=("agssp",), **options)
-        with np.load(tmp_path / "ours.npz") as ours, np.load(tmp_path / "timm.npz") as theirs:
-            loaders = {key.split("-")[0] for key in ours}
-            assert loaders == {"ours", "model"} | ({"backbone"} if place == "online" else set())
-            for index in range(3):
-                for loader in loaders:
-                    difference = np.abs(ours[f"{loader}-{index}"] - theirs[f"timm-{index}"]).max()
-                    assert difference <= 1e-6, (place, loader, index)
+        ours = [word for name in ("resnet", "swin") for word in (f"{prefix}/{name}", tmp_path / f"{name}-ours.npz")]
+        hub.run(OURS, place, *ours, **options)
+        scheme = "local-dir" if place == "folder" else "hf-hub"
+        theirs = [word for name in ("resnet", "swin")
+                  for word in (f"{scheme}:{prefix}/{name}", tmp_path / f"{name}-timm.npz")]  # fmt: skip
+        hub.run(TIMM, *theirs, without=("agssp",), **options)
+        for name in ("resnet", "swin"):
+            with np.load(tmp_path / f"{name}-ours.npz") as ours, np.load(tmp_path / f"{name}-timm.npz") as theirs:
+                loaders = {key.split("-")[0] for key in ours}
+                assert loaders == {"ours", "model"} | ({"backbone"} if place == "online" else set())
+                for index in range(3):
+                    expected = theirs[f"timm-{index}"]
+                    expected = expected.transpose(0, 3, 1, 2) if name == "swin" else expected
+                    for loader in loaders:
+                        found = ours[f"{loader}-{index}"]
+                        assert found.shape == expected.shape
+                        assert np.abs(found - expected).max() <= 1e-6, (place, name, loader, index)
 
 
 PIPELINE = """
