@@ -4,8 +4,9 @@ python scripts/benchmark.py streaming
 python scripts/benchmark.py streaming --rows 2000 --times 1 4 --shuffle-buffer 200
 
 Writes made-up images with maps as the Parquet shards that `agssp dataset push` publishes, and pretrains on them with
-`--streaming`, a pass each, every run in a process of its own that reads, shuffles, decodes and trains (Linux only). The
-first run has so few rows that its peak is that of the program; what the others need above it is the stream's.
+`--streaming`, every run in a process of its own that reads, shuffles, decodes and trains (Linux only). All see as many
+images, one pass over the largest data set: a heap that is filled and emptied also grows a little with time. The first
+run has so few rows that its peak is that of the program; what the others need above it is the stream's.
 """
 
 import argparse
@@ -78,9 +79,9 @@ def write_corpus(folder: Path, count: int, pictures: list[bytes], args: argparse
     return len(sizes)
 
 
-def pretrain(corpus: Path, output: Path, count: int, args: argparse.Namespace) -> tuple[float, float]:
-    """One pass over a corpus, as a command of its own: peak RSS in MB and images/s, filling the buffer included."""
-    steps = max(count // args.batch, 1)
+def pretrain(corpus: Path, output: Path, images: int, args: argparse.Namespace) -> tuple[float, float]:
+    """So many images of a corpus, as a command of its own: peak RSS in MB and images/s, filling the buffer included."""
+    steps = max(images // args.batch, 1)
     flags = {
         "dataset": corpus,
         "output": output,
@@ -132,10 +133,11 @@ def main(argv: Sequence[str]) -> None:
         folder = Path(name)
         for count in (ROW_GROUP, *(args.rows * times for times in args.times)):
             shards = write_corpus(folder / f"{count}", count, pictures, args)
-            peak, rate = pretrain(folder / f"{count}", folder / f"{count}-out", count, args)
+            images = count if count == ROW_GROUP else args.rows * max(args.times)
+            peak, rate = pretrain(folder / f"{count}", folder / f"{count}-out", images, args)
             if count == ROW_GROUP:
                 program = peak
-                print(f"  {count:>7} rows: peak {peak:6.0f} MB (the program)")
+                print(f"  {count:>7} rows: peak {peak:6.0f} MB (the program)", flush=True)
                 continue
             first = first or peak
             print(
