@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "commands"))
 from map_cases import contents, write_images, write_teacher
 
-KILLS = 20
+KILLS = 10
 
 
 @pytest.fixture(scope="module")

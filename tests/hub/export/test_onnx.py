@@ -1,4 +1,4 @@
-"""Every kind of detector as ONNX: the numbers of torch, for any number of images."""
+"""Detectors as ONNX: the numbers of torch, for any number of images. That of SLF-YOLO: test_every_detector.py."""
 
 import sys
 
@@ -17,7 +17,7 @@ from agssp.hub.export.onnx_check import check_onnx
 from agssp.hub.export.onnx_runner import OnnxDetector
 from agssp.models.detection import any_detector
 
-DENSE = ("yolov8n", "yolo12n", "yolo26n", "slf_yolon")
+DENSE = ("yolov8n", "yolo12n", "yolo26n")
 SPARSE = ("faster_rcnn", "dino", "rtdetr_v2_s", "dfine_s")
 
 
