@@ -1,7 +1,10 @@
-"""One process of test_streaming.py: which rows of a published corpus come. `stream_worker.py OUTPUT WORKERS`."""
+"""Which rows of a published corpus come to each process of test_streaming.py.
+
+`stream_worker.py OUTPUT RANK/PROCESSES/WORKERS ...`. What comes depends on these three alone, so one program plays all
+processes one after the other, and torch is imported once.
+"""
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -15,16 +18,16 @@ PLAIN = {"image_mean": (0, 0, 0), "image_std": (1, 1, 1)}
 PASSES = 2
 
 
-def main(output: Path, workers: int) -> None:
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    rows = read_dataset("me/corpus", streaming=True)
+def rows_of(rank: int, world: int, workers: int) -> list[int]:
+    """Numbers of the rows that come; every map of the corpus holds its row's number everywhere."""
     transform = PretrainingTransform(16, map_size=4, **PLAIN)
+    rows = read_dataset("me/corpus", streaming=True)
     stream = PretrainingStream(rows, COLUMN, transform, seed=1, rank=rank, world_size=world, passes=PASSES)
     loaded = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=workers)
-    # Every map of the corpus holds its row's number everywhere.
-    seen = [int(item["anomaly_maps"].mean().round()) for item in loaded]
-    (output / f"seen-{rank}-of-{world}.json").write_text(json.dumps(seen))
+    return [int(item["anomaly_maps"].mean().round()) for item in loaded]
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    for part in sys.argv[2:]:
+        rank, world, workers = map(int, part.split("/"))
+        (Path(sys.argv[1]) / f"seen-{rank}-of-{world}.json").write_text(json.dumps(rows_of(rank, world, workers)))
