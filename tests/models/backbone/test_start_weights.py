@@ -64,6 +64,11 @@ def test_weights_in_shards(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text("[]")
     with pytest.raises(InputError, match=r"index\.json: expected JSON with a `weight_map`"):
         start(tmp_path)
+    # A published index may name no file elsewhere on this machine.
+    save_file({"x": torch.zeros(1)}, tmp_path.parent / "elsewhere.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"x": "../elsewhere.safetensors"}}')
+    with pytest.raises(InputError, match=r"expected names of files beside it, got '\.\./elsewhere"):
+        start(tmp_path)
     with pytest.raises(InputError, match="no such file"):
         start(tmp_path / "absent" / "model.safetensors.index.json")
 

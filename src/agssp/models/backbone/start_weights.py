@@ -129,6 +129,9 @@ def _shards(folder: str | Path) -> list[Path]:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{index}: expected JSON with a `weight_map` of tensors to files: {error!r}") from error
+    strange = [name for name in names if not isinstance(name, str) or Path(name).name != name]
+    if strange:
+        raise InputError(f"{index}: expected names of files beside it, got {strange[0]!r}")
     files = {name: saved_file(folder, name) for name in names}
     missing = [name for name, file in files.items() if file is None]
     if missing or not files:
