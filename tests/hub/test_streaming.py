@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from agssp.data.schema import features
 
 WORKER = Path(__file__).with_name("stream_worker.py")
+TWO_PROCESSES = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 
 
 def publish_corpus(hub, folder, rows=24, shards=8, repository="me/corpus", leave_out=()):
@@ -39,7 +40,7 @@ def publish_corpus(hub, folder, rows=24, shards=8, repository="me/corpus", leave
 
 def test_each_row_comes_once_a_pass(hub, tmp_path):
     publish_corpus(hub, tmp_path)
-    hub.run(WORKER, tmp_path, "0/1/0", "0/2/2", "1/2/2")
+    hub.run([*TWO_PROCESSES, str(WORKER)], tmp_path)
     for processes in (1, 2):
         seen = [json.loads((tmp_path / f"seen-{rank}-of-{processes}.json").read_text()) for rank in range(processes)]
         rows = 24 // processes
