@@ -14,6 +14,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from chain_cases import write_all
 
+from agssp.cli import run
 from agssp.data.readers import read_dataset
 from agssp.data.training_sets import is_held_out
 from agssp.training.attention_snapshots import read_examples
@@ -21,7 +22,7 @@ from agssp.training.attention_snapshots import read_examples
 WORKER = Path(__file__).with_name("training_worker.py")
 
 
-def torchrun(*words, processes=2, program=("-m", "agssp")):
+def torchrun(*words, program=("-m", "agssp")):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [
         sys.executable,
@@ -29,7 +30,7 @@ def torchrun(*words, processes=2, program=("-m", "agssp")):
         "torch.distributed.run",
         "--standalone",
         "--nproc_per_node",
-        str(processes),
+        "2",
     ]
     result = subprocess.run(
         [*command, *program, *map(str, words)], capture_output=True, text=True, env=environment, timeout=240
@@ -49,7 +50,8 @@ COMMON = ("--use-cpu", "--dataloader-num-workers", "0", "--disable-tqdm", "True"
 def test_two_ranks_pretrain_a_backbone_and_measure_all_images_once(root):
     words = ("pretrain-backbone", "--dataset", root / "images", "--maps", root / "maps", "--backbone", "test_resnet")
     words += ("--image-size", "32", "--val-fraction", "0.4", "--num-train-epochs", "1", *COMMON)
-    torchrun(*words, "--per-device-train-batch-size", "4", "--output", root / "one", processes=1)
+    command, *flags = map(str, words)
+    run(command, [*flags, "--per-device-train-batch-size", "4", "--output", str(root / "one")])
     torchrun(*words, "--per-device-train-batch-size", "2", "--output", root / "two")
     one, two = (json.loads((root / name / "run.json").read_text()) for name in ("one", "two"))
     assert two["results"]["starting_weights"] == pytest.approx(one["results"]["starting_weights"], rel=1e-4)

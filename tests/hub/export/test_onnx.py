@@ -79,7 +79,7 @@ def test_the_boxes_of_torch_at_any_batch(name, tmp_path):
 
 
 def test_the_opset_that_was_asked_for(tmp_path):
-    model, file = detector("dino"), tmp_path / "model.onnx"
+    model, file = detector("yolov8n"), tmp_path / "model.onnx"
     write_onnx(model, file, 64, OPSETS[-1])
     written = onnx.load(file)
     assert [entry.version for entry in written.opset_import if entry.domain == ""] == [OPSETS[-1]]
