@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 sys.path.insert(0, str(Path(__file__).parents[1] / "commands"))
 from map_cases import TEACHER, contents, write_images, write_teacher
 
@@ -16,9 +14,8 @@ from agssp.data.readers import read_dataset
 SCRIPT = Path(__file__).parents[2] / "scripts" / "anomaly_maps.py"
 
 
-@pytest.mark.parametrize("broken", [5, None])
-def test_two_ranks_equal_one(tmp_path, broken):
-    source = read_dataset(write_images(tmp_path / "images", broken=broken))
+def test_two_ranks_equal_one_and_pass_over_a_broken_image(tmp_path):
+    source = read_dataset(write_images(tmp_path / "images", broken=5))
     embedded = source.map(lambda row: {"image": {"bytes": Path(row["image"]["path"]).read_bytes(), "path": None}})
     (tmp_path / "table").mkdir()
     embedded.to_parquet(tmp_path / "table/train-00000-of-00001.parquet")
@@ -44,6 +41,5 @@ def test_two_ranks_equal_one(tmp_path, broken):
     )
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
     assert len(contents(tmp_path / "two")) == 6 + 3
-    maps = 24 if broken is None else 23
-    assert f"{maps} maps of 4 x 4" in done.stdout
-    assert f"{24 - maps} images skipped" in done.stdout
+    assert "23 maps of 4 x 4" in done.stdout
+    assert "1 images skipped" in done.stdout
