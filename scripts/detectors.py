@@ -10,8 +10,6 @@ OUTPUT/table.md and OUTPUT/table.json are written anew after every detector.
 """
 
 import argparse
-import contextlib
-import io
 import json
 import shutil
 import time
@@ -128,10 +126,7 @@ def run_afresh(step: Step) -> None:
     """Run a step; exports do not write over what an interrupted one has left."""
     if step.argv[0] == "export":
         shutil.rmtree(Path(step.argv[-1]).parent, ignore_errors=True)
-    # What it prints of each detector, the machine included, stands in its profile.md; the last table says it once.
-    aside = contextlib.redirect_stdout(io.StringIO()) if step.argv[0] == "profile" else contextlib.nullcontext()
-    with aside:
-        run_step(step)
+    run_step(step)
 
 
 def make(arguments: argparse.Namespace) -> None:

@@ -84,16 +84,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     from agssp.models.detection.start import start_detector
     from agssp.training.detector_recipes import choose_detector_optimizer, loss_scale
     from agssp.training.evaluators import detection_evaluator
-    from agssp.training.run import (
-        begin,
-        content_fingerprint,
-        finish,
-        optimizer_facts,
-        optimizer_line,
-        origins,
-        start_licences,
-        train,
-    )
+    from agssp.training.run import begin, common_facts, content_fingerprint, finish, optimizer_line, train
     from agssp.training.trainer import AgsspTrainer
 
     transformers.set_seed(training.seed)
@@ -173,15 +164,13 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
         (output / "transfer.txt").write_text(f"{report}\n", encoding="utf-8")
         finish(
             arguments.output,
-            {
-                "command": command_line("finetune", arguments, training, positional=POSITIONAL),
-                "arguments": asdict(arguments),
-                "epochs": None if training.max_steps > 0 else training.num_train_epochs,
-                "steps": trainer.state.global_step,
-                "seed": training.seed,
-                "origins": origins(arguments.model),
-                "start_licences": start_licences(arguments.model),
-                "optimizer": optimizer_facts(training),
+            common_facts(
+                trainer,
+                command_line("finetune", arguments, training, positional=POSITIONAL),
+                arguments,
+                (arguments.model,),
+            )
+            | {
                 "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}
                 | {
                     "images": len(rows),

@@ -141,16 +141,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     from agssp.report.pretraining import write_pretraining_page
     from agssp.training.backbone_recipe import DROP_PATHS, choose_backbone_optimizer
     from agssp.training.health_monitor import HealthMonitor
-    from agssp.training.run import (
-        begin,
-        content_fingerprint,
-        finish,
-        optimizer_facts,
-        optimizer_line,
-        origins,
-        start_licences,
-        train,
-    )
+    from agssp.training.run import begin, common_facts, content_fingerprint, finish, optimizer_line, train
     from agssp.training.trainer import BEST, AgsspTrainer
 
     transformers.set_seed(training.seed)
@@ -284,22 +275,21 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
         weight = float(final.distillation_weight)
         finish(
             arguments.output,
-            {
-                "command": command_line("pretrain-backbone", arguments, training),
-                "arguments": asdict(arguments),
-                "epochs": None if training.max_steps > 0 else training.num_train_epochs,
-                "steps": trainer.state.global_step,
-                "seed": training.seed,
+            common_facts(
+                trainer,
+                command_line("pretrain-backbone", arguments, training),
+                arguments,
+                (arguments.start,),
+                name_of_weights(arguments.backbone),
+            )
+            | {
                 "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}
                 | {"images": None if arguments.streaming else len(dataset), "categories": categories}
                 | describe_source(arguments.dataset, arguments.split),
                 "teacher": teacher_facts(recorded.get("maps") if store is None else store.manifest, arguments),
-                "origins": origins(arguments.start),
                 "start": str(backbone.start_report),
-                "start_licences": start_licences(arguments.start, architecture=name_of_weights(arguments.backbone)),
                 "frozen_stages": frozen,
                 "drop_path": drop_path,
-                "optimizer": optimizer_facts(training),
                 "objective": objective,
                 "distill_loss": arguments.distill_loss if arguments.distillation else None,
                 "lambda": None if math.isnan(weight) else weight,

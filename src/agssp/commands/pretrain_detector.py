@@ -99,16 +99,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     from agssp.models.detection.start import start_detector
     from agssp.training.detector_recipes import choose_detector_optimizer, loss_scale
     from agssp.training.evaluators import detection_evaluator
-    from agssp.training.run import (
-        begin,
-        content_fingerprint,
-        finish,
-        optimizer_facts,
-        optimizer_line,
-        origins,
-        start_licences,
-        train,
-    )
+    from agssp.training.run import begin, common_facts, content_fingerprint, finish, optimizer_line, train
     from agssp.training.trainer import AgsspTrainer
 
     transformers.set_seed(training.seed)
@@ -218,16 +209,14 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
         (output / "transfer.txt").write_text(f"{report}\n", encoding="utf-8")
         finish(
             arguments.output,
-            {
-                "command": command_line("pretrain-detector", arguments, training),
-                "arguments": asdict(arguments),
-                "epochs": None if training.max_steps > 0 else training.num_train_epochs,
-                "steps": trainer.state.global_step,
-                "seed": training.seed,
-                "origins": origins(arguments.backbone, arguments.start),
-                "start_licences": start_licences(arguments.backbone, arguments.start),
+            common_facts(
+                trainer,
+                command_line("pretrain-detector", arguments, training),
+                arguments,
+                (arguments.backbone, arguments.start),
+            )
+            | {
                 "boxes": box_facts(arguments.boxes) if arguments.boxes else pseudo,
-                "optimizer": optimizer_facts(training),
                 "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}
                 | {"images": len(rows), "boxes": sum(len(boxes[image_id][0]) for image_id in dataset["image_id"])}
                 | describe_source(arguments.dataset, arguments.split),

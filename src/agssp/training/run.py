@@ -5,6 +5,8 @@ import hashlib
 import json
 import platform
 import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -225,6 +227,31 @@ def start_licences(*sources: str | None, architecture: str | None = None) -> lis
         elif _record_of(source) is None:
             found.append(None)
     return found
+
+
+def common_facts(
+    trainer: AgsspTrainer, command: str, arguments: Any, starts: Sequence[str | None], architecture: str | None = None
+) -> dict[str, Any]:
+    """What the record of every training says: what was asked, how long it ran, and what it began from.
+
+    Args:
+        trainer: after training.
+        command: the shell command.
+        arguments: the command's own dataclass.
+        starts: what weights came from, as `origins` and `start_licences` take them.
+        architecture: see `start_licences`.
+    """
+    training = trainer.args
+    return {
+        "command": command,
+        "arguments": asdict(arguments),
+        "epochs": None if training.max_steps > 0 else training.num_train_epochs,
+        "steps": trainer.state.global_step,
+        "seed": training.seed,
+        "origins": origins(*starts),
+        "start_licences": start_licences(*starts, architecture=architecture),
+        "optimizer": optimizer_facts(training),
+    }
 
 
 def kept_of_origin(record: dict[str, Any]) -> dict[str, Any]:

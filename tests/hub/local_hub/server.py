@@ -82,7 +82,7 @@ class Handler(BaseHTTPRequestHandler):
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 self.server.errors.append(traceback.format_exc())
             return Answer.of({"error": f"Insufficient storage: {error}"}, 507)
-        except Exception:
+        except Exception:  # any bug in here is kept, and fails the test that met it
             self.server.errors.append(f"{call.method} {call.path}\n{traceback.format_exc()}")
             return Answer.of({"error": "the local hub has a bug; see its errors"}, 500)
 

@@ -211,7 +211,7 @@ def _with_objects(dataset: Any, source: str, report: ReadReport, defect_types: S
             where = f"{source}: {row['image_id']}"
             return _clean_objects(row["objects"], row["is_normal"], row["image"], names, where, ReadReport())
 
-        return with_column(dataset, "objects", wanted, ["image_id", "objects", "image"], make)
+        return with_column(dataset, "objects", wanted, ["image_id", "objects", "is_normal", "image"], make)
     changed = {}
     for index, (image_id, objects, is_normal, image) in enumerate(_rows_with_images(dataset)):
         cleaned = _clean_objects(objects, is_normal, image, names, f"{source}: {image_id}", report)
