@@ -11,7 +11,9 @@ from agssp.errors import InputError
 SETTINGS_FILE = "settings.json"
 
 
-def claim_output(folder: str | os.PathLike, command: str, settings: dict[str, Any], *, started: bool = True) -> bool:
+def claim_output(
+    folder: str | os.PathLike, command: str, settings: dict[str, Any], *, started: bool = True, flag: str = "--output"
+) -> bool:
     """Make a folder this command's own, or find that it already is.
 
     Args:
@@ -19,6 +21,7 @@ def claim_output(folder: str | os.PathLike, command: str, settings: dict[str, An
         command: name of the command, for instance `predict`.
         settings: what decides the results, as JSON values.
         started: whether a folder of this command holds any work; if not, other settings simply replace its own.
+        flag: that named the folder, for messages.
 
     Returns:
         Whether an earlier run with the same settings began here, so that its finished work may be kept.
@@ -28,12 +31,12 @@ def claim_output(folder: str | os.PathLike, command: str, settings: dict[str, An
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output {folder}: a file of this name exists; expected a folder")
+        raise InputError(f"{flag} {folder}: a file of this name exists; expected a folder")
     record = folder / SETTINGS_FILE
     if record.is_file():
         found = json.loads(record.read_text(encoding="utf-8"))
         if not isinstance(found, dict) or found.get("command") != command:
-            raise InputError(f"--output {folder}: its {SETTINGS_FILE} is not of `agssp {command}`; name another folder")
+            raise InputError(f"{flag} {folder}: its {SETTINGS_FILE} is not of `agssp {command}`; name another folder")
         before = found.get("settings", {})
         differing = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
         if differing and not started:
@@ -41,14 +44,14 @@ def claim_output(folder: str | os.PathLike, command: str, settings: dict[str, An
             return False
         if differing:
             lines = "; ".join(f"{name}: there {before.get(name)!r}, now {settings.get(name)!r}" for name in differing)
-            raise InputError(f"--output {folder} holds results of other settings ({lines}); name another folder")
+            raise InputError(f"{flag} {folder} holds results of other settings ({lines}); name another folder")
         return True
     names = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
     # Hidden and partial files are what an interrupted run left behind.
     foreign = [name for name in names if not name.startswith(".") and not name.endswith(".partial")]
     if foreign:
         raise InputError(
-            f"--output {folder}: holds what `agssp {command}` did not write ({', '.join(foreign[:5])}"
+            f"{flag} {folder}: holds what `agssp {command}` did not write ({', '.join(foreign[:5])}"
             f"{' ...' if len(foreign) > 5 else ''}); name a new or empty folder"
         )
     folder.mkdir(parents=True, exist_ok=True)

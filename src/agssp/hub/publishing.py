@@ -116,10 +116,7 @@ def write_card(publication: Publication, repo_id: str, folder: str | Path) -> Pa
             records would be overwritten.
     """
     folder = Path(folder)
-    try:
-        claim_output(folder, "push", {"repo_id": repo_id})
-    except InputError as error:
-        raise InputError(str(error).replace("--output", "--card-only")) from error
+    claim_output(folder, "push", {"repo_id": repo_id}, flag="--card-only")
     for name, content in publication.files.items():
         if isinstance(content, bytes) and name != "config.json":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
