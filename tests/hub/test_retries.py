@@ -1,7 +1,7 @@
 import hf_xet
-import httpx2
 import pytest
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, XetDownloadError
+from huggingface_hub.utils import httpx
 
 from agssp import InputError
 from agssp.hub.errors import hub_errors
@@ -9,8 +9,8 @@ from agssp.hub.retries import with_retries
 
 
 def answer(status, headers=None):
-    request = httpx2.Request("POST", "http://hub/api")
-    return HfHubHTTPError(f"status {status}", response=httpx2.Response(status, headers=headers, request=request))
+    request = httpx.Request("POST", "http://hub/api")
+    return HfHubHTTPError(f"status {status}", response=httpx.Response(status, headers=headers, request=request))
 
 
 def wrapped(cause):
@@ -20,7 +20,7 @@ def wrapped(cause):
 
 
 OF_THE_LINE = [
-    httpx2.ReadError("cut"),
+    httpx.ReadError("cut"),
     hf_xet.XetAuthenticationError("token expired"),
     hf_xet.XetObjectNotFoundError("CAS object not found"),
     XetDownloadError("cut"),
@@ -99,7 +99,7 @@ def test_there_is_an_end_to_it():
         (answer(502), "the Hub fails"),
         (answer(418), "refuses with status 418"),
         (OSError(28, "No space left on device", "/cache/blob"), "the disk is full at /cache/blob"),
-        (httpx2.ConnectError("refused"), "failed (refused)"),
+        (httpx.ConnectError("refused"), "failed (refused)"),
         *[(error, "the connection to") for error in OF_THE_LINE],
         (wrapped(answer(507)), "no room for it on the Hub"),
     ],

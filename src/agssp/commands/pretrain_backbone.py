@@ -196,7 +196,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
         map_target=arguments.map_target,
         loss_weights=arguments.loss_weights,
         encoder_momentum=arguments.encoder_momentum,
-        temperature=arguments.temperature,
+        contrast_temperature=arguments.temperature,
         distill_masked=arguments.distill_masked,
         id2label=dict(enumerate(categories)),
     )

@@ -27,7 +27,7 @@ class AgsspPreTrainingConfig(PreTrainedConfig):
         loss_weights: fixed weights of task and distillation, in place of the lambda of Eq. 8 that the first training
             step sets. The authors' code uses 0.1 and 2.
         encoder_momentum: `mocov3`: of the slow encoder at the start; it rises to 1 along a cosine.
-        temperature: `mocov3`: tau of the contrastive loss. 1 is its authors' for ResNet50, 0.2 for transformers.
+        contrast_temperature: `mocov3`: tau of the contrastive loss. 1 is its authors' for ResNet50, 0.2 for transformers.
         projection_hidden: `mocov3`: hidden width of projector and predictor.
         projection_dim: `mocov3`: width of what is compared.
         distill_masked: `simmim`: distil from the features of the image with hidden patches, one forward pass a step,
@@ -50,7 +50,7 @@ class AgsspPreTrainingConfig(PreTrainedConfig):
     map_target: str = "raw"
     loss_weights: list[float] | None = None
     encoder_momentum: float = 0.99
-    temperature: float = 1.0
+    contrast_temperature: float = 1.0
     projection_hidden: int = 4096
     projection_dim: int = 256
     distill_masked: bool = False
@@ -71,10 +71,10 @@ class AgsspPreTrainingConfig(PreTrainedConfig):
             raise InputError("objective 'none' without distillation leaves nothing to train on; switch one of them on")
         if self.loss_weights is not None and len(self.loss_weights) != 2:
             raise InputError(f"loss_weights takes two numbers, task and distillation, got {self.loss_weights}")
-        if not 0 <= self.encoder_momentum <= 1 or self.temperature <= 0:
+        if not 0 <= self.encoder_momentum <= 1 or self.contrast_temperature <= 0:
             raise InputError(
-                f"encoder_momentum must be in 0..1 and temperature above 0, got {self.encoder_momentum} and "
-                f"{self.temperature}"
+                f"encoder_momentum must be in 0..1 and contrast_temperature above 0, got {self.encoder_momentum} and "
+                f"{self.contrast_temperature}"
             )
         if self.distill_masked and self.objective != "simmim":
             raise InputError(f"distill_masked belongs to the objective 'simmim', got {self.objective!r}")

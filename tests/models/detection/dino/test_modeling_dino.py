@@ -244,7 +244,7 @@ def test_gradient_checkpointing_changes_nothing():
         model = build().train()
         model.backbone.eval()
         if checkpointing:
-            model.activation_checkpointing_enable()
+            model.gradient_checkpointing_enable()
         torch.manual_seed(1)
         model(torch.rand(2, 3, 64, 64), TWO_IMAGES).loss.backward()
         gradients.append({name: value.grad for name, value in model.named_parameters() if value.grad is not None})
