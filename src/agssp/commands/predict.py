@@ -64,6 +64,7 @@ def main(arguments: PredictArguments) -> None:
     from tqdm import tqdm
 
     from agssp.data.images import configured_bit_depth
+    from agssp.data.readers import reading
     from agssp.detection_inference import check_detection_flags, choose_device, detect, load_detector
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -102,6 +103,7 @@ def main(arguments: PredictArguments) -> None:
     )
     # What could not be read is tried again at each run, so its list begins anew.
     with (
+        reading(arguments.images),
         journal.open("a", encoding="utf-8") as lines,
         (output / "skipped.jsonl").open("w", encoding="utf-8") as skipped,
     ):

@@ -1,14 +1,17 @@
 """Data sets that are tables already (Parquet, `save_to_disk`, the Hub), brought to the schema."""
 
+import contextlib
 import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import (
     ClassLabel,
     Dataset,
@@ -21,6 +24,8 @@ from datasets import (
     load_dataset,
     load_from_disk,
 )
+from datasets.exceptions import DatasetGenerationError
+from huggingface_hub.errors import HTTPError
 
 from agssp.data.readers.records import (
     SPLIT_FOLDERS,
@@ -49,13 +54,18 @@ def load_table(source: str, kind: str, split: str | None, streaming: bool) -> An
         if kind == "saved":
             loaded: Any = load_from_disk(source)
         elif kind == "parquet":
-            loaded = load_dataset("parquet", data_files=parquet_splits(Path(source)), streaming=streaming)
+            files = parquet_splits(Path(source))
+            for file in chain.from_iterable(files.values()):
+                _check_footer(file)
+            loaded = load_dataset("parquet", data_files=files, streaming=streaming)
         else:
             loaded = load_dataset(source, streaming=streaming)
+    except InputError:
+        raise
     except Exception as error:  # the Hub, the network, Parquet and `datasets` each have their own
         what = {"saved": "a save_to_disk folder", "parquet": "Parquet", "hub": "a data set of the Hub"}[kind]
         here = f"; no local file or folder {source} exists either" if kind == "hub" else ""
-        raise InputError(f"{source}: could not be read as {what}{here}: {type(error).__name__}: {error}") from error
+        raise InputError(f"{source}: could not be read as {what}{here}: {_told(error)}") from error
     if isinstance(loaded, (DatasetDict, IterableDatasetDict)):
         available = list(loaded)
         chosen = split or ("train" if "train" in loaded else available[0])
@@ -69,6 +79,48 @@ def load_table(source: str, kind: str, split: str | None, streaming: bool) -> An
     if streaming and isinstance(loaded, Dataset):
         return loaded.to_iterable_dataset(num_shards=min(8, len(loaded)))
     return loaded
+
+
+@contextlib.contextmanager
+def reading(source: str) -> Iterator[None]:
+    """Say which data set it was where a table breaks off long after it was opened, as streams do.
+
+    Args:
+        source: as it was opened.
+
+    Raises:
+        InputError: for what pyarrow and the network raise; other errors pass.
+    """
+    try:
+        yield
+    except (pa.ArrowException, HTTPError, OSError) as error:
+        # Of other OSErrors pyarrow's have no number; those with one may be of files that are being written.
+        of_the_line = isinstance(error, HTTPError | ConnectionError | TimeoutError)
+        if isinstance(error, OSError) and error.errno is not None and not of_the_line:
+            raise
+        raise InputError(
+            f"{source}: reading it broke off: {_told(error)}. Run the same command to go on; if it breaks off at the "
+            "same place, one of its files is damaged and must be written again"
+        ) from error
+
+
+def _told(error: BaseException) -> str:
+    """An error in words: what `datasets` found wrong, not that it did; without the traceback of a worker."""
+    if isinstance(error, DatasetGenerationError) and error.__cause__ is not None:
+        error = error.__cause__
+    _, worker, traceback = str(error).partition("Original Traceback")
+    if worker:
+        return traceback.strip().splitlines()[-1]
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _check_footer(file: str) -> None:
+    try:
+        pq.read_metadata(file)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{file}: is not a whole Parquet file ({_told(error)}); fetch or write it again, or take it away"
+        ) from error
 
 
 def parquet_splits(source: Path) -> dict[str, list[str]]:

@@ -27,7 +27,8 @@ class AgsspPreTrainingConfig(PreTrainedConfig):
         loss_weights: fixed weights of task and distillation, in place of the lambda of Eq. 8 that the first training
             step sets. The authors' code uses 0.1 and 2.
         encoder_momentum: `mocov3`: of the slow encoder at the start; it rises to 1 along a cosine.
-        contrast_temperature: `mocov3`: tau of the contrastive loss. 1 is its authors' for ResNet50, 0.2 for transformers.
+        contrast_temperature: `mocov3`: tau of the contrastive loss; 1 is its authors' for ResNet50, 0.2 for
+            transformers. (transformers takes a plain `temperature` for one of text generation.)
         projection_hidden: `mocov3`: hidden width of projector and predictor.
         projection_dim: `mocov3`: width of what is compared.
         distill_masked: `simmim`: distil from the features of the image with hidden patches, one forward pass a step,

@@ -182,7 +182,9 @@ class AgsspForPreTraining(PreTrainedModel):
         for view in (second, first):
             slow = self.momentum_backbone.encode(self.backbone, view)
             keys.append(self.momentum_projector.encode(self.projector, slow.feature_maps[-1].mean(dim=(2, 3))))
-        losses = [mocov3.contrastive_loss(q, k, config.contrast_temperature) for q, k in zip(queries, keys, strict=True)]
+        losses = [
+            mocov3.contrastive_loss(q, k, config.contrast_temperature) for q, k in zip(queries, keys, strict=True)
+        ]
         return torch.stack(losses).sum()
 
     def after_optimizer_step(self, progress: float) -> None:
