@@ -14,10 +14,13 @@ from agssp.data.readers import read_dataset
 
 LOAD = """
 import hashlib, json
+import huggingface_hub
 from datasets import load_dataset
 from huggingface_hub import DatasetCard
 
-DatasetCard.load("agssp/x").validate()
+card = DatasetCard.load("agssp/x")
+if int(huggingface_hub.__version__.split(".")[0]) >= 2:  # before, the public Hub was asked, whatever HF_ENDPOINT said
+    card.validate()
 rows = {}
 for row in load_dataset("agssp/x", split="train", streaming=True).decode(False):
     rows[row["image_id"]] = [hashlib.sha256(row["image"]["bytes"]).hexdigest(), row["category"], row["is_normal"],

@@ -199,7 +199,7 @@ def test_computes_what_the_original_does(name, tmp_path):
         assert expected.std() > 0.1
         torch.testing.assert_close(given, expected, rtol=0, atol=1e-6)
     assert theirs.logits.std(1).min() > 0.1
-    assert theirs.pred_boxes.std(1).min() > 0.01
+    assert theirs.pred_boxes[..., :2].std(1).min() > 0.01
     torch.testing.assert_close(ours.logits, theirs.logits, rtol=0, atol=1e-6)
     torch.testing.assert_close(ours.pred_boxes, theirs.pred_boxes, rtol=0, atol=1e-6)
 

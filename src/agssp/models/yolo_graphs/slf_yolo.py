@@ -155,11 +155,12 @@ class ZoomConcat(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Finer, middle and coarser map -> all their channels at the middle one's height and width.
 
-        The finer map becomes the sum of its maximum and its mean in each cell, the coarser one is repeated.
+        The finer map, twice as high and wide, becomes the sum of the maximum and the mean of each square of four, the
+        coarser one is repeated.
         """
         fine, middle, coarse = maps
         size = (middle.shape[2], middle.shape[3])
-        pooled = functional.adaptive_max_pool2d(fine, size) + functional.adaptive_avg_pool2d(fine, size)
+        pooled = functional.max_pool2d(fine, 2) + functional.avg_pool2d(fine, 2)
         return torch.cat((pooled, middle, functional.interpolate(coarse, size, mode="nearest")), 1)
 
 
