@@ -134,3 +134,15 @@ def test_a_network_that_finds_nothing_is_not_called_checked():
     exported.session = NoNumbers()
     with pytest.raises(InputError, match="nothing is known of the file"):
         check_onnx(model, exported, drawn_images(64))
+
+
+def test_scores_of_nothing_are_not_compared(tmp_path):
+    model, file = detector("yolov8n"), tmp_path / "model.onnx"
+    with torch.no_grad():
+        # torch's sigmoid of it is 0, onnxruntime's is not.
+        model.head.cv3[0][-1].bias.fill_(-200.0)
+    write_onnx(model, file, 64)
+    exported = OnnxDetector(file, description=describe_detector(model, 64))
+    (found,) = exported.detect(drawn_images(64)[:1], 0.0, 1.0)
+    assert 0 < found["scores"].min() < 1e-30
+    assert check_onnx(model, exported, drawn_images(64))["unlike"] == 0

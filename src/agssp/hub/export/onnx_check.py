@@ -17,6 +17,8 @@ PIXELS, SCORE = 1.0, 1e-3
 BATCH = 3
 COMPARED, SEARCHED = 50, 300
 """As many boxes an image are compared, each with so many of the other side: at the end of a list ranks may swap."""
+NOTHING = 1e-9
+"""Boxes as confident as this or less are not compared: torch's sigmoid comes down to 0, onnxruntime's stops before."""
 TIES = 0.01
 """Share of boxes that may be unlike: of two proposals or queries as confident the last digit chooses one."""
 ALL = 1.0
@@ -98,7 +100,7 @@ def _array(value: Tensor) -> np.ndarray:
 
 def _nearest(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Iterator[tuple[float, float]]:
     """For the most confident boxes of one side, how far the likest box of the other is: pixels, and score."""
-    first = slice(COMPARED)
+    first = slice(min(COMPARED, int((one["scores"] > NOTHING).sum())))  # the most confident come first
     for box, score, label in zip(one["boxes"][first], one["scores"][first], one["labels"][first], strict=True):
         same = other["labels"] == label
         pixels = np.abs(other["boxes"][same] - box).max(1, initial=0)
