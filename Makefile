@@ -2,14 +2,18 @@
 #   make quickstart   environment, installation, and the whole chain on embedded data
 #   make test         environment and the tests
 #   make quality      formatting, lint and types
+#   make lowest       the tests with the oldest release of each dependency that pyproject.toml admits; needs uv
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # --without-pip and `pip --python` spare the user Debian's separate python3-venv package.
 PIP := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python
 STAMP := $(VENV)/.installed
+LOWEST := .venv-lowest
+# Without xdist's own order, by the number of tests in a file, which keeps the longest files for the end.
+PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test quality clean
+.PHONY: quickstart test quality lowest clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml
@@ -25,12 +29,17 @@ quickstart: $(STAMP)
 	$(BIN)/agssp quickstart --output runs/quickstart
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
 
 quality: $(STAMP)
 	$(BIN)/ruff format --check src scripts tests
 	$(BIN)/ruff check src scripts tests
 	$(BIN)/mypy
 
+lowest:
+	uv venv --quiet --clear --python 3.11 $(LOWEST)
+	uv pip install --quiet --python $(LOWEST) --resolution lowest-direct -e '.[dev]'
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python $(PYTEST)
+
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(LOWEST) runs .pytest_cache .ruff_cache .mypy_cache

@@ -1,5 +1,14 @@
-"""Tests compare numbers to the last digits and count processes, so all but test_gpu.py run on the CPU."""
+"""How all tests run: on the CPU, and those that start processes first, so that no long file is left for the end."""
 
 import os
+from pathlib import Path
 
+# They compare numbers to the last digits and count processes. test_gpu.py gives its own processes a GPU.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+FIRST = ("hub", "training", "distributed")
+
+
+def pytest_collection_modifyitems(items):
+    folders = {item: item.path.relative_to(Path(__file__).parent).parts[0] for item in items}
+    items.sort(key=lambda item: FIRST.index(folders[item]) if folders[item] in FIRST else len(FIRST))

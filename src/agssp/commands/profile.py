@@ -70,13 +70,15 @@ def main(arguments: ProfileArguments) -> list[dict[str, Any]]:
     for name, (model, image_size) in opened.items():
         print(f"measuring {name} at {image_size} px ...", flush=True)
         results.append({"model": name, "image_size": image_size, **measure(model, image_size, arguments, device)})
-    table = markdown(results, machine)
+        table = markdown(results, machine)
+        if arguments.output is not None:
+            # After each, so that an interruption loses one.
+            output = Path(arguments.output)
+            write_json(output / "profile.json", {"hardware": machine, "settings": asdict(arguments), "models": results})
+            write_text(output / "profile.md", table)
     print(f"\n{table}")
     if arguments.output is not None:
-        output = Path(arguments.output)
-        write_json(output / "profile.json", {"hardware": machine, "settings": asdict(arguments), "models": results})
-        write_text(output / "profile.md", table)
-        print(f"table in {output / 'profile.md'}")
+        print(f"table in {Path(arguments.output) / 'profile.md'}")
     return results
 
 
