@@ -68,8 +68,10 @@ def test_nothing_is_downloaded_that_was_not_asked_for(hub, tmp_path):
 
 PRETRAIN = """
     import json, sys
+    import datasets
     from agssp.cli import main
 
+    datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0.1  # in place of five seconds a pass
     for words in json.loads(sys.argv[1]):
         main(words)
     """
@@ -89,7 +91,9 @@ def test_pretraining_goes_on_exactly_after_the_hub_was_gone(hub, tmp_path):
     # Served are the schema and, each with a call a shard, the row groups, the rows to hold out and two passes to train
     # on; not the third, in which the run would end.
     hub.fail("GET", r"/resolve/.*\.parquet", status=403, calls=range(1 + 4 * 8 + 1, 10_000))
-    assert pretrain(hub, tmp_path / "cut", check=False).returncode != 0
+    cut = pretrain(hub, tmp_path / "cut", check=False)
+    assert cut.returncode == 2
+    assert "error: me/corpus: reading it broke off: HfHubHTTPError: 403" in cut.stderr
     assert list((tmp_path / "cut").glob("checkpoint-*"))
     assert not (tmp_path / "cut/run.json").exists()
     hub.heal()

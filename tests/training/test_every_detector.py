@@ -29,7 +29,7 @@ OTHERS = ("faster_rcnn", "dino", "rtdetr_v2_s", "dfine_s")
 # To trace a network for ONNX takes as long as all else here; most ONNX files are compared in tests/hub/export.
 EXPORTS = {
     **dict.fromkeys(("yolov8n", "yolo11n", "yolo12n", "yolo26n"), "ultralytics"),
-    **dict.fromkeys(("dino", "rtdetr_v2_s", "dfine_s"), "timm"),
+    **dict.fromkeys(("faster_rcnn", "dino", "rtdetr_v2_s", "dfine_s"), "timm"),
 }
 
 
