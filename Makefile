@@ -39,6 +39,8 @@ quality: $(STAMP)
 lowest:
 	uv venv --quiet --clear --python 3.11 $(LOWEST)
 	uv pip install --quiet --python $(LOWEST) --resolution lowest-direct -e '.[dev]'
+	$(LOWEST)/bin/python -c 'import cv2' 2>/dev/null || { uv pip uninstall --python $(LOWEST) opencv-python && \
+		uv pip install --python $(LOWEST) --no-deps opencv-python-headless; }
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python $(PYTEST)
 
 clean:

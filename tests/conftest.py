@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-# They compare numbers to the last digits and count processes. test_gpu.py gives its own processes a GPU.
+# They compare numbers to the last digits and count processes. test_gpu.py gives its own processes what was visible.
+os.environ.setdefault("VISIBLE_GPUS", os.environ.get("CUDA_VISIBLE_DEVICES", "0"))
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 FIRST = ("hub", "training", "distributed")

@@ -31,7 +31,7 @@ def divided(table, rank=0, world_size=1, share=0.0):
     maps = {f"{index}": np.full((4, 4), index, np.float16) for index in range(ROWS)}
     transform = PretrainingTransform(16, (0, 0, 0), (1, 1, 1), map_size=4)
     stream, held_out = divide_stream(
-        read_dataset(table, streaming=True), maps, transform, 0, share=share, buffer_size=4, rank=rank,
+        read_dataset(table, streaming=True), maps, transform, 0, source="DATA", share=share, buffer_size=4, rank=rank,
         world_size=world_size, skipped_file=table.with_name("skipped.jsonl"),
     )  # fmt: skip
     stream.passes = 1

@@ -85,7 +85,7 @@ def main(arguments: AnomalyMapsArguments) -> None:
     from agssp import __version__
     from agssp.data.fingerprint import dataset_fingerprint
     from agssp.data.map_store import MANIFEST, REFERENCES, MapStore
-    from agssp.data.readers import read_dataset, reading
+    from agssp.data.readers import NamedRows, read_dataset
     from agssp.kead.knowledge_base import KnowledgeBase
     from agssp.kead.modeling_kead import KeAD
     from agssp.kead.reference_choice import ReferencePool, choose_references
@@ -125,8 +125,7 @@ def main(arguments: AnomalyMapsArguments) -> None:
     if isinstance(dataset, IterableDataset):
         # Once the references are kept, a stream need not be read twice.
         kept = chosen is not None and (Path(arguments.output) / REFERENCES).is_file()
-        with reading(arguments.dataset):
-            rows = [] if kept else list(dataset.take(STREAM_HEAD))
+        rows = [] if kept else list(NamedRows(dataset.take(STREAM_HEAD), arguments.dataset))
     occurring = occurring_categories(rows, categories)
     if kead.knowledge is not None:
         for name in occurring:
@@ -193,9 +192,10 @@ def main(arguments: AnomalyMapsArguments) -> None:
     drawing = Drawing(
         arguments.shard_size, arguments.batch_size, arguments.max_pixels, arguments.workers, rank, world_size
     )
-    draw = draw_stream if isinstance(dataset, IterableDataset) else draw_shards
-    with reading(arguments.dataset):
-        draw(kead, store, dataset, categories, drawing)
+    draw: Any = draw_shards
+    if isinstance(dataset, IterableDataset):
+        draw, dataset = draw_stream, NamedRows(dataset, arguments.dataset)
+    draw(kead, store, dataset, categories, drawing)
 
     # Whoever comes here has seen all shards finished, so the list is complete whichever process ends last.
     skipped = store.write_skipped()

@@ -64,7 +64,6 @@ def main(arguments: PredictArguments) -> None:
     from tqdm import tqdm
 
     from agssp.data.images import configured_bit_depth
-    from agssp.data.readers import reading
     from agssp.detection_inference import check_detection_flags, choose_device, detect, load_detector
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -103,7 +102,6 @@ def main(arguments: PredictArguments) -> None:
     )
     # What could not be read is tried again at each run, so its list begins anew.
     with (
-        reading(arguments.images),
         journal.open("a", encoding="utf-8") as lines,
         (output / "skipped.jsonl").open("w", encoding="utf-8") as skipped,
     ):
@@ -215,11 +213,11 @@ def _rows(arguments: PredictArguments) -> tuple[Iterable[dict[str, Any]], int | 
     path = Path(arguments.images)
     if path.is_file() and path.suffix.lower() not in (".json", ".yaml", ".yml", ".parquet"):
         return [{"image": {"path": str(path), "bytes": None}, "image_id": path.name}], 1
-    from agssp.data.readers import read_dataset
+    from agssp.data.readers import NamedRows, read_dataset
 
     dataset = read_dataset(arguments.images, split=arguments.split, streaming=arguments.streaming)
     dataset = dataset.select_columns(["image", "image_id"])
-    return dataset, None if arguments.streaming else len(dataset)
+    return NamedRows(dataset, arguments.images), None if arguments.streaming else len(dataset)
 
 
 def _weights_of(model: Any) -> str:

@@ -131,7 +131,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     from agssp.data.held_out import choose_maps, divide_rows, divide_stream, with_maps
     from agssp.data.map_store import MapStore
     from agssp.data.origin import describe_source, recorded_about
-    from agssp.data.readers import read_dataset, reading
+    from agssp.data.readers import read_dataset
     from agssp.data.schema import category_names
     from agssp.data.training_sets import collate_pretraining
     from agssp.data.views import augmentation
@@ -216,18 +216,18 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     )
     images: Any
     if arguments.streaming:
-        with reading(arguments.dataset):
-            images, held_out = divide_stream(
-                dataset,
-                maps,
-                transform,
-                training.seed,
-                share=arguments.val_fraction,
-                buffer_size=arguments.shuffle_buffer,
-                rank=state.process_index,
-                world_size=state.num_processes,
-                skipped_file=Path(arguments.output) / "skipped.jsonl",
-            )
+        images, held_out = divide_stream(
+            dataset,
+            maps,
+            transform,
+            training.seed,
+            source=arguments.dataset,
+            share=arguments.val_fraction,
+            buffer_size=arguments.shuffle_buffer,
+            rank=state.process_index,
+            world_size=state.num_processes,
+            skipped_file=Path(arguments.output) / "skipped.jsonl",
+        )
     else:
         images, held_out = divide_rows(dataset, maps, transform, training.seed, share=arguments.val_fraction)
     if objective == "mocov3":
@@ -259,8 +259,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     )
     monitor.begin(trainer.model)
     # Alignment says whether the maps are learned, not which epoch is best for a detector: the last average is final.
-    with reading(arguments.dataset):
-        result = train(trainer, final="last")
+    result = train(trainer, final="last")
 
     if trainer.is_world_process_zero():
         output = Path(arguments.output)

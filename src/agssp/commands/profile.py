@@ -72,7 +72,7 @@ def main(arguments: ProfileArguments) -> list[dict[str, Any]]:
         results.append({"model": name, "image_size": image_size, **measure(model, image_size, arguments, device)})
         table = markdown(results, machine)
         if arguments.output is not None:
-            # After each, so that an interruption loses one.
+            # After each, so that an interruption leaves those before.
             output = Path(arguments.output)
             write_json(output / "profile.json", {"hardware": machine, "settings": asdict(arguments), "models": results})
             write_text(output / "profile.md", table)

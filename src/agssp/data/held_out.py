@@ -6,6 +6,7 @@ from typing import Literal
 from datasets import Dataset, IterableDataset
 
 from agssp.data.map_store import MapStore
+from agssp.data.readers import NamedRows, reading
 from agssp.data.splits import split_rows
 from agssp.data.training_sets import (
     COLUMN,
@@ -96,6 +97,7 @@ def divide_stream(
     transform: PretrainingAugmentation,
     seed: int,
     *,
+    source: str,
     share: float,
     buffer_size: int,
     rank: int,
@@ -109,6 +111,7 @@ def divide_stream(
         store: their maps.
         transform: augmentation.
         seed: of the order and the augmentation.
+        source: what faults of the stream are to name.
         share: 0..1.
         buffer_size: rows among which the order is shuffled.
         rank: of this process.
@@ -116,12 +119,14 @@ def divide_stream(
         skipped_file: where images that cannot be read are listed.
     """
     # Row groups in place of files: a reader keeps all that it has fetched until it is through with its shard.
-    dataset = dataset.reshard()
+    with reading(source):
+        dataset = dataset.reshard()
     stream = PretrainingStream(
         dataset,
         store,
         transform,
         seed,
+        source=source,
         buffer_size=buffer_size,
         rank=rank,
         world_size=world_size,
@@ -130,8 +135,9 @@ def divide_stream(
     )
     if share <= 0:
         return stream, None
-    head = (row for row in dataset.take(STREAM_HEAD) if store is None or map_of(row, store) is not None)
-    found = [row for row in head if is_held_out(row["image_id"], share)]
+    head = NamedRows(dataset.take(STREAM_HEAD), source)
+    mapped = (row for row in head if store is None or map_of(row, store) is not None)
+    found = [row for row in mapped if is_held_out(row["image_id"], share)]
     if not found:
         return stream, None
     rows = Dataset.from_list(found, features=dataset.features)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from agssp.data.images import ImageError, decode_image
 from agssp.data.mosaic import DetectionTransform
+from agssp.data.readers import NamedRows
 from agssp.data.transforms import PretrainingAugmentation
 from agssp.errors import InputError
 from agssp.letterbox import letterbox_geometry
@@ -189,6 +190,7 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
         maps: anomaly maps by image id, `COLUMN` for the rows' own, or None; rows without a map are passed over.
         transform: augmentation.
         seed: of the order and the augmentation.
+        source: what faults of the stream are to name.
         buffer_size: rows among which the order is shuffled, divided among the workers of a DataLoader; they stay in
             memory, with their images encoded.
         rank: of this process.
@@ -205,6 +207,7 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
         transform: PretrainingAugmentation,
         seed: int = 0,
         *,
+        source: str = "the stream",
         buffer_size: int = 1000,
         rank: int = 0,
         world_size: int = 1,
@@ -220,6 +223,7 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
             self.dataset = split_dataset_by_node(dataset, rank=rank, world_size=world_size)
         self.maps, self.transform, self.seed, self.buffer_size = maps, transform, seed, buffer_size
         self.held_out, self.passes, self.skipped_file = held_out, passes, skipped_file
+        self.source = source
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -252,7 +256,7 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
             buffer_size=max(self.buffer_size // workers, 1),
             max_buffer_input_shards=max(INTERLEAVED_SHARDS // workers, 1),
         )
-        for row in shuffled:
+        for row in NamedRows(shuffled, self.source):
             anomaly_map = map_of(row, self.maps)
             lacks_map = self.maps is not None and anomaly_map is None
             if lacks_map or is_held_out(row["image_id"], self.held_out):

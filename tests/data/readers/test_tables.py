@@ -1,15 +1,18 @@
 import io
 import logging
+import re
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, Image, load_dataset
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import httpx
 from PIL import Image as Pil
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
-from agssp.data.readers import ReadReport, read_dataset, reading
+from agssp.data.readers import NamedRows, ReadReport, read_dataset, reading
 from agssp.data.readers.tables import relabel
 from agssp.data.schema import defect_names, features
 from agssp.errors import InputError
@@ -181,6 +184,25 @@ def test_a_file_that_was_cut_is_named(tmp_path, streaming):
     (tmp_path / "b.parquet").write_bytes((tmp_path / "b.parquet").read_bytes()[:-100])
     with pytest.raises(InputError, match=r"b\.parquet: is not a whole Parquet file \(Arrow"):
         read_dataset(tmp_path, streaming=streaming)
+    (tmp_path / "b.parquet").unlink()
+    (tmp_path / "b.parquet").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"b\.parquet: cannot be opened \(.*No such file"):
+        read_dataset(tmp_path, streaming=streaming)
+
+
+class Worker(IterableDataset):
+    """Rows as a worker of a DataLoader goes through them."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __iter__(self):
+        return iter(self.rows)
+
+
+def raising(error):
+    yield {"image_id": "a"}
+    raise error
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -189,24 +211,42 @@ def test_a_stream_that_breaks_off_is_named(tmp_path, workers):
     content = bytearray(path.read_bytes())
     content[4:200] = bytes(196)  # the first pages; the footer stays
     path.write_bytes(content)
-    stream = read_dataset(path, streaming=True).select_columns("image_id")
-    with (
-        pytest.raises(InputError, match=r"^DATA: reading it broke off: .+\. Run the same command") as caught,
-        reading("DATA"),
-    ):
-        list(DataLoader(stream, num_workers=workers, batch_size=None))
-    assert "Traceback" not in str(caught.value)
+    rows = Worker(NamedRows(read_dataset(path, streaming=True).select_columns("image_id"), "DATA"))
+    with pytest.raises(InputError) as caught:
+        list(DataLoader(rows, num_workers=workers, batch_size=None))
+    assert re.fullmatch(r"DATA: reading it broke off \(.+\); one of its files is damaged.*", str(caught.value))
 
 
-@pytest.mark.parametrize("error", [ConnectionError("Server disconnected"), TimeoutError("timed out")])
-def test_a_lost_connection_is_named_and_other_faults_pass(error):
-    with (
-        pytest.raises(InputError, match=f"DATA: reading it broke off: {type(error).__name__}: {error}"),
-        reading("DATA"),
-    ):
-        raise error
-    with pytest.raises(ZeroDivisionError), reading("DATA"):
-        raise ZeroDivisionError
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("Server disconnected"),
+        TimeoutError("timed out"),
+        OSError(5, "Input/output error"),
+        HfHubHTTPError("403 Forbidden", response=httpx.Response(403, request=httpx.Request("GET", "http://hub"))),
+    ],
+)
+def test_what_may_pass_is_named_and_is_no_damage(error):
+    rows = iter(NamedRows(raising(error), "DATA"))
+    assert next(rows) == {"image_id": "a"}
+    expected = rf"DATA: reading it broke off \({type(error).__name__}: .+\); run the same command to go on"
+    with pytest.raises(InputError, match=expected):
+        next(rows)
+
+
+def test_faults_of_whoever_takes_the_rows_are_their_own():
+    assert list(NamedRows([], "DATA")) == []
+    rows = NamedRows([{"image_id": "a"}], "DATA")
+
+    def go_through():
+        for _ in rows:
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        go_through()
+    assert len(list(rows)) == len(list(rows)) == 1
+    with pytest.raises(ZeroDivisionError):
+        list(NamedRows(raising(ZeroDivisionError()), "DATA"))
 
 
 def test_reading_warns_of_what_was_changed(tmp_path, caplog):

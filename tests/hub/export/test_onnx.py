@@ -139,7 +139,7 @@ def test_a_network_that_finds_nothing_is_not_called_checked():
 def test_scores_of_nothing_are_not_compared(tmp_path):
     model, file = detector("yolov8n"), tmp_path / "model.onnx"
     with torch.no_grad():
-        # torch's sigmoid of it is 0, onnxruntime's is not.
+        # torch's sigmoid of it is 0, the runner's is not.
         model.head.cv3[0][-1].bias.fill_(-200.0)
     write_onnx(model, file, 64)
     exported = OnnxDetector(file, description=describe_detector(model, 64))

@@ -19,14 +19,14 @@ from agssp.data.readers.records import (
     logger,
     to_dataset,
 )
-from agssp.data.readers.tables import load_table, parquet_splits, reading, relabel, to_schema
+from agssp.data.readers.tables import NamedRows, load_table, parquet_splits, reading, relabel, to_schema
 from agssp.data.readers.voc import is_voc, read_voc, split_list
 from agssp.data.readers.yolo import ALIASES, is_yolo, read_yolo
 from agssp.errors import InputError
 
 FORMATS = ("imagefolder", "metadata", "coco", "yolo", "voc", "parquet", "saved", "hub")
 
-__all__ = ["FORMATS", "ReadReport", "find_format", "find_splits", "read_dataset", "reading"]
+__all__ = ["FORMATS", "NamedRows", "ReadReport", "find_format", "find_splits", "read_dataset", "reading"]
 
 
 def read_dataset(

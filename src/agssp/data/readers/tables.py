@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ def load_table(source: str, kind: str, split: str | None, streaming: bool) -> An
             loaded: Any = load_from_disk(source)
         elif kind == "parquet":
             files = parquet_splits(Path(source))
+            # `datasets` opens those of all splits, too, but does not say which one is broken.
             for file in chain.from_iterable(files.values()):
                 _check_footer(file)
             loaded = load_dataset("parquet", data_files=files, streaming=streaming)
@@ -83,34 +84,43 @@ def load_table(source: str, kind: str, split: str | None, streaming: bool) -> An
 
 @contextlib.contextmanager
 def reading(source: str) -> Iterator[None]:
-    """Say which data set it was where a table breaks off long after it was opened, as streams do.
+    """Around what only reads a table that was opened before: say which one breaks off, as streams do.
 
     Args:
         source: as it was opened.
 
     Raises:
-        InputError: for what pyarrow and the network raise; other errors pass.
+        InputError: for whatever pyarrow, the file system and the Hub's client raise.
     """
     try:
         yield
-    except (pa.ArrowException, HTTPError, OSError) as error:
-        # Of other OSErrors pyarrow's have no number; those with one may be of files that are being written.
-        of_the_line = isinstance(error, HTTPError | ConnectionError | TimeoutError)
-        if isinstance(error, OSError) and error.errno is not None and not of_the_line:
-            raise
-        raise InputError(
-            f"{source}: reading it broke off: {_told(error)}. Run the same command to go on; if it breaks off at the "
-            "same place, one of its files is damaged and must be written again"
-        ) from error
+    except (pa.ArrowException, OSError, HTTPError) as error:
+        # What pyarrow finds wrong in a page is an OSError without a number; the Hub's refusals have none either.
+        damaged = isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None)
+        advice = "one of its files is damaged: write or fetch it again" if damaged else "run the same command to go on"
+        raise InputError(f"{source}: reading it broke off ({_told(error)}); {advice}") from error
+
+
+class NamedRows:
+    """Rows whose faults name the data set that they come from, see `reading`; can be gone through again and again.
+
+    Args:
+        rows: any that can be gone through.
+        source: as it was opened.
+    """
+
+    def __init__(self, rows: Iterable[dict[str, Any]], source: str) -> None:
+        self.rows, self.source = rows, source
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        with reading(self.source):
+            yield from self.rows
 
 
 def _told(error: BaseException) -> str:
-    """An error in words: what `datasets` found wrong, not that it did; without the traceback of a worker."""
+    """An error in words: what `datasets` found wrong, not that it did."""
     if isinstance(error, DatasetGenerationError) and error.__cause__ is not None:
         error = error.__cause__
-    _, worker, traceback = str(error).partition("Original Traceback")
-    if worker:
-        return traceback.strip().splitlines()[-1]
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
@@ -118,6 +128,8 @@ def _check_footer(file: str) -> None:
     try:
         pq.read_metadata(file)
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise InputError(f"{file}: cannot be opened ({error}); it must be there and readable") from error
         raise InputError(
             f"{file}: is not a whole Parquet file ({_told(error)}); fetch or write it again, or take it away"
         ) from error

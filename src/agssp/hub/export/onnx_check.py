@@ -18,7 +18,7 @@ BATCH = 3
 COMPARED, SEARCHED = 50, 300
 """As many boxes an image are compared, each with so many of the other side: at the end of a list ranks may swap."""
 NOTHING = 1e-9
-"""Boxes as confident as this or less are not compared: torch's sigmoid comes down to 0, onnxruntime's stops before."""
+"""Boxes as confident as this or less are not compared: torch's sigmoid comes down to 0, the runner's does not."""
 TIES = 0.01
 """Share of boxes that may be unlike: of two proposals or queries as confident the last digit chooses one."""
 ALL = 1.0

@@ -74,8 +74,8 @@ class AgsspPreTrainingConfig(PreTrainedConfig):
             raise InputError(f"loss_weights takes two numbers, task and distillation, got {self.loss_weights}")
         if not 0 <= self.encoder_momentum <= 1 or self.contrast_temperature <= 0:
             raise InputError(
-                f"encoder_momentum must be in 0..1 and contrast_temperature above 0, got {self.encoder_momentum} and "
-                f"{self.contrast_temperature}"
+                "encoder_momentum must be in 0..1 and contrast_temperature (--temperature) above 0, got "
+                f"{self.encoder_momentum} and {self.contrast_temperature}"
             )
         if self.distill_masked and self.objective != "simmim":
             raise InputError(f"distill_masked belongs to the objective 'simmim', got {self.objective!r}")

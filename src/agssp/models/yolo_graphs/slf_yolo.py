@@ -160,6 +160,7 @@ class ZoomConcat(nn.Module):
         """
         fine, middle, coarse = maps
         size = (middle.shape[2], middle.shape[3])
+        # Sides of the input are multiples of 32. Adaptive pooling is the same, but torch 2.11 cannot write it as ONNX.
         pooled = functional.max_pool2d(fine, 2) + functional.avg_pool2d(fine, 2)
         return torch.cat((pooled, middle, functional.interpolate(coarse, size, mode="nearest")), 1)
 

@@ -191,7 +191,8 @@ def decode_boxes(distributions: Tensor, feature_sizes: Sequence[tuple[int, int]]
     distributions = distributions.float()
     if bins > 1:
         places = torch.arange(bins, dtype=torch.float32, device=distributions.device)
-        distributions = places @ distributions.view(batch, 4, bins, anchors).softmax(2)
+        # A matrix product would have fewer digits under autocast.
+        distributions = (distributions.view(batch, 4, bins, anchors).softmax(2) * places[:, None]).sum(2)
     near, far = distributions.view(batch, 2, 2, anchors).unbind(1)
     # What a compiler traces must not be kept.
     cells_of = cell_grid.__wrapped__ if torch.compiler.is_compiling() else cell_grid
