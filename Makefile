@@ -19,7 +19,9 @@ PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 $(STAMP): pyproject.toml
 	rm -rf $(VENV)
 	$(PYTHON) -m venv --without-pip $(VENV)
-	$(PIP) install --progress-bar off -e '.[dev]'
+	$(PIP) install --no-compile --progress-bar off -e '.[dev]'
+	# pip would compile on one core. Packages bring templates that do not compile.
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null 2>&1 || true
 	# opencv-python needs the system's libGL; where that is missing, the headless build has the same module.
 	$(BIN)/python -c 'import cv2' 2>/dev/null || { $(PIP) uninstall -y opencv-python && $(PIP) install --no-deps opencv-python-headless; }
 	$(BIN)/python -c 'import cv2'
