@@ -67,8 +67,8 @@ def peak_memory(network: nn.Module, pixel_values: Tensor, device: torch.device) 
     """Bytes of all tensors when there are most in one forward pass: weights, input and what lies between.
 
     On a GPU it is what the allocator had given out, with the work space of kernels but for what libraries took at the
-    first pass of all and keep; on a CPU, which keeps no such
-    count, the storages that operations have returned and that are still alive, without work space.
+    first pass of all and keep; on a CPU, which keeps no such count, the storages that operations have returned and that
+    are still alive, without work space.
 
     Args:
         network: In eval mode. It is moved to the device, and back to the CPU afterwards.
