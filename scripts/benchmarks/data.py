@@ -22,6 +22,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from agssp.data.anomaly_map import AnomalyMap
+from agssp.data.box_store import pseudo_objects
 from agssp.data.images import decode_image
 from agssp.data.mosaic import DetectionTransform
 from agssp.data.schema import features
@@ -123,7 +124,7 @@ def detection(images: list[Image.Image], size: int, folder: Path, mosaic: float)
         lines = [(*(box[:2] + box[2:] / 2), *box[2:]) / scale for box in found]
         text = "".join(f"0 {' '.join(f'{value:.6f}' for value in line)}\n" for line in lines)
         (folder / "labels" / f"{index:04d}.txt").write_text(text)
-        objects = {"bbox": found.tolist(), "category": [0] * len(found), "score": [1.0] * len(found)}
+        objects = pseudo_objects(found, np.ones(len(found)))
         rows.append({"image": {"path": str(path), "bytes": None}, "image_id": path.name, "category": 0})
         rows[-1] |= {"is_normal": None, "objects": objects}
 

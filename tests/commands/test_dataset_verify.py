@@ -67,7 +67,7 @@ def test_verify_names_every_row_that_is_wrong(tmp_path, capsys):
         "outside: box 1: 12 8 6 9 reaches beyond",
         "flat: box 0: has no area",
         "class: box 1: class 4 is none of the 1 classes",
-        "uneven: 2 boxes, 2 classes and 1 scores",
+        "uneven: 2 boxes, 2 classes, 1 scores and 2 iscrowd",
         "damaged: the image: the image is damaged",
         "mask: the mask is 5 x 5 px, the image 24 x 16",
         "nomask: the mask: expected an image file",

@@ -21,6 +21,7 @@ from agssp.errors import InputError
 
 CATEGORIES = ["plate", "strip"]
 SHARDS = (5, 3, 0, 8)  # of the third no image could be read
+NO_BOXES = {"bbox": [], "category": [], "score": [], "iscrowd": []}
 MANIFEST = {"categories": CATEGORIES, "grid_size": 7, "teacher": "ViT-B-16", "licence": "none"}
 
 
@@ -216,7 +217,7 @@ def test_score_quantile_is_of_the_category(root):
     assert limits[0] != limits[1]
     for row, ungated in zip(rows, free, strict=True):
         passes = row["anomaly_score"] > limits[row["category"]]
-        assert row["objects"] == (ungated["objects"] if passes else {"bbox": [], "category": [], "score": []})
+        assert row["objects"] == (ungated["objects"] if passes else NO_BOXES)
     found = thresholds(root / "boxes")["categories"]
     assert [found[name]["score_limit"] for name in CATEGORIES] == pytest.approx(limits)
 
@@ -273,7 +274,7 @@ def test_coco_holds_the_same_boxes(root):
     assert back.features["objects"]["category"].feature.names == ["defect"]
     assert len(back) == len(rows)
     for row in back:
-        for key in ("bbox", "category", "score"):
+        for key in NO_BOXES:
             assert row["objects"][key] == rows[row["image_id"]]["objects"][key], key
 
 

@@ -2,12 +2,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset
+from datasets import Dataset, Features, Value
 from PIL import Image
 
-from agssp.data.fingerprint import dataset_fingerprint, mask_fingerprint
+from agssp.data.fingerprint import dataset_fingerprint, label_fingerprint, mask_fingerprint
 from agssp.data.readers import read_dataset
-from agssp.data.schema import features
+from agssp.data.schema import features, objects_feature
 
 SCHEMA = features(["bolt", "plate"])
 
@@ -81,3 +81,20 @@ def test_masks_are_told_apart_by_their_pixels(tmp_path):
         found.append(mask_fingerprint(read_dataset(tmp_path)))
     assert found[0] != found[1] == found[2]
     assert mask_fingerprint(Dataset(table([]))) == ""
+
+
+NO_BOXES = {"bbox": [], "category": [], "score": [], "iscrowd": []}
+
+
+@pytest.mark.parametrize(
+    ("crowds", "expected"), [(None, "c858999e1b643636"), ([False, False], "b16ee85a2204da56"), ([True, False], None)]
+)
+def test_labels_without_crowds_keep_the_digest_that_they_had_before_the_field(crowds, expected):
+    # The digests were taken when `objects` held bbox, category and score alone: runs begun then go on.
+    columns = Features({"image_id": Value("string"), "objects": objects_feature(["pit", "scratch"])})
+    boxes = {"bbox": [[1, 2, 3, 4], [5, 6, 7.5, 8]], "category": [1, 0], "score": [1, 0.5], "iscrowd": crowds}
+    rows = {"image_id": ["a", "b", "c"], "objects": [boxes, NO_BOXES, None]}
+    if crowds is None:
+        rows = {"image_id": [], "objects": []}
+    found = label_fingerprint(Dataset.from_dict(rows, columns))
+    assert found == expected if expected else found != "b16ee85a2204da56"

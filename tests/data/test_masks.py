@@ -8,8 +8,8 @@ from agssp.data.images import ImageError
 from agssp.data.masks import box_mask, decode_mask, image_truth
 
 SIZE = (4, 6)
-BOXES = {"bbox": [[1, 1, 2, 2]], "category": [0], "score": [1.0]}
-NO_BOXES = {"bbox": [], "category": [], "score": []}
+BOXES = {"bbox": [[1, 1, 2, 2]], "category": [0], "score": [1.0], "iscrowd": [False]}
+NO_BOXES = {"bbox": [], "category": [], "score": [], "iscrowd": []}
 
 
 def picture(values):

@@ -64,7 +64,7 @@ def test_metadata(tmp_path):
     ]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     data = read_dataset(tmp_path)
-    assert data[0]["objects"] == {"bbox": [[1, 2, 3, 4]], "category": [0], "score": [1]}
+    assert data[0]["objects"] == {"bbox": [[1, 2, 3, 4]], "category": [0], "score": [1], "iscrowd": [False]}
     assert data[0]["mask"]["path"].endswith("m.png")
     assert data[1]["objects"]["bbox"] == []
     assert defect_names(data) == ["pit"]

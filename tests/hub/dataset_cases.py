@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from agssp.commands.dataset_push import DatasetPushArguments, main
-from agssp.data.box_store import THRESHOLDS, write_boxes
+from agssp.data.box_store import THRESHOLDS, pseudo_objects, write_boxes
 from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
 from agssp.errors import InputError
@@ -86,7 +86,7 @@ def write_boxes_of(store, output):
     rows = store.table().to_pylist()
     for index, row in enumerate(rows):
         boxes = [[2.0, 3.0, 10.0, 8.0]] if index % 2 else []
-        row["objects"] = {"bbox": boxes, "category": [0] * len(boxes), "score": [0.5] * len(boxes)}
+        row["objects"] = pseudo_objects(np.array(boxes).reshape(-1, 4), np.full(len(boxes), 0.5))
         del row["map_max"]
     write_boxes(output / "data/boxes-00000-of-00001.parquet", store.categories, rows)
     (output / THRESHOLDS).write_text(json.dumps({"maps": str(store.path), "rule": "relative", "delta": 0.2}))

@@ -9,7 +9,7 @@ from PIL import Image
 from agssp.commands.finetune import DetectorTrainingArguments, FinetuneArguments
 from agssp.commands.pretrain_backbone import BackboneTrainingArguments, PretrainBackboneArguments
 from agssp.commands.pretrain_detector import PretrainDetectorArguments, PretrainDetectorTrainingArguments
-from agssp.data.box_store import THRESHOLDS, write_boxes
+from agssp.data.box_store import THRESHOLDS, pseudo_objects, write_boxes
 from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
 
@@ -52,7 +52,7 @@ def write_all(root: Path, count: int = 12) -> Path:
         }
         facts.append({**common, "anomaly_score": 0.9, "map_max": 0.9})
         maps.append(anomaly_map)
-        objects = {"bbox": [[x, y, w, h]], "category": [0], "score": [0.9]}
+        objects = pseudo_objects(np.array([[x, y, w, h]]), np.array([0.9]))
         boxes.append({**common, "anomaly_score": 0.9, "objects": objects})
     store.write_shard(store.shard_path(0, 1), facts, np.stack(maps), [])
     write_boxes(root / "boxes/data/boxes-00000-of-00001.parquet", categories, boxes)

@@ -10,7 +10,7 @@ from datasets import Array2D, Dataset, Features, Value
 from safetensors.torch import load_file
 
 from agssp.commands import pretrain_backbone, pretrain_detector
-from agssp.data.box_store import boxes_of, read_boxes
+from agssp.data.box_store import boxes_of, pseudo_objects, read_boxes
 from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
 from agssp.data.schema import objects_feature
@@ -27,7 +27,7 @@ def table(root):
     def columns(row):
         name = row["image_id"]
         found, scores = boxes[name]
-        objects = {"bbox": found.tolist(), "category": [0] * len(found), "score": scores.tolist()}
+        objects = pseudo_objects(found, scores)
         return {
             "image": {"bytes": Path(row["image"]["path"]).read_bytes(), "path": None},
             "anomaly_map": None if name == last else store[name],
@@ -81,7 +81,7 @@ def test_boxes_of_the_data_set_are_those_of_a_folder(root, table):
 
 def test_rows_of_which_nothing_is_known_have_no_boxes():
     columns = Features({"image_id": Value("string"), "objects": objects_feature(["defect"])})
-    known = {"bbox": [], "category": [], "score": []}
+    known = {"bbox": [], "category": [], "score": [], "iscrowd": []}
     rows = Dataset.from_list([{"image_id": "a", "objects": None}, {"image_id": "b", "objects": known}], columns)
     assert {name: len(found) for name, (found, _) in boxes_of(rows).items()} == {"b": 0}
 

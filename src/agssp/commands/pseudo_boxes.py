@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from agssp.arguments import shell_command
 from agssp.boxes import RULES, CategoryStatistics, category_statistics, category_threshold, pseudo_boxes
-from agssp.data.box_store import THRESHOLDS, write_boxes, write_coco, write_yolo
+from agssp.data.box_store import THRESHOLDS, pseudo_objects, write_boxes, write_coco, write_yolo
 from agssp.data.map_store import MapStore, write_atomically
 from agssp.errors import InputError
 
@@ -266,7 +266,7 @@ def shard_boxes(
         found = pseudo_boxes(anomaly_map, (row["height"], row["width"]), limit, **options)
         bbox = found.boxes.copy()
         bbox[:, 2:] -= bbox[:, :2]
-        objects = {"bbox": bbox.tolist(), "category": [0] * len(bbox), "score": found.scores.tolist()}
+        objects = pseudo_objects(bbox, found.scores)
         rows.append({key: value for key, value in row.items() if key != "map_max"} | {"objects": objects})
     return rows
 

@@ -45,6 +45,22 @@ def write_boxes(path: Path, categories: Sequence[str], rows: Sequence[dict[str, 
     write_atomically(path, pa.Table.from_arrays(columns, schema=schema), compression="zstd")
 
 
+def pseudo_objects(bbox: np.ndarray, scores: np.ndarray) -> dict[str, list[Any]]:
+    """The `objects` of an image whose boxes were cut of a map: all of one class, no crowds.
+
+    Args:
+        bbox: (n, 4) COCO xywh px.
+        scores: (n,).
+    """
+    count = len(bbox)
+    return {
+        "bbox": bbox.tolist(),
+        "category": [0] * count,
+        "score": scores.tolist(),
+        "iscrowd": [False] * count,
+    }
+
+
 def read_boxes(path: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Read what `agssp pseudo-boxes` wrote.
 

@@ -49,7 +49,7 @@ def dataset_fingerprint(dataset: Dataset | Any, source: str = "") -> str:
 
 
 def label_fingerprint(dataset: Dataset) -> str:
-    """Hash the ids and `objects` of a data set's rows, in order: other boxes or classes are other labels.
+    """Hash the ids and `objects` of a data set's rows, in order: other boxes, classes or crowds are other labels.
 
     Args:
         dataset: a data set with the reader's columns and `objects`.
@@ -57,10 +57,19 @@ def label_fingerprint(dataset: Dataset) -> str:
     Returns:
         16 hexadecimal digits.
     """
-    digest = hashlib.sha256(repr(dataset.features["objects"]).encode())
+    digest = hashlib.sha256(repr(_without_crowds(dataset.features["objects"])).encode())
     for batch in dataset.select_columns(["image_id", "objects"]).iter(batch_size=1000):
-        digest.update(repr((batch["image_id"], batch["objects"])).encode())
+        # Where no box is a crowd, the same as before the field was there, so that a run begun then can go on.
+        rows = [
+            objects if objects is None or any(objects["iscrowd"]) else _without_crowds(objects)
+            for objects in batch["objects"]
+        ]
+        digest.update(repr((batch["image_id"], rows)).encode())
     return digest.hexdigest()[:16]
+
+
+def _without_crowds(objects: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in objects.items() if name != "iscrowd"}
 
 
 def mask_fingerprint(dataset: Dataset) -> str:

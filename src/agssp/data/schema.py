@@ -12,14 +12,16 @@ PSEUDO_CLASS = "defect"
 
 
 def objects_feature(defect_types: Sequence[str]) -> dict[str, Any]:
-    """The `objects` column: boxes in COCO xywh absolute px, their class, and a score in 0..1 (or the map's units).
+    """The `objects` column: boxes in COCO xywh absolute px, their class, score (0..1 or the map's units), and crowds.
 
-    Empty lists mean that an image has no defects, null that nobody has said.
+    Empty lists mean that an image has no defects, null that nobody has said. A box with `iscrowd` is the surrounding of
+    an unknown number of defects that nobody has told apart: neither an example of its class nor sound surface.
     """
     return {
         "bbox": List(List(Value("float32"), length=4)),
         "category": List(ClassLabel(names=list(defect_types))),
         "score": List(Value("float32")),
+        "iscrowd": List(Value("bool")),
     }
 
 
@@ -103,8 +105,8 @@ def check_schema(dataset: Any, required_columns: Iterable[str] = READER_COLUMNS,
     objects = present.get("objects")
     if objects is not None and objects != objects_feature(_defect_names(objects)):
         raise InputError(
-            f"{source}: column 'objects' must hold bbox (lists of 4 float32, COCO xywh in px), category (ClassLabel) "
-            f"and score (float32), got {objects}"
+            f"{source}: column 'objects' must hold bbox (lists of 4 float32, COCO xywh in px), category (ClassLabel), "
+            f"score (float32) and iscrowd (bool), got {objects}"
         )
 
 

@@ -21,7 +21,7 @@ COLUMNS = {
     "category": "kind of product",
     "is_normal": "whether it is known to be without defect; null where that is not known",
     "mask": "pixels of defects, 255 on 0, of the image's size; null where there is none",
-    "objects": "`bbox` (left, top, width, height in px), `category`, `score`",
+    "objects": "`bbox` (left, top, width, height in px), `category`, `score`, `iscrowd`",
     "anomaly_map": "raw values on the teacher's patch grid, {grid} x {grid} float16; stretch it over the image",
     "anomaly_score": "one number for the image, higher where it is more unusual",
     "map_max": "highest value of the map",

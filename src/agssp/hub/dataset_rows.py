@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from datasets import Array2D, Features, Image, Value
 from datasets.features.features import Array2DExtensionType
 
-from agssp.data.box_store import read_boxes
+from agssp.data.box_store import pseudo_objects, read_boxes
 from agssp.data.images import ImageError, decode_image, image_size
 from agssp.data.map_store import MapStore
 from agssp.data.schema import PSEUDO_CLASS, category_names, defect_names, features
@@ -114,7 +114,7 @@ class Rows:
                 columns["anomaly_score"], columns["map_max"] = scores[image_id]
             if self.boxes is not None and image_id in self.boxes:
                 bbox, score = self.boxes[image_id]
-                columns["objects"] = {"bbox": bbox.tolist(), "category": [0] * len(bbox), "score": score.tolist()}
+                columns["objects"] = pseudo_objects(bbox, score)
             yield columns
 
     def _grid_size(self) -> int | None:

@@ -34,7 +34,8 @@ def turned_png(size):
 
 
 def row(name, content, bboxes, labels=None):
-    objects = {"bbox": bboxes, "category": labels or [1] * len(bboxes), "score": [1.0] * len(bboxes)}
+    count = len(bboxes)
+    objects = {"bbox": bboxes, "category": labels or [1] * count, "score": [1.0] * count, "iscrowd": [False] * count}
     image = {"bytes": content, "path": None}
     return {"image": image, "image_id": name, "category": 0, "is_normal": None, "objects": objects}
 
@@ -64,7 +65,7 @@ def test_no_boxes_at_all_open_no_image(tmp_path, way):
 @pytest.mark.parametrize("way", WAYS)
 def test_boxes_that_are_not_known_are_not_taken_for_none(tmp_path, way):
     told = row("told", png((10, 10)), [[5, 5, 9, 9]])
-    nothing, fields = {"objects": None}, {"objects": {"bbox": None, "category": None, "score": None}}
+    nothing, fields = {"objects": None}, {"objects": dict.fromkeys(SCHEMA["objects"])}
     rows = [
         row("empty", png(), []),
         row("unknown", png(), []) | nothing,
@@ -165,7 +166,7 @@ def test_only_headers_are_read(tmp_path, monkeypatch):
         ([[1, 1, 2, 2]], [2], r"a box 0: class id 2 is beyond the list of 2 classes \(pit, scratch\)"),
         ([[1, 1, 2, 2]], [-1], "a box 0: class id -1 is beyond"),
         ([[1, 1, 2, 2]], [None], "a box 0: class id None is beyond"),
-        ([[1, 1, 2, 2]], [0, 1], "as many classes and scores as boxes"),
+        ([[1, 1, 2, 2]], [0, 1], "as many classes, scores and iscrowd as boxes"),
         ([[1, 1, None, 2]], [0], "four numbers a box"),
         # pyarrow before 26 writes such a list and cannot read it.
         ([None], [0], "four numbers a box|Expected all lists to be of size=4"),
@@ -269,4 +270,4 @@ def test_objects_as_a_list_of_tables_with_names(tmp_path):
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "train.parquet")
     data = read_dataset(tmp_path, category="plate")
     assert isinstance(data.features["image"], Image)
-    assert data[0]["objects"] == {"bbox": [[5, 5, 5, 5]], "category": [1], "score": [1]}
+    assert data[0]["objects"] == {"bbox": [[5, 5, 5, 5]], "category": [1], "score": [1], "iscrowd": [False]}

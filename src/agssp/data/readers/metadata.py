@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from agssp.data.readers.crowds import crowd_flag
 from agssp.data.readers.image_folder import MASK_FOLDERS
 from agssp.data.readers.records import (
     Box,
@@ -26,8 +27,8 @@ def read_metadata_folder(root: Path, category: str | None, report: ReadReport) -
     """Read a folder with one or more `metadata.jsonl`.
 
     Each line is a JSON object with `file_name` and, where known, `category`, `is_normal`, `mask_file_name` and
-    `objects` = {"bbox": [[x, y, w, h], ...], "category": [name, ...], "score": [...]}, boxes in absolute px. Names of
-    files are relative to the table.
+    `objects` = {"bbox": [[x, y, w, h], ...], "category": [name, ...], "score": [...], "iscrowd": [...]}, the last
+    two where wanted, boxes in absolute px. Names of files are relative to the table.
 
     Raises:
         InputError: a line that is no JSON object, lacks `file_name`, names a file that is missing or lies outside the
@@ -88,20 +89,21 @@ def _boxes(objects: Any, path: Path, where: str, report: ReadReport) -> list[Box
         # The image folders of `datasets` call the same field `categories`.
         names = [str(name) for name in objects.get("category", objects.get("categories"))]
         scores = [float(score) for score in objects.get("score") or [1.0] * len(bboxes)]
+        crowds = [crowd_flag(crowd, where) for crowd in objects.get("iscrowd") or [False] * len(bboxes)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{where}: expected objects = {{'bbox': [[x, y, w, h], ...], 'category': [name, ...]}}: {error!r}"
         ) from error
-    if any(len(bbox) != 4 for bbox in bboxes) or not len(bboxes) == len(names) == len(scores):
+    if any(len(bbox) != 4 for bbox in bboxes) or not len(bboxes) == len(names) == len(scores) == len(crowds):
         raise InputError(
-            f"{where}: objects have {len(bboxes)} boxes, {len(names)} categories and {len(scores)} scores; expected as "
-            "many of each, and four numbers a box"
+            f"{where}: objects have {len(bboxes)} boxes, {len(names)} categories, {len(scores)} scores and "
+            f"{len(crowds)} iscrowd; expected as many of each, and four numbers a box"
         )
     size = readable_size(path, report) if bboxes else None
     if size is None:
         return []
     cleaned = (
-        clean_box(Box(bbox, name, score), *size, f"{where} box {index}", report)  # type: ignore[arg-type]
-        for index, (bbox, name, score) in enumerate(zip(bboxes, names, scores, strict=True))
+        clean_box(Box(bbox, name, score, crowd), *size, f"{where} box {index}", report)  # type: ignore[arg-type]
+        for index, (bbox, name, score, crowd) in enumerate(zip(bboxes, names, scores, crowds, strict=True))
     )
     return [box for box in cleaned if box is not None]

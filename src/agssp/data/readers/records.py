@@ -24,11 +24,12 @@ PLAIN_FOLDERS = {"images", "jpegimages", "image", "img", "annotations", "unlabel
 
 @dataclass
 class Box:
-    """One labelled box: COCO xywh in absolute px and the name of its class."""
+    """One labelled box: COCO xywh in absolute px, the name of its class, and whether it is a crowd region."""
 
     bbox: tuple[float, float, float, float]
     defect_type: str
     score: float = 1.0
+    iscrowd: bool = False
 
 
 @dataclass
@@ -199,7 +200,7 @@ def clean_box(
         return None
     if max(left - x, top - y, x + w - right, y + h - bottom) > tolerance:
         report.clipped.append(where)
-    return Box((left, top, right - left, bottom - top), box.defect_type, box.score)
+    return Box((left, top, right - left, bottom - top), box.defect_type, box.score, box.iscrowd)
 
 
 def check_names(found: Sequence[str], expected: Sequence[str], where: str, what: str = "class") -> None:
@@ -268,6 +269,7 @@ def to_dataset(
                 "bbox": [list(box.bbox) for box in record.boxes or []],
                 "category": [index[box.defect_type] for box in record.boxes or []],
                 "score": [box.score for box in record.boxes or []],
+                "iscrowd": [box.iscrowd for box in record.boxes or []],
             }
             for record in records
         ]

@@ -27,6 +27,7 @@ from datasets import (
 from datasets.exceptions import DatasetGenerationError
 from huggingface_hub.errors import HTTPError
 
+from agssp.data.readers.crowds import crowd_flag
 from agssp.data.readers.records import (
     SPLIT_FOLDERS,
     Box,
@@ -160,10 +161,11 @@ def to_schema(
     """Bring a table to the schema, without copying its images.
 
     Missing columns are made: `image_id` from the image's content (the same when streamed), `category` from the argument
-    or the source's name, `is_normal` null, box scores 1. Text categories become class labels, but not when streamed,
-    where their names would have to be known before the rows. Boxes are clipped to their image, whose size its header
-    tells, and those without area are dropped, as are those of damaged images; when streamed without a line in the
-    report. `objects` stays null where the boxes are not known, unless the image is said to be normal: then it has none.
+    or the source's name, `is_normal` null, box scores 1, no box a crowd. Text categories become class labels, but not
+    when streamed, where their names would have to be known before the rows. Boxes are clipped to their image, whose
+    size its header tells, and those without area are dropped, as are those of damaged images; when streamed without a
+    line in the report. `objects` stays null where the boxes are not known, unless the image is said to be normal: then
+    it has none.
 
     Raises:
         InputError: there is no `image`, or a column that cannot be brought to the schema.
@@ -333,14 +335,17 @@ def relabel(
     return dataset
 
 
-def _parts(objects: Any) -> tuple[list[Any], list[Any], list[Any]]:
-    """Boxes, classes and scores of a row whose objects are a table of lists or a list of tables."""
+def _parts(objects: Any) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+    """Boxes, classes, scores and crowd flags of a row whose objects are a table of lists or a list of tables."""
     if objects is None:
-        return [], [], []
+        return [], [], [], []
     if isinstance(objects, list):
-        objects = {key: [row.get(key) for row in objects] for key in ("bbox", "category", "score")}
-    scores = objects.get("score") or []
-    return objects["bbox"] or [], objects["category"] or [], [1.0 if score is None else score for score in scores]
+        objects = {key: [row.get(key) for row in objects] for key in ("bbox", "category", "score", "iscrowd")}
+    bboxes = objects["bbox"] or []
+    scores = objects.get("score") or [1.0] * len(bboxes)
+    # Files written before the field was there lack it.
+    crowds = objects.get("iscrowd") or [False] * len(bboxes)
+    return bboxes, objects["category"] or [], [1.0 if score is None else score for score in scores], crowds
 
 
 def _clean_objects(
@@ -351,14 +356,13 @@ def _clean_objects(
     unknown = objects is None or (isinstance(objects, dict) and objects["bbox"] is None)
     if unknown and not is_normal:
         return None
-    bboxes, classes, scores = _parts(objects)
-    scores = scores or [1.0] * len(bboxes)
+    bboxes, classes, scores, crowds = _parts(objects)
     numbers = all(bbox is not None and len(bbox) == 4 and None not in bbox for bbox in bboxes)
-    if not numbers or not len(bboxes) == len(classes) == len(scores):
-        raise InputError(f"{where}: expected as many classes and scores as boxes, and four numbers a box")
+    if not numbers or not len(bboxes) == len(classes) == len(scores) == len(crowds):
+        raise InputError(f"{where}: expected as many classes, scores and iscrowd as boxes, and four numbers a box")
     size = readable_size(image, report, where) if bboxes else None
     boxes = []
-    for index, (bbox, label, score) in enumerate(zip(bboxes, classes, scores, strict=True)):
+    for index, (bbox, label, score, crowd) in enumerate(zip(bboxes, classes, scores, crowds, strict=True)):
         here = f"{where} box {index}"
         if isinstance(label, str):
             check_names([label], names, here)
@@ -368,11 +372,12 @@ def _clean_objects(
             )
         if size is not None:
             name = label if isinstance(label, str) else names[int(label)]
-            box = clean_box(Box(tuple(bbox), name, score), *size, here, report)
+            box = clean_box(Box(tuple(bbox), name, score, crowd_flag(crowd, here)), *size, here, report)
             if box is not None:
                 boxes.append(box)
     return {
         "bbox": [list(box.bbox) for box in boxes],
         "category": [list(names).index(box.defect_type) for box in boxes],
         "score": [box.score for box in boxes],
+        "iscrowd": [box.iscrowd for box in boxes],
     }

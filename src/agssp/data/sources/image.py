@@ -35,7 +35,9 @@ class SourceImage:
 
     def describe(self) -> str:
         """What decides its row, wherever its files lie."""
-        boxes = None if self.boxes is None else [(box.bbox, box.defect_type, box.score) for box in self.boxes]
+        boxes = None if self.boxes is None else [
+            (box.bbox, box.defect_type, box.score, *(["crowd"] if box.iscrowd else [])) for box in self.boxes
+        ]  # fmt: skip
         masks = None if self.masks is None else [mask.describe() for mask in self.masks]
         size = self.path.stat().st_size
         facts = (self.image_id, size, self.category, self.split, self.is_normal, boxes, masks, self.smallest_component)

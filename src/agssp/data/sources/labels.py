@@ -97,7 +97,7 @@ def _renamed_boxes(source: Source, boxes: list[Box], where: str) -> list[Box]:
         if name is not None:
             if source.classes:
                 check_names([name], source.classes, where)
-            kept.append(Box(box.bbox, name, box.score))
+            kept.append(Box(box.bbox, name, box.score, box.iscrowd))
     return kept
 
 

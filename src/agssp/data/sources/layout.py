@@ -150,8 +150,8 @@ def _read_own_line(root: Path, report: SourceReport) -> list[SourceImage]:
         objects, mask = row.get("objects"), row.get("mask")
         boxes = None
         if objects is not None:
-            told = zip(objects["bbox"], objects["category"], objects["score"], strict=True)
-            boxes = [Box(tuple(bbox), names[label], score) for bbox, label, score in told]
+            told = zip(*(objects[name] for name in ("bbox", "category", "score", "iscrowd")), strict=True)
+            boxes = [Box(tuple(bbox), names[label], score, crowd) for bbox, label, score, crowd in told]
         images.append(
             SourceImage(
                 path=Path(row["image"]["path"]),

@@ -104,6 +104,7 @@ def make_row(image: SourceImage, plan: Plan, max_pixels: int) -> dict[str, Any]:
             "bbox": [list(box.bbox) for box in boxes],
             "category": [plan.classes.index(box.defect_type) for box in boxes],
             "score": [box.score for box in boxes],
+            "iscrowd": [box.iscrowd for box in boxes],
         }  # fmt: skip
     return row
 
@@ -159,7 +160,8 @@ def count_rows(folder: Path, plan: Plan) -> dict[str, Any]:
 
 def _key(plan: Plan, shard: Shard) -> bytes:
     """Hash of what decides a shard's bytes."""
-    facts = f"{plan.key} {plan.categories} {plan.classes} {plan.mask} {shard.name} {__version__}"
+    columns = features(plan.categories, plan.classes, mask=plan.mask)
+    facts = f"{plan.key} {columns} {shard.name} {__version__}"
     return hashlib.sha256(facts.encode()).hexdigest()[:16].encode()
 
 

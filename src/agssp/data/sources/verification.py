@@ -129,8 +129,9 @@ def _split_of(path: Path) -> str:
 
 def _box_problems(objects: dict[str, Any], width: int, height: int, classes: list[str]) -> Iterator[str]:
     boxes, labels, scores = objects["bbox"], objects["category"], objects["score"]
-    if not len(boxes) == len(labels) == len(scores):
-        yield f"{len(boxes)} boxes, {len(labels)} classes and {len(scores)} scores"
+    crowds = objects.get("iscrowd", [False] * len(boxes))
+    if not len(boxes) == len(labels) == len(scores) == len(crowds):
+        yield f"{len(boxes)} boxes, {len(labels)} classes, {len(scores)} scores and {len(crowds)} iscrowd"
         return
     for index, (box, label, score) in enumerate(zip(boxes, labels, scores, strict=True)):
         if box is None or len(box) != 4 or not all(value is not None and math.isfinite(value) for value in box):
