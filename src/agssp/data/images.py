@@ -22,6 +22,7 @@ _BITS_OF_MAXIMUM = {2**bits - 1: bits for bits in BIT_DEPTHS}
 _TIFF_MAX_SAMPLE_VALUE = 281
 _warned: set[str] = set()
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_ORIENTATIONS = range(1, 9)
 _QUARTER_TURNS = (5, 6, 7, 8)
 
 
@@ -88,11 +89,28 @@ def image_size(value: Any, name: str = "image") -> tuple[int, int]:
     Raises:
         ImageError: the file is missing, empty, or no image.
     """
+    return image_frame(value, name)[0]
+
+
+def image_frame(value: Any, name: str = "image") -> tuple[tuple[int, int], int]:
+    """Read what `decode_image` will turn: the (width, height) in px that it gives, and EXIF's orientation.
+
+    Args:
+        value: whatever `decode_image` takes.
+        name: how to name the image in an error.
+
+    Returns:
+        The size of the upright image, and EXIF's number, 1 to 8, of how the stored pixels are turned; 1 where none is
+        given.
+
+    Raises:
+        ImageError: the file is missing, empty, or no image.
+    """
     if isinstance(value, Image.Image):
-        return _upright_size(value, None)
+        return _upright_frame(value, None)
     with _source(value, name) as file, _open(file, name, MAX_PIXELS) as image:
         try:
-            return _upright_size(image, file)
+            return _upright_frame(image, file)
         except Exception as error:  # Pillow's decoders raise any kind on a damaged file
             raise ImageError(f"{name}: the image is damaged: {error}") from error
 
@@ -245,19 +263,20 @@ def _is_scaled(image: Image.Image) -> bool:
     return image.format == "PPM" and any(tile[0] != "raw" for tile in getattr(image, "tile", []))
 
 
-def _upright_size(image: Image.Image, file: BinaryIO | None) -> tuple[int, int]:
+def _upright_frame(image: Image.Image, file: BinaryIO | None) -> tuple[tuple[int, int], int]:
     width, height = image.size
-    if image.format == "TIFF":
-        # Pillow turns TIFFs by itself, and gives the turned size from the start.
-        return width, height
     if image.format == "PNG" and file is not None and "exif" not in image.info:
         # Pillow would decode all pixels to look for EXIF behind them; stepping over the chunks is as good.
         exif = Image.Exif()
         exif.load(_png_chunk(file, b"eXIf"))
     else:
         exif = image.getexif()
-    turned = exif.get(ExifTags.Base.Orientation, 1) in _QUARTER_TURNS
-    return (height, width) if turned else (width, height)
+    orientation = exif.get(ExifTags.Base.Orientation, 1)
+    if orientation not in _ORIENTATIONS:
+        return (width, height), 1
+    # Pillow turns TIFFs by itself, and gives the turned size from the start.
+    turned = orientation in _QUARTER_TURNS and image.format != "TIFF"
+    return ((height, width) if turned else (width, height)), orientation
 
 
 def _png_chunk(file: BinaryIO, wanted: bytes, before: bytes | None = None) -> bytes:

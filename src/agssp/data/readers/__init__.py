@@ -1,32 +1,42 @@
 """Read any of the usual layouts of a data set into the one schema."""
 
-import difflib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, IterableDataset
 
-from agssp.data.readers.coco import choose_coco, find_coco, read_coco
+from agssp.data.readers.coco import choose_coco, locate_coco, read_coco
+from agssp.data.readers.crowds import check_crowds
+from agssp.data.readers.cvat import choose_cvat, read_cvat
+from agssp.data.readers.geometry import settle_boxes
 from agssp.data.readers.image_folder import read_image_folder
-from agssp.data.readers.metadata import TABLE, read_metadata_folder
-from agssp.data.readers.records import (
-    SPLIT_FOLDERS,
-    ImageRecord,
-    ReadReport,
-    list_files,
-    logger,
-    to_dataset,
+from agssp.data.readers.label_studio import choose_label_studio, read_label_studio
+from agssp.data.readers.labelme import read_labelme
+from agssp.data.readers.layouts import (
+    FORMATS,
+    SPLITS,
+    choose_split_folder,
+    find_format,
+    find_splits,
+    labelled_layouts,
+    labels_beside,
+    layout_of,
 )
-from agssp.data.readers.tables import NamedRows, load_table, parquet_splits, reading, relabel, to_schema
-from agssp.data.readers.voc import is_voc, read_voc, split_list
-from agssp.data.readers.yolo import ALIASES, is_yolo, read_yolo
+from agssp.data.readers.listing import Listing
+from agssp.data.readers.metadata import read_metadata_folder
+from agssp.data.readers.records import ImageRecord, to_dataset
+from agssp.data.readers.report import ReadReport
+from agssp.data.readers.tables import NamedRows, load_table, reading, relabel, to_schema
+from agssp.data.readers.unread import unread_labels
+from agssp.data.readers.voc import read_voc, voc_lists
+from agssp.data.readers.yolo import locate_yolo, read_yolo
 from agssp.errors import InputError
 
-FORMATS = ("imagefolder", "metadata", "coco", "yolo", "voc", "parquet", "saved", "hub")
-
 __all__ = ["FORMATS", "NamedRows", "ReadReport", "find_format", "find_splits", "read_dataset", "reading"]
+
+# Records, and the class names in order where the layout tells it.
+Read = tuple[list[ImageRecord], list[str] | None]
 
 
 def read_dataset(
@@ -38,14 +48,16 @@ def read_dataset(
     format: str | None = None,
     categories: Sequence[str] | None = None,
     defect_types: Sequence[str] | None = None,
+    crowds: str = "auto",
     report: ReadReport | None = None,
 ) -> Dataset | IterableDataset:
     """Read a data set into the schema of `agssp.data.schema`.
 
     Args:
         source: a folder of images, with `metadata.jsonl` or without; a COCO .json or the folder around it; a YOLO
-            folder or its data.yaml; a Pascal VOC folder; a Parquet file or folder; a `save_to_disk` folder; or a Hub
-            id `owner/name`.
+            folder, its data.yaml or obj.data; a Pascal VOC folder; images with labelme's JSON beside them; Label
+            Studio's JSON or the folder around it; CVAT's annotations.xml or the folder around it; a Parquet file or
+            folder; a `save_to_disk` folder; or a Hub id `owner/name`.
         split: which split of a data set that has several: a subfolder, a split of data.yaml, a list in
             `ImageSets/Main`, a COCO file of that name, or a split of a table. Default: all images of a plain folder;
             of a labelled data set `train`, or the only one there is.
@@ -53,28 +65,38 @@ def read_dataset(
         category: the object category of all images, where the layout does not tell.
         format: one of `FORMATS`; default: found out by looking.
         categories: all object categories in the wanted order; one that is not among them is an error.
-        defect_types: all classes of boxes in the wanted order; one that is not among them is an error.
-        report: gets the names of what was clipped, dropped or left out, instead of a warning.
+        defect_types: all classes of boxes in the wanted order; one with boxes that is not among them is an error.
+        crowds: what boxes marked as crowds are: `auto`, `ignore` or `objects`, see `resolve_crowds`.
+        report: is filled with what was found, changed and left out; default: that is logged.
 
     Returns:
         Rows with `image` (still encoded), `image_id` (unique, stable: the path relative to the source), `category`,
-        `is_normal`, and `mask` and `objects` (boxes COCO xywh in px) where known, null where not. Boxes
-        are clipped to their image and those without area dropped; what was changed or left out is counted in a
-        warning.
+        `is_normal`, and `mask` and `objects` (boxes COCO xywh in px of the upright image) where known, null where not.
 
     Raises:
         InputError: nothing there, no images, or files that contradict the layout; the file, line or row is named.
     """
-    name = format or find_format(source)
-    if name not in FORMATS:
-        raise InputError(f"format {name!r}: expected one of {', '.join(FORMATS)}")
+    check_crowds(crowds)
+    if format is not None and format not in FORMATS:
+        raise InputError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
     found = ReadReport() if report is None else report
+    path = Path(source)
+    name = format or (find_format(source) if not path.is_dir() else None)
+    listing = Listing(path) if name is None or (path.is_dir() and name not in ("parquet", "saved", "hub")) else None
+    name = name or layout_of(listing)  # type: ignore[arg-type]
     if name in ("parquet", "saved", "hub"):
+        found.streamed = streaming
         table = load_table(str(source), name, split, streaming)
-        dataset: Any = to_schema(table, str(source), category, found, defect_types)
+        dataset: Any = to_schema(table, str(source), category, found, defect_types, crowds)
     else:
-        records, names = _read_records(Path(source), name, split, category, found)
-        dataset = to_dataset(records, str(source), names)
+        records, names = (
+            _read_file(path, name, split, category, found)
+            if listing is None
+            else _read_folder(listing, name, split, category, found)
+        )
+        boxes = settle_boxes(records, found, crowds)
+        _count(records, boxes, names, found)
+        dataset = to_dataset(records, boxes, str(source), names)
         if streaming:
             dataset = dataset.to_iterable_dataset(num_shards=min(8, len(dataset)))
     if report is None:
@@ -82,110 +104,57 @@ def read_dataset(
     return relabel(dataset, str(source), categories, defect_types)
 
 
-def find_format(source: str | Path) -> str:
-    """Tell the layout of a data set by looking at it: one of `FORMATS`.
-
-    Raises:
-        InputError: there is nothing at `source` and it is no Hub id.
-    """
-    path = Path(source)
-    if path.is_file():
-        formats = {".json": "coco", ".parquet": "parquet", ".yaml": "yolo", ".yml": "yolo"}
-        if path.suffix not in formats:
-            raise InputError(f"{source}: expected a folder, a COCO .json, a YOLO data.yaml or a .parquet file")
-        return formats[path.suffix]
-    if path.is_dir():
-        if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
-            return "saved"
-        if (path / TABLE).is_file():
-            return "metadata"
-        if is_voc(path):
-            return "voc"
-        if is_yolo(path):
-            return "yolo"
-        if find_coco(path):
-            return "coco"
-        files = list_files(path)
-        if any(name.endswith(f"/{TABLE}") for name in files):
-            return "metadata"
-        return "parquet" if any(name.endswith(".parquet") for name in files) else "imagefolder"
-    text = str(source)
-    siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, siblings, n=3)
-    if near or path.is_absolute() or text.startswith(".") or text.count("/") != 1 or siblings:
-        hint = f"; near it are {', '.join(near)}" if near else ""
-        raise InputError(f"{source}: no such file or folder, and not a Hub id of the form owner/name{hint}")
-    return "hub"
-
-
-def find_splits(source: str | Path) -> list[str]:
-    """Names of the splits that a data set has, as `read_dataset` takes them; empty for one that is all one.
-
-    Splits that only a YOLO `data.yaml`, Pascal VOC lists, COCO file names or the Hub tell of are not looked for.
-    """
-    path, kind = Path(source), find_format(source)
-    if kind == "parquet":
-        return list(parquet_splits(path))
-    if kind == "saved":
-        table = path / "dataset_dict.json"
-        return list(json.loads(table.read_text(encoding="utf-8"))["splits"]) if table.is_file() else []
-    if not path.is_dir() or kind == "voc" or (path / TABLE).is_file():
-        return []
-    return _labelled_folders(path)
-
-
-def _read_records(
-    path: Path, name: str, split: str | None, category: str | None, report: ReadReport
-) -> tuple[list[ImageRecord], list[str] | None]:
+def _read_file(file: Path, name: str, split: str | None, category: str | None, report: ReadReport) -> Read:
+    """Read a data set that a single file stands for: a table, which says where its images are."""
+    if not file.is_file():
+        raise InputError(f"{file}: expected a file or folder to read as {name!r}, there is none")
     if name == "coco":
-        return read_coco(path if path.is_file() else choose_coco(path, split), category, report)
+        return read_coco(*locate_coco(file), category, report)
     if name == "yolo":
-        return read_yolo(path, split, category, report)
-    if not path.is_dir():
-        raise InputError(f"{path}: expected a folder to read as {name!r}")
-    if name == "voc" and split is not None and split_list(path, split).is_file():
-        return read_voc(path, category, report, split), None
-    folder = _split_folder(path, name, split)
-    if folder != path:
+        return read_yolo(*locate_yolo(file), split, category, report)
+    if name == "cvat":
+        return read_cvat(Listing(file.parent), file.name, category, report)
+    if name == "label_studio":
+        return read_label_studio(Listing(file.parent), file.name, category, report)
+    raise InputError(f"{file}: expected a folder to read as {name!r}")
+
+
+def _read_folder(listing: Listing, name: str, split: str | None, category: str | None, report: ReadReport) -> Read:
+    own_splits = name in ("coco", "yolo") or (name == "voc" and bool(voc_lists(listing)))
+    if name == SPLITS or (split is not None and not own_splits):
+        folder = choose_split_folder(listing, split, report)
+        below = listing.below(folder)
         # Ids stay relative to the source, so that they are the same whichever split is read.
-        records, names = _read_records(folder, find_format(folder), None, category, report)
+        records, names = _read_folder(below, layout_of(below), None, category, report)
         for record in records:
-            record.image_id = f"{folder.relative_to(path).as_posix()}/{record.image_id}"
+            record.image_id = f"{folder}/{record.image_id}"
         return records, names
+    others = [other for other in (*labelled_layouts(listing), *labels_beside(listing)) if other != name]
+    if name != "imagefolder":
+        report.note_all("ignored_tables", [f"{other} in {listing.root}" for other in dict.fromkeys(others)])
+    if name == "coco":
+        return read_coco(listing, choose_coco(listing, split, report), category, report)
+    if name == "yolo":
+        return read_yolo(listing, None, split, category, report)
     if name == "voc":
-        return read_voc(path, category, report), None
+        return read_voc(listing, category, report, split), None
+    if name == "labelme":
+        return read_labelme(listing, category, report), None
+    if name == "label_studio":
+        return read_label_studio(listing, choose_label_studio(listing), category, report)
+    if name == "cvat":
+        return read_cvat(listing, choose_cvat(listing), category, report)
     if name == "metadata":
-        return read_metadata_folder(path, category, report), None
-    return read_image_folder(path, category), None
+        return read_metadata_folder(listing, category, report), None
+    report.note_all("unread_files", [f"{listing.path(file)} ({what})" for file, what in unread_labels(listing)])
+    return read_image_folder(listing.root, category), None
 
 
-def _split_folder(root: Path, name: str, split: str | None) -> Path:
-    """The subfolder of the asked or usual split, or the root itself if it holds more than splits."""
-    folders = {path.name: path for path in sorted(root.iterdir()) if path.is_dir() and path.name in SPLIT_FOLDERS}
-    if split is not None:
-        wanted = {split, ALIASES.get(split, split), *(key for key, value in ALIASES.items() if value == split)}
-        found = [folder for key, folder in folders.items() if key in wanted]
-        if not found and not (root / split).is_dir():
-            raise InputError(
-                f"{root}: has no split {split!r}; it has {', '.join(folders) or 'no folders train, val, test'}"
-            )
-        return found[0] if found else root / split
-    if name == "voc" or (root / TABLE).is_file():
-        return root
-    labelled = _labelled_folders(root)
-    if not labelled:
-        return root
-    if len(labelled) > 1 and "train" not in labelled:
-        raise InputError(f"{root}: has the splits {', '.join(labelled)}; say which one is to be read")
-    chosen = "train" if "train" in labelled else labelled[0]
-    if len(labelled) > 1:
-        logger.warning("%s: reads its split %s of %s", root, chosen, ", ".join(labelled))
-    return folders[chosen]
-
-
-def _labelled_folders(root: Path) -> list[str]:
-    """Subfolders that are labelled splits; none if the root holds other labelled images too."""
-    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name in SPLIT_FOLDERS]
-    labelled = [folder.name for folder in folders if find_format(folder) != "imagefolder"]
-    elsewhere = (file for file in list_files(root) if file.endswith(f"/{TABLE}") and file.split("/")[0] not in labelled)
-    return [] if labelled and any(elsewhere) else labelled
+def _count(
+    records: Sequence[ImageRecord], boxes: Sequence[Any], names: Sequence[str] | None, report: ReadReport
+) -> None:
+    """Fill in the numbers of a report."""
+    report.boxes |= dict.fromkeys(names or [], 0)
+    for record, row in zip(records, boxes, strict=True):
+        classes = None if row is None else [box.defect_type for box in row if not box.iscrowd]
+        report.add_image(classes, record.is_normal, 0 if row is None else len(row) - len(classes or []))

@@ -1,53 +1,120 @@
 """COCO annotations (one JSON file) as records."""
 
-import json
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agssp.data.readers.records import (
-    Box,
-    ImageRecord,
-    ReadReport,
-    clean_box,
-    folder_category,
-    path_inside,
-    read_text,
-    readable_size,
-)
+from agssp.data.images import MAX_PIXELS
+from agssp.data.readers.crowds import crowd_flag
+from agssp.data.readers.image_folder import MASK_FOLDERS
+from agssp.data.readers.listing import Listing
+from agssp.data.readers.records import ImageRecord, Label, folder_category, stated_size
+from agssp.data.readers.report import ReadReport
+from agssp.data.readers.shapes import XYWH, box_of_outline, rotated_box
+from agssp.data.readers.splits import default_split, same_split, split_in
 from agssp.errors import InputError
 
+ANNOTATION_FOLDERS = ("", "annotations", "annotation", "labels")
+_WORDS = re.compile(r"[A-Za-z0-9]+")
 
-def find_coco(root: Path) -> list[Path]:
+
+@dataclass
+class CocoImage:
+    """One image of a COCO file: its name there, the (width, height) px that it states, and the labels.
+
+    `outlines` holds the segmentation of each label, null where there is none. `labels` is None where the file has no
+    annotations at all, as those of images to be tested have none.
+    """
+
+    file_name: str
+    size: tuple[float, float] | None
+    labels: list[Label] | None
+    outlines: list[Any]
+
+
+def find_coco(listing: Listing) -> list[str]:
     """COCO files of a folder: JSON in it or in its `annotations` that holds images, annotations and categories."""
-    return [file for file in sorted([*root.glob("*.json"), *root.glob("annotations/*.json")]) if _is_coco(file)]
+    found = []
+    for name in listing.with_suffix(".json"):
+        folder = posixpath.dirname(name)
+        if folder.lower() in ANNOTATION_FOLDERS and is_coco(listing.json(name)):
+            found.append(name)
+    return found
 
 
-def choose_coco(root: Path, split: str | None) -> Path:
-    """The COCO file of a folder, or of one of its splits (told by the file's name).
+def is_coco(content: Any) -> bool:
+    """Whether the content of a JSON file is a COCO detection file."""
+    if not isinstance(content, dict) or not {"images", "categories"} <= content.keys():
+        return False
+    return isinstance(content["images"], list) and isinstance(content["categories"], list)
+
+
+def choose_coco(listing: Listing, split: str | None, report: ReadReport) -> str:
+    """The COCO file of a folder, or of one of its splits (told by the words of the file's name).
 
     Raises:
         InputError: there is none, or more than one and none of them is of that split; they are named.
     """
-    files = find_coco(root)
+    files = find_coco(listing)
+    stems = {name: posixpath.splitext(posixpath.basename(name))[0] for name in files}
     if split is not None:
-        files = [file for file in files if split in file.stem]
-    if len(files) > 1 and split is None:
-        files = [file for file in files if "train" in file.stem] or files
-    if len(files) != 1:
-        found = ", ".join(str(file.relative_to(root)) for file in files or find_coco(root)) or "none"
+        chosen = [name for name in files if (told := split_in(stems[name])) and same_split(told, split)]
+        chosen = chosen or [name for name in files if split.lower() in _WORDS.findall(stems[name].lower())]
+    else:
+        by_split = {split_in(stems[name]) or name: name for name in files}
+        asked = default_split(by_split) if len(by_split) == len(files) else None
+        chosen = [by_split[asked]] if asked is not None else files
+        if len(files) > 1 and asked is not None:
+            report.note("split_by_default", f"{asked} of {', '.join(files)}")
+    if len(chosen) != 1:
+        found = ", ".join(chosen or files) or "none"
         raise InputError(
-            f"{root}: expected one COCO .json{f' of split {split!r}' if split else ''}, found {found}; "
-            "name the file itself"
+            f"{listing.root}: expected one COCO .json{f' of split {split!r}' if split else ''}, found {found}; "
+            "name the file itself, or a split"
         )
-    return files[0]
+    return chosen[0]
 
 
-def read_coco(file: Path, category: str | None, report: ReadReport) -> tuple[list[ImageRecord], list[str]]:
+def locate_coco(file: Path) -> tuple[Listing, str]:
+    """The folder that a COCO file given by itself belongs to, and the file's name below it.
+
+    That is the folder it lies in; or the one above, where its first image lies below that by the file's own word.
+    """
+    inside = Listing(file.parent)
+    content = inside.json(file.name)
+    rows = content.get("images") if isinstance(content, dict) else None
+    first = rows[0].get("file_name") if isinstance(rows, list) and rows and isinstance(rows[0], dict) else None
+    if isinstance(first, str) and file.name in inside:
+        own = posixpath.basename(first.replace("\\", "/"))
+        if not any(posixpath.basename(name).lower() == own.lower() for name in inside.images):
+            above = file.absolute().parent.parent
+            text = posixpath.normpath(first.replace("\\", "/"))
+            places = _image_folders(f"{file.absolute().parent.name}/{file.name}")
+            if file.parent.name.lower() in ANNOTATION_FOLDERS or any(
+                (above / place / text).is_file() for place in places
+            ):
+                return Listing(above), f"{file.absolute().parent.name}/{file.name}"
+    return inside, file.name
+
+
+def read_coco(
+    listing: Listing, name: str, category: str | None, report: ReadReport
+) -> tuple[list[ImageRecord], list[str]]:
     """Read a COCO detection file.
 
-    Images are looked for beside the file and one folder up, there also in `images/` and in the folder that the end of
-    the file's name gives (`instances_train.json`: `train/`, `images/train/`); all of the file's images must be there.
-    Crowd annotations are left out.
+    Images are looked for beside the file and one folder up, there also in `images/`, `data/` and in the folder that the
+    end of the file's name gives (`instances_train.json`: `train/`, `images/train/`), and then by their own name; all of
+    the file's images must be there. A box that is missing is drawn around its segmentation; one with a `rotation` among
+    its attributes becomes the upright box around the turned one.
+
+    Args:
+        listing: of the data set's folder.
+        name: of the file, below that folder.
+        category: the object category; default: the folder's name.
+        report: gets a note of what was changed or left out.
 
     Returns:
         The records, and the class names in the order of their ids.
@@ -55,95 +122,220 @@ def read_coco(file: Path, category: str | None, report: ReadReport) -> tuple[lis
     Raises:
         InputError: no valid COCO file, an annotation of an unknown image or category, or a missing image.
     """
-    try:
-        content = json.loads(read_text(file))
-        images = {image["id"]: str(image["file_name"]) for image in content["images"]}
-        names = {row["id"]: str(row["name"]) for row in sorted(content["categories"], key=lambda row: row["id"])}
-        annotations = list(content.get("annotations", []))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}: not valid JSON: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{file}: expected a COCO file with images, annotations and categories: {error!r}") from error
-    if len(images) != len(content["images"]):
-        raise InputError(f"{file}: two images share an id")
-    if len(set(names.values())) != len(content["categories"]):
-        raise InputError(f"{file}: two categories share an id or a name")
-    root = _image_root(file, list(images.values()))
-    paths = {key: path_inside(root, name, str(file)) for key, name in images.items()}
-    boxes = _boxes(file, annotations, paths, names, report)
-    records = [
-        ImageRecord(
-            path=path,
-            image_id=path.relative_to(root).as_posix(),
-            category=category or folder_category(root),
-            boxes=boxes[key],
+    file = listing.path(name)
+    content = listing.json(name)
+    if content is None:
+        raise InputError(f"{file}: not valid JSON; expected a COCO file with images, annotations and categories")
+    images, classes = parse_coco(content, str(file), report)
+    if not images:
+        raise InputError(f"{file}: lists no images")
+    root, paths = _find_images(listing, name, images, report)
+    records = []
+    for image, path in zip(images.values(), paths, strict=True):
+        inside = posixpath.relpath(path, root) if root else path
+        records.append(
+            ImageRecord(
+                path=listing.path(path),
+                image_id=path if inside.startswith("..") else inside,
+                category=category or folder_category(listing.root / root),
+                labels=image.labels,
+                stated_size=image.size,
+            )
         )
-        for key, path in paths.items()
-    ]
-    return records, list(names.values())
+    _note_unlisted(listing, name, root, paths, report)
+    return records, classes
 
 
-def _boxes(
-    file: Path, annotations: list[Any], paths: dict[Any, Path], names: dict[Any, str], report: ReadReport
-) -> dict[Any, list[Box]]:
-    boxes: dict[Any, list[Box]] = {key: [] for key in paths}
-    sizes: dict[Any, tuple[int, int] | None] = {}
-    for index, row in enumerate(annotations):
+def parse_coco(content: Any, file: str, report: ReadReport) -> tuple[dict[str, CocoImage], list[str]]:
+    """What a COCO file says, its images not looked for yet.
+
+    Ids may be numbers or text. Two categories of one name of which one stands above the other are one class; a category
+    that stands above others and has no boxes, as Roboflow writes one, is none.
+
+    Args:
+        content: of the JSON file.
+        file: names it in errors.
+        report: gets a note of what was changed or left out.
+
+    Returns:
+        Images by their id, and the class names in the order of their ids.
+
+    Raises:
+        InputError: it is no COCO file, or an annotation of it is none; named by its id.
+    """
+    try:
+        rows, categories = list(content["images"]), list(content["categories"])
+        annotations = content.get("annotations")
+        images = {
+            _id(row["id"]): CocoImage(
+                str(row["file_name"]),
+                stated_size(row.get("width"), row.get("height")),
+                None if annotations is None else [],
+                [],
+            )
+            for row in rows
+        }
+        names = {_id(row["id"]): str(row["name"]).strip() for row in sorted(categories, key=_order)}
+        above = {str(row.get("supercategory") or "").strip() for row in categories}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{file}: expected a COCO file with images, annotations and categories: {error!r}") from error
+    if len(images) != len(rows):
+        raise InputError(f"{file}: two images share an id")
+    if len(names) != len(categories):
+        raise InputError(f"{file}: two categories share an id")
+    if annotations is not None and not isinstance(annotations, list):
+        raise InputError(f"{file}: expected annotations to be a list, got {type(annotations).__name__}")
+    used = set()
+    for index, row in enumerate(annotations or []):
         if not isinstance(row, dict):
             raise InputError(f"{file} annotation {index}: expected an object, got {row!r}")
         where = f"{file} annotation {row.get('id', index)}"
-        key, label = row.get("image_id"), row.get("category_id")
-        if isinstance(key, (list, dict)) or key not in paths:
-            raise InputError(f"{where}: image_id {key!r} is not among the file's images")
-        if isinstance(label, (list, dict)) or label not in names:
+        key, label = _id(row.get("image_id")), _id(row.get("category_id"))
+        if key not in images:
+            raise InputError(f"{where}: image_id {row.get('image_id')!r} is not among the file's images")
+        if label not in names:
             raise InputError(
-                f"{where}: category_id {label!r} is not among the {len(names)} categories "
+                f"{where}: category_id {row.get('category_id')!r} is not among the {len(names)} categories "
                 f"({', '.join(f'{number} {name}' for number, name in names.items())})"
             )
-        if row.get("iscrowd"):
-            continue
+        used.add(label)
+        bbox = _bbox(row, where, report)
         try:
-            x, y, w, h = map(float, row["bbox"])
             score = float(row.get("score", 1.0))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{where}: expected bbox = [x, y, width, height], got {row.get('bbox')!r}") from error
-        if key not in sizes:
-            sizes[key] = readable_size(paths[key], report)
-        size = sizes[key]
-        if size is not None:
-            box = clean_box(Box((x, y, w, h), names[label], score), *size, where, report)
-            if box is not None:
-                boxes[key].append(box)
-    return boxes
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{where}: expected a score in 0..1, got {row['score']!r}") from error
+        label_here = Label(bbox, names[label], where, score, crowd_flag(row.get("iscrowd"), where))
+        images[key].labels.append(label_here)  # type: ignore[union-attr]
+        images[key].outlines.append(row.get("segmentation") or None)
+    return images, _classes(names, above, used, file, report)
 
 
-def _is_coco(file: Path) -> bool:
+def _classes(names: Mapping[str, str], above: set[str], used: set[str], file: str, report: ReadReport) -> list[str]:
+    """Names of the classes, without categories that only stand above others."""
+    kept: list[str] = []
+    for key, name in names.items():
+        twice = [other for other in names if names[other] == name]
+        if len(twice) > 1 and name not in above:
+            raise InputError(
+                f"{file}: categories {', '.join(twice)} share the name {name!r}; give each class a name of its own"
+            )
+        if len(twice) == 1 and key not in used and name in above:
+            report.note("empty_classes", f"{name} (stands above other categories in {file})")
+        elif name not in kept:
+            kept.append(name)
+        else:
+            report.note("same_class", f"{name} in {file}")
+    return kept
+
+
+def _bbox(row: dict[str, Any], where: str, report: ReadReport) -> XYWH:
+    bbox, outline = row.get("bbox"), row.get("segmentation")
     try:
-        content = json.loads(file.read_bytes())
-    except ValueError:
-        return False
-    return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
+        if bbox:
+            x, y, w, h = map(float, bbox)
+        else:
+            x, y, w, h = box_of_segmentation(outline)
+            report.note("outlines", where)
+        attributes = row.get("attributes")
+        turn = float((attributes.get("rotation") if isinstance(attributes, dict) else None) or 0)
+    except (TypeError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{where}: expected bbox = [x, y, width, height], or a segmentation to draw one around; got bbox {bbox!r} "
+            f"and segmentation {str(outline)[:60]}"
+        ) from error
+    if turn % 360:
+        report.note("rotated", where)
+        return rotated_box((x, y, w, h), turn)
+    return x, y, w, h
 
 
-def _image_root(file: Path, names: list[str]) -> Path:
-    if not names:
-        raise InputError(f"{file}: lists no images")
-    for name in names:
-        path_inside(file.parent, name, str(file))
-    folder = file.parent
-    subset = file.stem.rsplit("_", 1)[-1]  # instances_train2017.json has its images in train2017/
-    candidates = [
-        place / name
-        for place in (folder, folder.parent)
-        for name in (".", "images", subset, f"images/{subset}", f"{subset}/images")
-    ]
-    missing = {root: [name for name in names if not (root / name).is_file()] for root in candidates if root.is_dir()}
-    best = min(missing, key=lambda root: len(missing[root]))
-    if not missing[best]:
-        return best
-    if len(missing[best]) == len(names):
-        looked = ", ".join(str(candidate) for candidate in missing)
-        raise InputError(f"{file}: its image {names[0]!r} was not found; looked in {looked}")
-    raise InputError(
-        f"{file}: {len(missing[best])} of its {len(names)} images are not in {best}: {missing[best][0]} ..."
-    )
+def box_of_segmentation(outline: Any) -> XYWH:
+    """The upright box xywh px around a COCO segmentation: polygons, or run lengths `{"size", "counts"}`.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is none.
+    """
+    if isinstance(outline, dict):
+        from faster_coco_eval.core import mask as coco_mask
+
+        height, width = (int(side) for side in outline["size"])
+        counts = outline["counts"]
+        if not 0 < width * height <= MAX_PIXELS or len(counts) > 8 * width * height:
+            raise ValueError(f"run lengths of an image of {width} x {height} px")
+        runs = outline if isinstance(counts, (str, bytes)) else coco_mask.frPyObjects(outline, height, width)
+        x, y, w, h = map(float, coco_mask.toBbox(runs))
+        return x, y, w, h
+    polygons = outline if outline and isinstance(outline[0], (list, tuple)) else [outline]
+    return box_of_outline([float(number) for polygon in polygons for number in polygon])
+
+
+def _id(value: Any) -> str:
+    """An id as text, so that 1 and "1" are the same; of what can be none, a text that is none."""
+    return str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else f"{value!r}\0"
+
+
+def _order(row: dict[str, Any]) -> tuple[int, str]:
+    key = _id(row["id"])
+    return (int(key), "") if key.removeprefix("-").isdecimal() else (2**62, key)
+
+
+def _image_folders(name: str) -> list[str]:
+    """Folders, below the data set's, that the image names of a COCO file may be relative to, the likeliest first."""
+    folder, stem = posixpath.dirname(name), posixpath.splitext(posixpath.basename(name))[0]
+    subset = stem.rsplit("_", 1)[-1]  # instances_train2017.json has its images in train2017/
+    names = ("", "images", "data", subset, f"images/{subset}", f"{subset}/images")
+    places = dict.fromkeys((folder, posixpath.dirname(folder)))
+    return [posixpath.normpath(posixpath.join(place, below)).removeprefix(".") for place in places for below in names]
+
+
+def _find_images(
+    listing: Listing, name: str, images: Mapping[str, CocoImage], report: ReadReport
+) -> tuple[str, list[str]]:
+    """The folder that most of the images lie in as the file says, and the path of each below the data set's."""
+    names = [image.file_name for image in images.values()]
+    folders = [place for place in _image_folders(name) if not place or place in listing.folders]
+    hits = {place: sum(posixpath.join(place, name) in listing for name in names) for place in folders}
+    root = max(folders, key=lambda place: hits[place]) if folders else ""
+    order = sorted(folders, key=lambda place: -hits[place])
+    paths, missing = [], []
+    file = listing.path(name)
+    for text in names:
+        try:
+            paths.append(listing.find(text, str(file), report, order, alone=len(names) == 1))
+        except InputError as error:
+            if "several files" in str(error):
+                raise
+            missing.append((text, error))
+    if missing and len(missing) == len(names):
+        looked = ", ".join(str(listing.root / place) for place in folders)
+        raise InputError(f"{missing[0][1]}; its image {missing[0][0]!r} was not found; looked in {looked}")
+    if missing:
+        raise InputError(
+            f"{file}: {len(missing)} of its {len(names)} images are not in {listing.root / root}: {missing[0][0]} ..."
+        )
+    owners: dict[str, str] = {}
+    for text, path in zip(names, paths, strict=True):
+        if owners.setdefault(path, text) != text:
+            raise InputError(
+                f"{file}: its images {owners[path]!r} and {text!r} both seem to be {path}; give each image a name of "
+                "its own, and write its path below that folder into the file"
+            )
+    return root, paths
+
+
+def _note_unlisted(listing: Listing, name: str, root: str, paths: Iterable[str], report: ReadReport) -> None:
+    """Note images beside those of the file that no COCO file of the data set lists."""
+    listed = set(paths)
+    elsewhere = {
+        posixpath.basename(str(row.get("file_name")).replace("\\", "/"))
+        for other in find_coco(listing)
+        if other != name
+        for row in listing.json(other)["images"]
+        if isinstance(row, dict)
+    }
+    prefix = f"{root}/" if root else ""
+    for path in listing.images:
+        folders = {folder.lower() for folder in path.split("/")[:-1]}
+        is_other = path in listed or posixpath.basename(path) in elsewhere or MASK_FOLDERS & folders
+        if path.startswith(prefix) and not is_other:
+            report.note("unlisted", path)

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from agssp.data.readers.records import PLAIN_FOLDERS, ImageRecord, find_images, folder_category
+from agssp.data.readers.listing import find_images
+from agssp.data.readers.records import PLAIN_FOLDERS, ImageRecord, folder_category
 
 NORMAL_FOLDERS = {"normal", "good", "ok", "defect_free", "defect-free"}
 DEFECT_FOLDERS = {"defect", "defects", "defective", "bad", "ng", "anomaly", "anomalous", "abnormal"}

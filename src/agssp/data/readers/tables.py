@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,20 +28,16 @@ from datasets import (
 from datasets.exceptions import DatasetGenerationError
 from huggingface_hub.errors import HTTPError
 
+from agssp.data.images import image_size
 from agssp.data.readers.crowds import crowd_flag
-from agssp.data.readers.records import (
-    SPLIT_FOLDERS,
-    Box,
-    ReadReport,
-    check_names,
-    clean_box,
-    folder_category,
-    list_files,
-    logger,
-    readable_size,
-)
+from agssp.data.readers.listing import list_files
+from agssp.data.readers.records import Box, check_names, folder_category
+from agssp.data.readers.report import ReadReport
+from agssp.data.readers.splits import SPLIT_WORDS
 from agssp.data.schema import category_names, check_columns, check_schema, defect_names, objects_feature
 from agssp.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 SHARD_NAME = re.compile(r"([A-Za-z]\w*)-\d{5}-of-\d{5}")
 
@@ -146,7 +143,7 @@ def parquet_splits(source: Path) -> dict[str, list[str]]:
             # `test-00000-of-00004.parquet`, `test.parquet`, `test/any.parquet` belong to `test`, all else to `train`.
             stem = name.rsplit("/", 1)[-1].removesuffix(".parquet")
             shard = SHARD_NAME.fullmatch(stem)
-            told = [part for part in (*name.split("/")[:-1], shard[1] if shard else stem) if part in SPLIT_FOLDERS]
+            told = [part for part in (*name.split("/")[:-1], shard[1] if shard else stem) if part in SPLIT_WORDS]
             splits.setdefault(told[-1] if told else "train", []).append(str(source / name))
     return splits
 
@@ -157,6 +154,7 @@ def to_schema(
     category: str | None,
     report: ReadReport,
     defect_types: Sequence[str] | None = None,
+    crowds: str = "auto",
 ) -> Any:
     """Bring a table to the schema, without copying its images.
 
@@ -360,7 +358,7 @@ def _clean_objects(
     numbers = all(bbox is not None and len(bbox) == 4 and None not in bbox for bbox in bboxes)
     if not numbers or not len(bboxes) == len(classes) == len(scores) == len(crowds):
         raise InputError(f"{where}: expected as many classes, scores and iscrowd as boxes, and four numbers a box")
-    size = readable_size(image, report, where) if bboxes else None
+    size = image_size(image, where) if bboxes else None
     boxes = []
     for index, (bbox, label, score, crowd) in enumerate(zip(bboxes, classes, scores, crowds, strict=True)):
         here = f"{where} box {index}"
@@ -372,7 +370,7 @@ def _clean_objects(
             )
         if size is not None:
             name = label if isinstance(label, str) else names[int(label)]
-            box = clean_box(Box(tuple(bbox), name, score, crowd_flag(crowd, here)), *size, here, report)
+            box = Box(tuple(bbox), name, score, crowd_flag(crowd, here))
             if box is not None:
                 boxes.append(box)
     return {

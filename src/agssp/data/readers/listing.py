@@ -1,0 +1,254 @@
+"""The files of a data set, listed once, and which of them a name in a table of labels means."""
+
+import json
+import os
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from agssp.data.readers.report import ReadReport
+from agssp.errors import InputError
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".jp2"}
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_DRIVE = re.compile(r"[A-Za-z]:")
+# Label Studio puts eight hexadecimal digits before the name of a file that is uploaded.
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
+
+
+class Listing:
+    """All files below a folder but the hidden ones, as they were when it was made; links are followed.
+
+    Args:
+        root: the folder.
+        files: its files where they are known already, as `list_files` gives them.
+    """
+
+    def __init__(self, root: Path, files: Sequence[str] | None = None) -> None:
+        self.root = root
+        self.files = list(list_files(root) if files is None else files)
+        self._parsed: dict[str, Any] = {}
+
+    @cached_property
+    def images(self) -> list[str]:
+        """Those that are images by their suffix."""
+        return self.with_suffix(*IMAGE_SUFFIXES)
+
+    @cached_property
+    def folders(self) -> set[str]:
+        """Posix paths of all folders that hold a file, at any depth."""
+        found: set[str] = set()
+        for name in self.files:
+            folder = posixpath.dirname(name)
+            while folder and folder not in found:
+                found.add(folder)
+                folder = posixpath.dirname(folder)
+        return found
+
+    @cached_property
+    def _present(self) -> set[str]:
+        return set(self.files)
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for name in self.files:
+            found[posixpath.basename(name).lower()].append(name)
+        return found
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._present
+
+    def with_suffix(self, *suffixes: str) -> list[str]:
+        """Files whose suffix, in small letters, is one of these."""
+        return [name for name in self.files if posixpath.splitext(name)[1].lower() in suffixes]
+
+    def in_folder(self, folder: str) -> list[str]:
+        """Files that lie right in a folder; `""` is the root."""
+        return [name for name in self.files if posixpath.dirname(name) == folder]
+
+    def below(self, folder: str) -> "Listing":
+        """The listing of a folder of this one."""
+        if not folder:
+            return self
+        prefix = folder + "/"
+        return Listing(self.root / folder, [name[len(prefix) :] for name in self.files if name.startswith(prefix)])
+
+    def path(self, name: str) -> Path:
+        """Where a file of the listing lies."""
+        return self.root / name
+
+    def json(self, name: str) -> Any:
+        """Content of a JSON file, parsed once; None where it is no JSON."""
+        if name not in self._parsed:
+            try:
+                self._parsed[name] = json.loads(self.path(name).read_bytes())
+            except (ValueError, RecursionError):
+                self._parsed[name] = None
+        return self._parsed[name]
+
+    def find(
+        self, name: str, where: str, report: ReadReport, folders: Sequence[str] = ("",), *, alone: bool = False
+    ) -> str:
+        """The file that a name in a table of labels means.
+
+        It is looked for where the name says, below each of some folders; then, for an absolute path or address, below
+        this folder itself; and then by the file's own name, where that is unique: of several files of that name the
+        one counts whose folders agree with the name's last ones more than those of all others. Back-slashes, addresses
+        (`file://`, `?d=`) and their escapes are understood. What was found by its own name is noted.
+
+        Args:
+            name: as the table says.
+            where: names the entry in errors and the report.
+            report: gets a note where the name was not right as it stands.
+            folders: that the name may be relative to, as posix paths below the root.
+            alone: whether the table has no other image. Then a file's own name is no proof, and a folder of the path
+                must agree, too.
+
+        Returns:
+            The posix path below the root: never a file outside of it.
+
+        Raises:
+            InputError: there is no such file, or there are several and nothing tells which; they are named.
+        """
+        for folder in folders:
+            direct = posixpath.join(folder, name)
+            if direct in self._present:
+                return direct
+        plain = _as_path(name)
+        for text in dict.fromkeys((plain, unquote(plain))):
+            inside = self._inside(text)
+            for folder in folders:
+                place = posixpath.normpath(posixpath.join(folder, inside or text))
+                if place in self._present:
+                    return place
+            if inside is not None and inside in self._present:
+                return inside
+            if found := self._by_own_name(text, name, where, alone):
+                report.note("found_by_name", f"{where}: {name} is {found}")
+                return found
+        climbs = plain.startswith(("/", "..")) or _DRIVE.match(plain) or "/../" in plain
+        outside = "; the name points outside of that folder, and no file of its own name lies in it" if climbs else ""
+        raise InputError(f"{where}: names {name!r}, but there is no such file in {self.root}{outside}")
+
+    def _inside(self, text: str) -> str | None:
+        """An absolute path relative to this folder, where it lies in it."""
+        if not posixpath.isabs(text):
+            return None
+        for root in (self.root.absolute(), self.root.resolve()):
+            relative = posixpath.relpath(posixpath.normpath(text), root.as_posix())
+            if not relative.startswith(".."):
+                return relative
+        return None
+
+    def _by_own_name(self, text: str, name: str, where: str, alone: bool) -> str | None:
+        parts = [part for part in text.split("/") if part not in ("", ".", "..") and not _DRIVE.fullmatch(part)]
+        if not parts:
+            return None
+        own = parts[-1].lower()
+        candidates = self._by_name.get(own) or self._by_name.get(_UPLOADED.sub("", own, count=1)) or []
+        agreeing = {file: _common_folders(file, parts) for file in candidates}
+        best = [file for file in candidates if agreeing[file] == max(agreeing.values())]
+        if len(best) > 1:
+            raise InputError(
+                f"{where}: names {name!r}, which is not there, and several files of {self.root} have that name: "
+                f"{', '.join(best[:3])}{' ...' if best[3:] else ''}; write the path below that folder into the table"
+            )
+        if best and alone and not agreeing[best[0]]:
+            raise InputError(
+                f"{where}: names {name!r}, which points outside of {self.root} or to nothing in it; {best[0]} has the same "
+                "name, but for the only image of a table that is no proof: write its path below that folder into the table"
+            )
+        return best[0] if best else None
+
+
+def _common_folders(file: str, parts: Sequence[str]) -> int:
+    """How many of the last folders of both agree."""
+    count = 0
+    for mine, other in zip(reversed(file.split("/")[:-1]), reversed(parts[:-1]), strict=False):
+        if mine.lower() != other.lower():
+            break
+        count += 1
+    return count
+
+
+def _as_path(name: str) -> str:
+    """A name with slashes; of an address its path, or the file that its query names."""
+    text = name.strip().replace("\\", "/")
+    if _SCHEME.match(text) or "?d=" in text:
+        try:
+            address = urlsplit(text)
+        except ValueError:
+            return text
+        asked = parse_qs(address.query).get("d", [])
+        return asked[0].replace("\\", "/") if asked else unquote(address.path)
+    return text
+
+
+def list_files(root: Path) -> list[str]:
+    """Posix paths, relative to the root, of all files below it, sorted; hidden ones are left out, links followed."""
+    found: list[str] = []
+    seen: set[str] = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        subfolders[:] = [
+            name for name in subfolders if not name.startswith(".") and _first_visit(root, Path(folder) / name, seen)
+        ]
+        prefix = os.path.relpath(folder, root).replace(os.sep, "/")
+        prefix = "" if prefix == "." else prefix + "/"
+        found += [prefix + name for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def _first_visit(root: Path, folder: Path, seen: set[str]) -> bool:
+    """Whether a folder is none of two links to one place, nor a link back to a folder that it lies in."""
+    if not folder.is_symlink():
+        return True
+    real = os.path.realpath(folder)
+    above = [folder.parent, *folder.parent.parents]
+    # Such a link would be walked for ever, or give the files on the way once more under other names.
+    leads_back = any(
+        Path(os.path.realpath(place)).is_relative_to(real) for place in above if place.is_relative_to(root)
+    )
+    if real in seen or leads_back:
+        return False
+    seen.add(real)
+    return True
+
+
+def find_images(root: Path) -> list[Path]:
+    """All image files below a folder, told by their suffix, hidden ones left out, sorted by their path."""
+    listing = Listing(root)
+    return [listing.path(name) for name in listing.images]
+
+
+def read_text(file: Path) -> str:
+    """Text of a UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        InputError: the file is not UTF-8; it is named with the position.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: expected UTF-8 text: {error}") from error
+
+
+def path_inside(root: Path, name: str, where: str) -> Path:
+    """The path of a file named in a table, which must lie inside the table's folder.
+
+    Links inside the folder are the user's own and may lead anywhere; only the name is judged.
+
+    Raises:
+        InputError: the name is empty, absolute or climbs out of the folder.
+    """
+    text = name.replace("\\", "/")
+    relative = posixpath.normpath(text)
+    leads_out = relative.startswith(("/", "..")) or any(part.endswith(":") for part in relative.split("/"))
+    if not text.strip() or relative == "." or leads_out or "\0" in name:
+        raise InputError(f"{where}: {name!r} points outside of {root}; expected a path relative to that folder")
+    return root / relative

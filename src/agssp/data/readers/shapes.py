@@ -1,0 +1,48 @@
+"""Upright boxes around the shapes that labelling tools draw: polygons, circles, rotated rectangles."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+XYWH = tuple[float, float, float, float]
+
+
+def box_of_points(points: Iterable[Sequence[float]]) -> XYWH:
+    """The upright box xywh around points (x, y); no points are a ValueError."""
+    xs, ys = zip(*((float(x), float(y)) for x, y in points), strict=True)
+    return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+
+
+def box_of_outline(numbers: Sequence[float]) -> XYWH:
+    """The upright box xywh around an outline given as x, y, x, y, ...; an odd or empty list is a ValueError."""
+    if len(numbers) % 2 or not numbers:
+        raise ValueError(f"expected pairs x, y, got {len(numbers)} numbers")
+    return box_of_points(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def box_of_circle(centre: Sequence[float], on_rim: Sequence[float]) -> XYWH:
+    """The box xywh around a circle given by its centre and a point of its rim."""
+    radius = math.dist(centre, on_rim)
+    return centre[0] - radius, centre[1] - radius, 2 * radius, 2 * radius
+
+
+def rotated_box(bbox: XYWH, degrees: float, pivot: Sequence[float] | None = None) -> XYWH:
+    """The upright box around a rectangle that is turned clockwise, as seen on the image.
+
+    Args:
+        bbox: xywh of the rectangle before it is turned.
+        degrees: of the turn.
+        pivot: the point (x, y) that stays; default: the rectangle's centre.
+    """
+    x, y, w, h = bbox
+    middle = pivot or (x + w / 2, y + h / 2)
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    corners = ((x, y), (x + w, y), (x + w, y + h), (x, y + h))
+    turned = [
+        (
+            middle[0] + (left - middle[0]) * cosine - (top - middle[1]) * sine,
+            middle[1] + (left - middle[0]) * sine + (top - middle[1]) * cosine,
+        )
+        for left, top in corners
+    ]
+    # Sines of right angles are not quite 0 or 1; a millionth of a px is nobody's label.
+    return tuple(round(value, 6) for value in box_of_points(turned))  # type: ignore[return-value]
