@@ -122,20 +122,21 @@ def check_card_folder(folder: Path, source: Path) -> None:
 
 def read_splits(arguments: DatasetPushArguments) -> dict[str, Any]:
     """All splits to be published, with the same class labels in each."""
-    from agssp.data.readers import find_splits, read_dataset
+    from agssp.data.readers import ReadReport, find_splits, read_dataset
+    from agssp.data.reading import read_told
     from agssp.data.schema import category_names, defect_names
 
     asked = arguments.splits or find_splits(arguments.folder)
     if not asked:
-        return {"train": read_dataset(arguments.folder, category=arguments.category)}
-    splits = {name: read_dataset(arguments.folder, split=name, category=arguments.category) for name in asked}
+        return {"train": read_told(arguments.folder, "FOLDER", category=arguments.category)[0]}
+    splits = {name: read_told(arguments.folder, "FOLDER", split=name, category=arguments.category)[0] for name in asked}
     names: dict[str, list[str]] = {}
     for kind, of in (("categories", category_names), ("defect_types", defect_names)):
         names[kind] = list(dict.fromkeys(name for dataset in splits.values() for name in of(dataset)))
     return {
         name: read_dataset(
             arguments.folder, split=name, category=arguments.category, categories=names["categories"],
-            defect_types=names["defect_types"] or None,
+            defect_types=names["defect_types"] or None, report=ReadReport(),
         )
         for name in splits
     }  # fmt: skip

@@ -65,20 +65,16 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
-    from agssp.data.labels import with_known_boxes
     from agssp.data.origin import describe_source
-    from agssp.data.readers import read_dataset
+    from agssp.data.reading import read_labelled
     from agssp.data.schema import defect_names
     from agssp.detection_inference import check_detection_flags, choose_device, load_detector
 
     check_detection_flags(arguments)
     device = choose_device(arguments.device)
     state = PartialState(cpu=device.type == "cpu")
-    dataset = read_dataset(arguments.dataset, split=arguments.split)
+    dataset, reading = read_labelled(arguments.dataset, split=arguments.split, boxes_needed=False)
     classes = defect_names(dataset)
-    if not classes:
-        raise InputError(f"{arguments.dataset}: no labelled boxes (`objects`); evaluation needs labelled images")
-    everything, dataset = dataset, with_known_boxes(dataset, arguments.dataset)
     model = load_detector(arguments.model, classes)
     id2label = {int(index): name for index, name in (model.config.id2label or {}).items()}
     to_class = match_classes(id2label, classes, arguments)
@@ -105,7 +101,8 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
         "image_size": arguments.image_size or model.config.image_size,
         "threshold": arguments.threshold,
         "class_agnostic": arguments.class_agnostic,
-        "images_without_labels": len(everything) - len(dataset),
+        "images_without_labels": reading.images - len(dataset),
+        "reading": reading.as_json(),
         "classes_without_labels": [name for index, name in id2label.items() if to_class[index] < 0],
         "seconds": round(seconds, 2),
         "agssp": __version__,

@@ -79,7 +79,7 @@ def main(arguments: EvaluateMapsArguments) -> dict[str, Any] | None:
 
     from agssp.commands.pseudo_boxes import PseudoBoxesArguments, threshold_rule
     from agssp.data.map_store import MapStore
-    from agssp.data.readers import read_dataset
+    from agssp.data.reading import read_told
     from agssp.map_evaluation import TRUTH_COLUMNS, compare_shard, measure
     from agssp.metrics.anomaly import PixelScores
     from agssp.output_folder import claim_output, write_json
@@ -91,7 +91,7 @@ def main(arguments: EvaluateMapsArguments) -> dict[str, Any] | None:
     state = PartialState(cpu=True)
     store = MapStore.open(arguments.maps)
     rule, delta = threshold_rule(PseudoBoxesArguments(arguments.maps, "", threshold_rule=arguments.rule), store)
-    dataset = read_dataset(arguments.dataset, split=arguments.split, category=arguments.category)
+    dataset, reading = read_told(arguments.dataset, split=arguments.split, category=arguments.category)
     index = {image_id: row for row, image_id in enumerate(dataset["image_id"])}
     truth = dataset.select_columns([name for name in TRUTH_COLUMNS if name in dataset.features])
     output = None if arguments.output is None else Path(arguments.output)
@@ -138,6 +138,7 @@ def main(arguments: EvaluateMapsArguments) -> dict[str, Any] | None:
         "deltas": levels.deltas.tolist(),
         "thresholds": levels.thresholds.tolist(),
         "masks": masks,
+        "reading": reading.as_json(),
         **measure(compared, pixels, levels),
         **left_out(compared, store, index),
         "agssp": __version__,

@@ -73,10 +73,9 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
 
     from agssp.arguments import command_line, shell_command
     from agssp.data.fingerprint import dataset_fingerprint, label_fingerprint
-    from agssp.data.labels import with_known_boxes
     from agssp.data.mosaic import DetectionTransform
     from agssp.data.origin import describe_source
-    from agssp.data.readers import read_dataset
+    from agssp.data.reading import read_labelled
     from agssp.data.schema import defect_names
     from agssp.data.splits import split_rows
     from agssp.data.training_sets import DetectionImages, collate_detection
@@ -89,11 +88,8 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
 
     transformers.set_seed(training.seed)
     check_before_training(training)
-    dataset = read_dataset(arguments.dataset, split=arguments.split)
+    dataset, reading = read_labelled(arguments.dataset, split=arguments.split, image_size=arguments.image_size)
     names = defect_names(dataset)
-    if not names:
-        raise InputError(f"{arguments.dataset}: has no labelled boxes; finetuning needs them")
-    everything, dataset = dataset, with_known_boxes(dataset, arguments.dataset)
     others = {flag: labelled(getattr(arguments, flag), names, flag) for flag in ("validation", "test")}
     model, report = start_detector(
         arguments.model, arguments.detector, names, arguments.image_size, arguments.frozen_stages
@@ -175,8 +171,9 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
                 | {
                     "images": len(rows),
                     "selection_images": 0 if selecting is None else len(selecting),
-                    "images_without_labels": len(everything) - len(dataset),
+                    "images_without_labels": reading.images - len(dataset),
                     "classes": names,
+                    "reading": reading.as_json(),
                 }
                 | describe_source(arguments.dataset, arguments.split),
                 "test_dataset": None if others["test"] is None else _measured_on(arguments.test, others["test"]),
@@ -204,18 +201,11 @@ def labelled(source: str | None, names: list[str], flag: str) -> Any:
     """A labelled data set with the classes of the training images, of which it may lack some; None for None.
 
     Raises:
-        InputError: it has a class that the training images do not have, or no boxes at all.
+        InputError: it has a class that the training images do not have, nothing is known of any image, or, where the
+            best epoch is to be selected, no image has a box.
     """
-    from agssp.data.labels import with_known_boxes
-    from agssp.data.readers import read_dataset
-    from agssp.data.schema import defect_names
+    from agssp.data.reading import read_labelled
 
     if source is None:
         return None
-    try:
-        dataset = read_dataset(source, defect_types=names)
-    except InputError as error:
-        raise InputError(f"--{flag} {error}") from error
-    if not defect_names(dataset):
-        raise InputError(f"--{flag} {source}: has no labelled boxes (`objects`); measuring needs them")
-    return with_known_boxes(dataset, f"--{flag} {source}")
+    return read_labelled(source, f"--{flag}", boxes_needed=flag == "validation", defect_types=names)[0]

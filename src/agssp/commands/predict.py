@@ -213,9 +213,10 @@ def _rows(arguments: PredictArguments) -> tuple[Iterable[dict[str, Any]], int | 
     path = Path(arguments.images)
     if path.is_file() and path.suffix.lower() not in (".json", ".yaml", ".yml", ".parquet"):
         return [{"image": {"path": str(path), "bytes": None}, "image_id": path.name}], 1
-    from agssp.data.readers import NamedRows, read_dataset
+    from agssp.data.readers import NamedRows
+    from agssp.data.reading import read_told
 
-    dataset = read_dataset(arguments.images, split=arguments.split, streaming=arguments.streaming)
+    dataset, _ = read_told(arguments.images, "IMAGES", split=arguments.split, streaming=arguments.streaming)
     dataset = dataset.select_columns(["image", "image_id"])
     return NamedRows(dataset, arguments.images), None if arguments.streaming else len(dataset)
 

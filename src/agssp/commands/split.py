@@ -45,8 +45,7 @@ ARGUMENTS = (SplitArguments,)
 
 def main(arguments: SplitArguments) -> None:
     """Write train/ and test/ under the output folder."""
-    from agssp.data.labels import with_known_boxes
-    from agssp.data.readers import read_dataset
+    from agssp.data.reading import read_labelled, read_told
     from agssp.data.schema import defect_names
     from agssp.data.splits import split_rows
 
@@ -55,11 +54,8 @@ def main(arguments: SplitArguments) -> None:
         raise InputError("give exactly one of --per-class, --count and --fraction (or --holdout alone)")
     if arguments.holdout is not None and arguments.test is not None:
         raise InputError("give --holdout, to put images aside for testing, or --test, where there are some, not both")
-    dataset = read_dataset(arguments.dataset, split=arguments.split, category=arguments.category)
+    dataset, report = read_labelled(arguments.dataset, split=arguments.split, category=arguments.category)
     names = defect_names(dataset)
-    if not names:
-        raise InputError(f"{arguments.dataset}: has no labels (`objects`); a split needs labelled images")
-    dataset = with_known_boxes(dataset, arguments.dataset)
     ids = list(dataset["image_id"])
     classes = [row["category"] for row in dataset["objects"]]
     pool: list[int] = list(range(len(ids)))
@@ -67,7 +63,7 @@ def main(arguments: SplitArguments) -> None:
     if arguments.holdout is not None:
         pool, test = split_rows(ids, classes, arguments.holdout, arguments.seed)
     elif arguments.test is not None:
-        check_apart(dataset, read_dataset(arguments.test), arguments.test)
+        check_apart(dataset, read_told(arguments.test, "--test")[0], arguments.test)
     reserved = arguments.holdout is not None or arguments.test is not None
     train = pool
     if arguments.holdout is None or any(way is not None for way in ways):
@@ -85,7 +81,7 @@ def main(arguments: SplitArguments) -> None:
         "test": [ids[row] for row in test] if arguments.test is None else arguments.test,
     }
     output = Path(arguments.output)
-    claim(output, facts)
+    claim(output, facts, report.as_json())
     parts = {"train": train} if arguments.test is not None else {"train": train, "test": test}
     for name, rows in parts.items():
         (output / name).mkdir(exist_ok=True)
@@ -147,8 +143,13 @@ def check_apart(dataset: Any, test: Any, name: str) -> None:
         )
 
 
-def claim(output: Path, facts: dict[str, Any]) -> None:
+def claim(output: Path, facts: dict[str, Any], reading: dict[str, Any]) -> None:
     """Write split.json before any image, so that a run cut short is finished by the same split alone.
+
+    Args:
+        output: the folder.
+        facts: what the split is.
+        reading: what was read, which is kept beside it.
 
     Raises:
         InputError: the folder holds something else, or another split, whose training images may be this one's for
@@ -159,7 +160,7 @@ def claim(output: Path, facts: dict[str, Any]) -> None:
     record = output / RECORD
     if record.is_file():
         before = json.loads(record.read_text(encoding="utf-8"))
-        if before != facts:
+        if {name: value for name, value in before.items() if name != "reading"} != facts:
             raise InputError(
                 f"--output {output}: holds another split (seed {before.get('seed')}, {len(before.get('train', []))} "
                 "training images); give a new folder"
@@ -167,7 +168,7 @@ def claim(output: Path, facts: dict[str, Any]) -> None:
     elif output.exists() and any(output.iterdir()):
         raise InputError(f"--output {output}: holds files that are no split; give an empty or new folder")
     output.mkdir(parents=True, exist_ok=True)
-    write_json(record, facts)
+    write_json(record, facts | {"reading": reading})
 
 
 def _embedded(dataset):

@@ -118,6 +118,8 @@ def place_boxes(record: ImageRecord, frame: Frame, stored: bool, report: ReadRep
     if not boxes:
         report.note("all_dropped", record.image_id)
         return None
+    for box in boxes.values():
+        report.measure(box.defect_type, box.bbox, frame.size)
     return list(boxes.values())
 
 

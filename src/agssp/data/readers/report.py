@@ -1,6 +1,7 @@
 """What reading a data set found, changed and left out: one report, whichever reader made it."""
 
 import logging
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,6 +70,7 @@ class ReadReport:
         boxes: number of boxes of each class, in the order of the classes.
         crowds: boxes that are crowd regions, which no class counts.
         causes: what was changed or left out, by the names of `CAUSES`.
+        shares: of each class the shorter side of each box as a share of its image's longer side.
         streamed: whether rows come one by one; then each cause is told at once, and the numbers grow with the rows.
     """
 
@@ -80,6 +82,7 @@ class ReadReport:
     boxes: dict[str, int] = field(default_factory=dict)
     crowds: int = 0
     causes: dict[str, Cause] = field(default_factory=dict)
+    shares: dict[str, array] = field(default_factory=dict)
     streamed: bool = False
 
     def note(self, cause: str, example: str, count: int = 1) -> None:
@@ -103,6 +106,16 @@ class ReadReport:
         """Count a change at each of several places."""
         for example in examples:
             self.note(cause, example)
+
+    def measure(self, name: str, bbox: Sequence[float], size: Sequence[float]) -> None:
+        """Keep how large a box is beside its image.
+
+        Args:
+            name: of its class.
+            bbox: xywh px.
+            size: (width, height) px of the image.
+        """
+        self.shares.setdefault(name, array("f")).append(min(bbox[2:]) / max(size))
 
     def share(self, owners: Mapping[Path, Sequence[str]]) -> None:
         """Note the annotation files that more than one image got its boxes from."""
