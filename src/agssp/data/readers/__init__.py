@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 
+from agssp.data.image_notes import begin_image_notes
 from agssp.data.readers.coco import choose_coco, find_coco, read_coco
 from agssp.data.readers.image_folder import read_image_folder
 from agssp.data.readers.metadata import TABLE, read_metadata_folder
@@ -69,6 +70,7 @@ def read_dataset(
     if name not in FORMATS:
         raise InputError(f"format {name!r}: expected one of {', '.join(FORMATS)}")
     found = ReadReport() if report is None else report
+    begin_image_notes()
     if name in ("parquet", "saved", "hub"):
         table = load_table(str(source), name, split, streaming)
         dataset: Any = to_schema(table, str(source), category, found, defect_types)
