@@ -6,6 +6,7 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 
+from agssp.data.image_notes import begin_image_notes
 from agssp.data.readers.coco import choose_coco, locate_coco, read_coco
 from agssp.data.readers.crowds import check_crowds
 from agssp.data.readers.cvat import choose_cvat, read_cvat
@@ -84,6 +85,7 @@ def read_dataset(
     name = format or (find_format(source) if not path.is_dir() else None)
     listing = Listing(path) if name is None or (path.is_dir() and name not in ("parquet", "saved", "hub")) else None
     name = name or layout_of(listing)  # type: ignore[arg-type]
+    begin_image_notes()
     if name in ("parquet", "saved", "hub"):
         found.streamed = streaming
         table = load_table(str(source), name, split, streaming)
