@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -181,16 +182,17 @@ def _source(value: Any, name: str) -> AbstractContextManager[BinaryIO]:
             raise ImageError(f"{name}: the file is empty (0 bytes)")
         return io.BytesIO(value)
     if isinstance(value, (str, Path)):
-        path = Path(value)
-        if not path.is_file():
-            raise ImageError(f"{name}: no such file: {path}")
-        if path.stat().st_size == 0:
-            raise ImageError(f"{name}: the file is empty (0 bytes)")
         # Opened here, since Pillow turns an uncompressed TIFF wrongly when it maps the file by its name.
         try:
-            return path.open("rb")
-        except OSError as error:
+            file = open(value, "rb")  # noqa: PTH123, SIM115 (a path would be taken apart first, for each of many images)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise ImageError(f"{name}: no such file: {value}") from error
+        except (OSError, ValueError) as error:
             raise ImageError(f"{name}: the file cannot be opened: {error}") from error
+        if os.fstat(file.fileno()).st_size == 0:
+            file.close()
+            raise ImageError(f"{name}: the file is empty (0 bytes)")
+        return file
     if hasattr(value, "read"):
         return nullcontext(value)
     raise ImageError(f"{name}: expected a path, bytes, a binary file or a PIL image, got {type(value).__name__}")

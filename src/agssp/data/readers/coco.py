@@ -130,14 +130,15 @@ def read_coco(
     if not images:
         raise InputError(f"{file}: lists no images")
     root, paths = _find_images(listing, name, images, report)
+    object_category = category or folder_category(listing.root / root)
+    prefix = f"{root}/" if root else ""
     records = []
     for image, path in zip(images.values(), paths, strict=True):
-        inside = posixpath.relpath(path, root) if root else path
         records.append(
             ImageRecord(
                 path=listing.path(path),
-                image_id=path if inside.startswith("..") else inside,
-                category=category or folder_category(listing.root / root),
+                image_id=path.removeprefix(prefix),
+                category=object_category,
                 labels=image.labels,
                 stated_size=image.size,
             )
@@ -146,7 +147,7 @@ def read_coco(
     return records, classes
 
 
-def parse_coco(content: Any, file: str, report: ReadReport) -> tuple[dict[str, CocoImage], list[str]]:
+def parse_coco(content: Any, file: str, report: ReadReport) -> tuple[dict[int | str, CocoImage], list[str]]:
     """What a COCO file says, its images not looked for yet.
 
     Ids may be numbers or text. Two categories of one name of which one stands above the other are one class; a category
@@ -185,7 +186,7 @@ def parse_coco(content: Any, file: str, report: ReadReport) -> tuple[dict[str, C
         raise InputError(f"{file}: two categories share an id")
     if annotations is not None and not isinstance(annotations, list):
         raise InputError(f"{file}: expected annotations to be a list, got {type(annotations).__name__}")
-    used = set()
+    used: set[int | str] = set()
     for index, row in enumerate(annotations or []):
         if not isinstance(row, dict):
             raise InputError(f"{file} annotation {index}: expected an object, got {row!r}")
@@ -210,14 +211,16 @@ def parse_coco(content: Any, file: str, report: ReadReport) -> tuple[dict[str, C
     return images, _classes(names, above, used, file, report)
 
 
-def _classes(names: Mapping[str, str], above: set[str], used: set[str], file: str, report: ReadReport) -> list[str]:
+def _classes(
+    names: Mapping[int | str, str], above: set[str], used: set[int | str], file: str, report: ReadReport
+) -> list[str]:
     """Names of the classes, without categories that only stand above others."""
     kept: list[str] = []
     for key, name in names.items():
         twice = [other for other in names if names[other] == name]
         if len(twice) > 1 and name not in above:
             raise InputError(
-                f"{file}: categories {', '.join(twice)} share the name {name!r}; give each class a name of its own"
+                f"{file}: categories {', '.join(map(str, twice))} share the name {name!r}; give each class a name of its own"
             )
         if len(twice) == 1 and key not in used and name in above:
             report.note("empty_classes", f"{name} (stands above other categories in {file})")
@@ -269,14 +272,19 @@ def box_of_segmentation(outline: Any) -> XYWH:
     return box_of_outline([float(number) for polygon in polygons for number in polygon])
 
 
-def _id(value: Any) -> str:
-    """An id as text, so that 1 and "1" are the same; of what can be none, a text that is none."""
-    return str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else f"{value!r}\0"
+def _id(value: Any) -> int | str:
+    """An id, 1 and "1" alike; of what can be none, a text that is none."""
+    if type(value) is int:
+        return value
+    if isinstance(value, str):
+        text = value.strip()
+        return int(text) if text.removeprefix("-").isdecimal() else text
+    return f"{value!r}\0"
 
 
-def _order(row: dict[str, Any]) -> tuple[int, str]:
+def _order(row: dict[str, Any]) -> tuple[bool, int, str]:
     key = _id(row["id"])
-    return (int(key), "") if key.removeprefix("-").isdecimal() else (2**62, key)
+    return (False, key, "") if isinstance(key, int) else (True, 0, key)
 
 
 def _image_folders(name: str) -> list[str]:
@@ -289,7 +297,7 @@ def _image_folders(name: str) -> list[str]:
 
 
 def _find_images(
-    listing: Listing, name: str, images: Mapping[str, CocoImage], report: ReadReport
+    listing: Listing, name: str, images: Mapping[int | str, CocoImage], report: ReadReport
 ) -> tuple[str, list[str]]:
     """The folder that most of the images lie in as the file says, and the path of each below the data set's."""
     names = [image.file_name for image in images.values()]

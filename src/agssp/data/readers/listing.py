@@ -55,6 +55,13 @@ class Listing:
         return set(self.files)
 
     @cached_property
+    def _by_suffix(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for name in self.files:
+            found[posixpath.splitext(name)[1].lower()].append(name)
+        return found
+
+    @cached_property
     def _by_name(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = defaultdict(list)
         for name in self.files:
@@ -66,7 +73,9 @@ class Listing:
 
     def with_suffix(self, *suffixes: str) -> list[str]:
         """Files whose suffix, in small letters, is one of these."""
-        return [name for name in self.files if posixpath.splitext(name)[1].lower() in suffixes]
+        if len(suffixes) == 1:
+            return self._by_suffix.get(suffixes[0], [])
+        return sorted(name for suffix in suffixes for name in self._by_suffix.get(suffix, []))
 
     def in_folder(self, folder: str) -> list[str]:
         """Files that lie right in a folder; `""` is the root."""
