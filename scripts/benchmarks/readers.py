@@ -1,4 +1,4 @@
-"""Images a second and memory of reading a labelled data set, beside another commit and supervision's loaders.
+"""Images a second (of processor time) and memory of reading labels, beside another commit and supervision's loaders.
 
 python scripts/benchmark.py readers --against 4f9b0cd
 python scripts/benchmark.py readers --against HEAD~20 --images 4000 --formats coco yolo
@@ -26,9 +26,9 @@ SIDE, BOXES, CLASSES = 640, 3, ("dent", "scratch", "pit")
 OURS = """
 import json, resource, sys, time
 from agssp.data.readers import read_dataset
-before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
 data = read_dataset(sys.argv[1])
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 objects = data["objects"] if "objects" in data.features else []
 boxes = sum(len((row or {"bbox": ()})["bbox"]) for row in objects)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -38,14 +38,14 @@ THEIRS = """
 import json, resource, sys, time
 from supervision import DetectionDataset
 root, kind = sys.argv[1:3]
-before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
 if kind == "coco":
     data = DetectionDataset.from_coco(f"{root}/images", f"{root}/labels.json")
 elif kind == "yolo":
     data = DetectionDataset.from_yolo(f"{root}/images", f"{root}/labels", f"{root}/data.yaml")
 else:
     data = DetectionDataset.from_pascal_voc(f"{root}/JPEGImages", f"{root}/Annotations")
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 boxes = sum(len(found) for found in data.annotations.values())
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"seconds": seconds, "mib": (peak - before) / 1024, "images": len(data), "boxes": boxes}))

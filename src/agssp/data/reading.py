@@ -1,6 +1,7 @@
-"""Read a data set for a command: what was found is printed and logged, and labels that are missing or lost are errors."""
+"""Read a data set for a command: what was found is told, and labels that are missing or lost are errors."""
 
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,10 @@ from agssp.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+EXPECTED = (
+    "expected COCO .json, YOLO label files with a data.yaml, Pascal VOC or CVAT XML, labelme or Label Studio JSON, a "
+    "metadata.jsonl with `objects`, or a table with a column `objects`"
+)
 SMALL = (int(MIN_SIDE), 4, 8)
 """Shorter sides in px at the input size under which boxes are counted; training drops those of the first, or less."""
 
@@ -112,14 +117,7 @@ def _instead(source: str, report: ReadReport) -> str:
     path = Path(source)
     there = what_lies_there(Listing(path)) if path.is_dir() else ""
     parts = [part for part in (*lost, there) if part]
-    return (
-        f"; {'; '.join(parts)}"
-        if parts
-        else (
-            "; expected COCO .json, YOLO label files with a data.yaml, Pascal VOC or CVAT XML, labelme or Label Studio JSON, "
-            "a metadata.jsonl with `objects`, or a table with a column `objects`"
-        )
-    )
+    return f"; {'; '.join(parts or [EXPECTED])}"
 
 
 def small_boxes(shares: Mapping[str, Sequence[float]], image_size: int) -> dict[str, dict[str, int]]:
@@ -159,12 +157,12 @@ def tell_small_boxes(shares: Mapping[str, Sequence[float]], image_size: int, sou
     if boxes and lost == boxes:
         largest = max(max(values, default=0) for values in shares.values())
         raise InputError(
-            f"--image-size {image_size}: all {boxes} boxes of {source} have a side of {MIN_SIDE} px or less at that size, "
-            f"which training drops; the largest needs {round(MIN_SIDE / largest) + 1} px or more, or cut the images to tiles"
+            f"--image-size {image_size}: all {boxes} boxes of {source} have a side of {SMALL[0]} px or less at that "
+            f"size, which training drops; one alone needs {math.floor(MIN_SIDE / largest) + 1} px or more"
         )
     if not least:
         return
-    lines = [f"{source}: small boxes at --image-size {image_size} (training drops those of {MIN_SIDE} px or less):"]
+    lines = [f"{source}: small boxes at --image-size {image_size} (training drops those of {SMALL[0]} px or less):"]
     for name, row in table.items():
         if row[f"under {SMALL[-1]} px"]:
             counts = ", ".join(f"{row[f'under {limit} px']} under {limit} px" for limit in SMALL)

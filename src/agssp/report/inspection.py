@@ -111,7 +111,7 @@ def inspection_sections(
     if tiles:
         rows = [tiles[start : start + COLUMNS] for start in range(0, len(tiles), COLUMNS)]
         sheet = figures.contact_sheet(rows, tile_inches=2.6)
-        text = "Those with the oddest labels come first; below the name stands what is odd. The others are drawn at random."
+        text = "The oddest labels come first; below the name stands what is odd. The others are drawn at random."
         sections.append(Section(f"{len(tiles)} of {report.images} images", [text, Picture(sheet)]))
     sections.append(Section("Next", [Code(next_step, "If this is how it should be:")]))
     return sections

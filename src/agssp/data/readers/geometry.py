@@ -205,7 +205,7 @@ def labels_are_stored(records: Sequence[ImageRecord], frames: Sequence[Frame | N
         raise InputError(
             f"{_where(stored)}: its stated size, {_px(stored.stated_size)}, is that of the stored pixels of a photo "
             f"that EXIF turns, but that of {upright.image_id}, {_px(upright.stated_size)}, is that of the upright "
-            "photo; what the labels of photos like these are of cannot be told: save all images upright, without an EXIF "
+            "photo; what the labels of such photos are of cannot be told: save all images upright, without an EXIF "
             "orientation, and label or export them again"
         )
     if silent:

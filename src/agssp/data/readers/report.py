@@ -33,7 +33,7 @@ CAUSES: dict[str, tuple[str, str]] = {
     "reversed": ("turned", "boxes had their corners in another order, which was put right"),
     "duplicates": ("deduplicated", "boxes stood there twice and count once"),
     "same_class": ("deduplicated", "categories stood there twice under one name and count as one class"),
-    "turned_as_others": ("guessed", "photos turned by EXIF do not tell which way their labels are and follow the others"),
+    "turned_as_others": ("guessed", "photos turned by EXIF do not tell which way their labels are; as the others"),
     "turned_unknown": ("guessed", "photos turned by EXIF do not tell which way their labels are; taken as upright"),
     "found_by_name": ("guessed", "images were not where their labels say and were found by their own name"),
     "no_label_file": ("guessed", "images have no label file and are taken as images without defects"),
