@@ -4,9 +4,9 @@ python scripts/benchmark.py readers --against 4f9b0cd
 python scripts/benchmark.py readers --against HEAD~20 --images 4000 --formats coco yolo
 
 The images are made up: JPEG of noise, of which many files share one content, with three boxes each. Every reading is a
-process of its own; the sides take turns, and the best of all rounds counts. The other commit is checked out beside, in an
-environment whose agssp is that checkout and whose other packages are this one's. supervision is measured where it is
-installed; it opens images later than we do, and checks less. A format that the other commit does not read says so.
+process of its own; the sides take turns, and the best of all rounds counts. The other commit is checked out beside, in
+an environment whose agssp is that checkout and whose other packages are this one's. supervision is measured where it
+is installed; it opens images later than we do, and checks less. A format that the other commit does not read says so.
 """
 
 import argparse
@@ -134,13 +134,13 @@ MAKERS = {"coco": make_coco, "yolo": make_yolo, "voc": make_voc, "labelme": make
 def environment_of(commit: str, folder: Path) -> Path:
     """A checkout of a commit, and the Python of an environment whose agssp it is."""
     repository = Path(__file__).resolve().parents[2]
-    subprocess.run(["git", "-C", str(repository), "worktree", "add", "--detach", "--quiet", str(folder / "tree"), commit],
-                   check=True)  # fmt: skip
+    tree = folder / "tree"
+    subprocess.run(["git", "-C", repository, "worktree", "add", "--detach", "--quiet", tree, commit], check=True)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
     python = folder / "venv" / "bin" / "python"
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     (folder / "venv" / "lib" / version / "site-packages" / "other.pth").write_text(
-        f"{folder / 'tree' / 'src'}\n{sysconfig.get_paths()['purelib']}\n"
+        f"{tree / 'src'}\n{sysconfig.get_paths()['purelib']}\n"
     )
     return python
 

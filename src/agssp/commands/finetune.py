@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from agssp.commands.push import check_before_training, publish_result
-from agssp.errors import InputError
 from agssp.training.arguments import AgsspTrainingArguments
 
 POSITIONAL = ("model",)

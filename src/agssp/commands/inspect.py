@@ -3,9 +3,9 @@
     agssp inspect NEU-DET --output inspection.html
     agssp inspect labelled/data.yaml --split val --image-size 320 --output inspection.html
 
-What to run first on images and labels of one's own: it says how many images have labels, boxes by class, and, by cause
-with its count, all that was dropped, clipped, scaled, turned, deduplicated or guessed. PAGE shows 24 images, the oddest first;
-beside it PAGE.json holds the report.
+What to run first on images and labels of one's own: it says how many images have labels, boxes by class, and all that
+was dropped, clipped, scaled, turned, deduplicated or guessed, counted by cause. PAGE shows 24 images, the oddest
+first; beside it PAGE.json holds the report.
 """
 
 from dataclasses import dataclass, field

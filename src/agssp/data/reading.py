@@ -152,7 +152,7 @@ def tell_small_boxes(shares: Mapping[str, Sequence[float]], image_size: int, sou
         InputError: training would drop every box.
     """
     table = small_boxes(shares, image_size)
-    lost, smallest, least = (sum(row[f"under {limit} px"] for row in table.values()) for limit in SMALL)
+    lost, _, least = (sum(row[f"under {limit} px"] for row in table.values()) for limit in SMALL)
     boxes = sum(row["boxes"] for row in table.values())
     if boxes and lost == boxes:
         largest = max(max(values, default=0) for values in shares.values())

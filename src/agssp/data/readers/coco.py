@@ -220,7 +220,7 @@ def _classes(
         twice = [other for other in names if names[other] == name]
         if len(twice) > 1 and name not in above:
             raise InputError(
-                f"{file}: categories {', '.join(map(str, twice))} share the name {name!r}; give each class a name of its own"
+                f"{file}: categories {', '.join(map(str, twice))} share the name {name!r}; give each a name of its own"
             )
         if len(twice) == 1 and key not in used and name in above:
             report.note("empty_classes", f"{name} (stands above other categories in {file})")
