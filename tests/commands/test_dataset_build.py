@@ -22,7 +22,8 @@ from agssp.commands.dataset_verify import DatasetVerifyArguments
 from agssp.data.readers import read_dataset
 from agssp.data.schema import category_names, check_schema, defect_names
 from agssp.data.sources.defects import MaskShape
-from agssp.data.sources.image import SourceImage
+from agssp.data.sources.image import SourceImage, SourceReport
+from agssp.data.sources.layout import read_source_images
 from agssp.data.sources.plan import plan_source
 from agssp.data.sources.shards import make_row
 from agssp.data.sources.table import find_source, sources
@@ -333,6 +334,27 @@ def test_own_images_may_be_passed_on_once_their_licence_is_given(tmp_path):
     assert (facts["title"], facts["sources"][0]["licence"]) == ("Our plates", "cc-by-4.0")
     with pytest.raises(InputError, match="own-line"):
         build("severstal", tmp_path, tmp_path / "c", licence="mit")
+
+
+def test_all_masks_of_a_source_are_read_alike(tmp_path, caplog):
+    root = tmp_path / "line"
+    (root / "masks").mkdir(parents=True)
+    border = np.zeros((16, 24), np.uint8)
+    border[2:6, 3:8] = 255
+    numbers = border.copy()
+    numbers[3:5, 4:7] = 2
+    lines = []
+    for name, mask in (("a.png", numbers), ("b.png", border)):
+        picture(len(lines)).save(root / name)
+        Image.fromarray(mask).save(root / "masks" / name)
+        lines.append({"file_name": name, "mask_file_name": f"masks/{name}"})
+    (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    images = read_source_images(find_source("own-line"), root, SourceReport())
+    found = [image.masks[0].read((16, 24))[0][1] for image in images]
+    assert [int(mask.sum()) for mask in found] == [6, 0]
+    (told,) = [record.getMessage() for record in caplog.records if "masks are read as" in record.getMessage()]
+    assert told.startswith(f"{root}: ")
+    assert "255 beside them ignored" in told
 
 
 def test_an_own_line_with_metadata_keeps_its_boxes_and_masks(tmp_path):

@@ -231,6 +231,37 @@ def test_category_without_labelled_images_has_no_numbers(case):
     assert strip["pooled_iou"]["best_threshold"] is None
 
 
+def test_masks_of_class_numbers_with_a_border_that_is_ignored(case, caplog):
+    root, rows, truth, _, resized = case
+    expected = [[], []]
+    for row, mask, seen in zip(rows, truth, resized, strict=True):
+        border = (cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0) & ~mask
+        numbers = np.where(border, 255, np.where(mask, 1 + row["category"] * 7, 0)).astype(np.uint8)
+        Image.fromarray(numbers).save(root / "images/masks" / row["image_id"])
+        expected[0].append(mask[~border])
+        expected[1].append(seen.astype(np.float16)[~border])
+    metrics = evaluate(root)
+    assert metrics["pixel_auroc"] == pytest.approx(roc_auc_score(*map(np.concatenate, expected)), abs=1e-9)
+    assert (metrics["normal"], metrics["defective"]) == (4, 8)
+    assert metrics["mask_reading"] == "grey values: class numbers, each but 0 a defect, 255 beside them ignored"
+    warnings = [record.getMessage() for record in caplog.records if "masks are read as" in record.getMessage()]
+    assert len(warnings) == 1
+    level = metrics["thresholds"][20]
+    overlaps = [
+        jaccard_score(mask, seen > np.float32(level)) for mask, seen in zip(*expected, strict=True) if any(mask)
+    ]
+    assert metrics["mean_iou"]["by_threshold"][20] == pytest.approx(np.mean(overlaps), abs=2e-3)
+
+
+def test_a_mask_that_contradicts_the_others_is_left_out_by_name(case, monkeypatch):
+    root, *_ = case
+    monkeypatch.setattr("agssp.data.mask_reading.DECIDING", 5)
+    Image.fromarray(np.ones((58, 58), np.uint8)).save(root / "images/masks/06.png")
+    (left,) = evaluate(root)["skipped"]
+    assert left["image_id"] == "06.png"
+    assert left["reason"].startswith("mask of 06.png: holds 1 beside 0 and 255, unlike the first 5 masks")
+
+
 def test_boxes_stand_in_for_masks(tmp_path, capsys):
     rows, truth = write_images(tmp_path, masks=False)
     lines = [json.loads(line) for line in (tmp_path / "images/metadata.jsonl").read_text().splitlines()]

@@ -5,6 +5,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from datasets.features.features import Array2DExtensionType
 from agssp.data.box_store import pseudo_objects, read_boxes
 from agssp.data.images import ImageError, decode_image, image_size
 from agssp.data.map_store import MapStore
+from agssp.data.mask_reading import MaskReading
+from agssp.data.masks import named_masks
 from agssp.data.schema import PSEUDO_CLASS, category_names, defect_names, features
 from agssp.errors import InputError
 
@@ -73,6 +76,7 @@ class Rows:
                 )
             self.defect_types = [PSEUDO_CLASS]
         self.has_masks = "mask" in present
+        self.mask_reading = self._mask_reading() if self.has_masks else None
         self.grid_size = self._grid_size()
         for split in self.splits.values():
             self._join(split, maps, boxes)
@@ -116,6 +120,11 @@ class Rows:
                 bbox, score = self.boxes[image_id]
                 columns["objects"] = pseudo_objects(bbox, score)
             yield columns
+
+    def _mask_reading(self) -> MaskReading:
+        with_masks = (split.dataset for split in self.splits.values() if "mask" in split.dataset.features)
+        rows = chain.from_iterable(dataset.select_columns(["image_id", "mask"]) for dataset in with_masks)
+        return MaskReading.of(named_masks(rows), "the masks")
 
     def _grid_size(self) -> int | None:
         if self.store is not None:

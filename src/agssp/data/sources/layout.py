@@ -17,9 +17,12 @@ The first rule whose pattern fits an image holds.
 
 import fnmatch
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from agssp.data.mask_reading import MaskReading
 from agssp.data.readers import find_format, read_dataset
 from agssp.data.readers.records import Box, find_images
 from agssp.data.schema import category_names, defect_names
@@ -74,11 +77,27 @@ def read_source_images(source: Source, root: Path, report: SourceReport) -> list
             images.append(image)
             seen.add(key)
     report.unmatched = [name for name in report.unmatched if root / name not in used]
+    _read_masks_alike(images, str(root))
     if not images:
         raise InputError(
             f"{root}: none of its {len(paths)} image files fits the layout of {source.name}:\n{source.layout.rstrip()}"
         )
     return images
+
+
+def _read_masks_alike(images: Sequence[SourceImage], source: str) -> None:
+    """Give all mask files of a source the reading that its first ones decide."""
+    files = [mask for image in images for mask in image.masks or [] if isinstance(mask, MaskFile) and not mask.values]
+    if not files:
+        return
+    reading = MaskReading.of(((file.name, file.path) for file in files), source)
+    reading.tell(source)
+    for image in images:
+        if image.masks:
+            image.masks = [
+                replace(mask, reading=reading) if isinstance(mask, MaskFile) and not mask.values else mask
+                for mask in image.masks
+            ]
 
 
 def _image(
@@ -162,4 +181,6 @@ def _read_own_line(root: Path, report: SourceReport) -> list[SourceImage]:
                 masks=None if mask is None else [MaskFile(Path(mask["path"]), "defect")],
             )
         )
-    return sorted(images, key=lambda image: image.image_id)
+    images.sort(key=lambda image: image.image_id)
+    _read_masks_alike(images, str(root))
+    return images
