@@ -9,6 +9,7 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 
 from agssp.data.readers.coco import choose_coco, find_coco, read_coco
+from agssp.data.readers.crowds import check_crowds, resolve_crowds
 from agssp.data.readers.image_folder import read_image_folder
 from agssp.data.readers.metadata import TABLE, read_metadata_folder
 from agssp.data.readers.records import (
@@ -38,6 +39,7 @@ def read_dataset(
     format: str | None = None,
     categories: Sequence[str] | None = None,
     defect_types: Sequence[str] | None = None,
+    crowds: str = "auto",
     report: ReadReport | None = None,
 ) -> Dataset | IterableDataset:
     """Read a data set into the schema of `agssp.data.schema`.
@@ -54,6 +56,9 @@ def read_dataset(
         format: one of `FORMATS`; default: found out by looking.
         categories: all object categories in the wanted order; one that is not among them is an error.
         defect_types: all classes of boxes in the wanted order; one that is not among them is an error.
+        crowds: what boxes marked with `iscrowd` are: `auto`: single objects where all boxes of a file are marked, else
+            crowd regions; `ignore`: crowd regions; `objects`: single objects. In tables that this package wrote that
+            has been decided, which `objects` alone overrides.
         report: gets the names of what was clipped, dropped or left out, instead of a warning.
 
     Returns:
@@ -65,15 +70,17 @@ def read_dataset(
     Raises:
         InputError: nothing there, no images, or files that contradict the layout; the file, line or row is named.
     """
+    check_crowds(crowds)
     name = format or find_format(source)
     if name not in FORMATS:
         raise InputError(f"format {name!r}: expected one of {', '.join(FORMATS)}")
     found = ReadReport() if report is None else report
     if name in ("parquet", "saved", "hub"):
         table = load_table(str(source), name, split, streaming)
-        dataset: Any = to_schema(table, str(source), category, found, defect_types)
+        dataset: Any = to_schema(table, str(source), category, found, defect_types, crowds)
     else:
         records, names = _read_records(Path(source), name, split, category, found)
+        _decide_crowds(records, crowds, found)
         dataset = to_dataset(records, str(source), names)
         if streaming:
             dataset = dataset.to_iterable_dataset(num_shards=min(8, len(dataset)))
@@ -157,6 +164,14 @@ def _read_records(
     if name == "metadata":
         return read_metadata_folder(path, category, report), None
     return read_image_folder(path, category), None
+
+
+def _decide_crowds(records: Sequence[ImageRecord], mode: str, report: ReadReport) -> None:
+    """Leave `iscrowd` on crowd regions alone."""
+    decided, told = resolve_crowds([record.boxes for record in records], mode)
+    for record, boxes in zip(records, decided, strict=True):
+        record.boxes = boxes
+    report.sentences += [told] if told else []
 
 
 def _split_folder(root: Path, name: str, split: str | None) -> Path:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from agssp.data.readers.crowds import crowd_flag
 from agssp.data.readers.records import (
     Box,
     ImageRecord,
@@ -47,7 +48,7 @@ def read_coco(file: Path, category: str | None, report: ReadReport) -> tuple[lis
 
     Images are looked for beside the file and one folder up, there also in `images/` and in the folder that the end of
     the file's name gives (`instances_train.json`: `train/`, `images/train/`); all of the file's images must be there.
-    Crowd annotations are left out.
+    Crowd annotations are boxes with `iscrowd`, be they crowds or not (`resolve_crowds`).
 
     Returns:
         The records, and the class names in the order of their ids.
@@ -100,18 +101,17 @@ def _boxes(
                 f"{where}: category_id {label!r} is not among the {len(names)} categories "
                 f"({', '.join(f'{number} {name}' for number, name in names.items())})"
             )
-        if row.get("iscrowd"):
-            continue
         try:
             x, y, w, h = map(float, row["bbox"])
             score = float(row.get("score", 1.0))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{where}: expected bbox = [x, y, width, height], got {row.get('bbox')!r}") from error
+        crowd = crowd_flag(row.get("iscrowd"), where)
         if key not in sizes:
             sizes[key] = readable_size(paths[key], report)
         size = sizes[key]
         if size is not None:
-            box = clean_box(Box((x, y, w, h), names[label], score), *size, where, report)
+            box = clean_box(Box((x, y, w, h), names[label], score, crowd), *size, where, report)
             if box is not None:
                 boxes[key].append(box)
     return boxes

@@ -46,7 +46,10 @@ class ImageRecord:
 
 @dataclass
 class ReadReport:
-    """What a reader changed or left out, by name: the label line, annotation file or image concerned."""
+    """What a reader changed or left out, by name: the label line, annotation file or image concerned.
+
+    `sentences` are of the whole data set, and whole already.
+    """
 
     clipped: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
@@ -54,6 +57,7 @@ class ReadReport:
     unlisted: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     shared: list[str] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
 
     def share(self, owners: dict[Path, list[str]]) -> None:
         """Note the annotation files that more than one image got its boxes from."""
@@ -69,11 +73,12 @@ class ReadReport:
             ("annotation files have no image and were left out", self.orphans),
             ("annotation files belong to more than one image, which all got their boxes", self.shared),
         )
-        return [
+        lines = [
             f"{len(names)} {what}: {', '.join(names[:3])}{' ...' if names[3:] else ''}"
             for what, names in kinds
             if names
         ]
+        return lines + self.sentences
 
     def log(self, source: str) -> None:
         """Warn of each kind of change once."""

@@ -27,7 +27,7 @@ from datasets import (
 from datasets.exceptions import DatasetGenerationError
 from huggingface_hub.errors import HTTPError
 
-from agssp.data.readers.crowds import crowd_flag
+from agssp.data.readers.crowds import are_objects, crowd_flag, crowd_line
 from agssp.data.readers.records import (
     SPLIT_FOLDERS,
     Box,
@@ -157,6 +157,7 @@ def to_schema(
     category: str | None,
     report: ReadReport,
     defect_types: Sequence[str] | None = None,
+    crowds: str = "auto",
 ) -> Any:
     """Bring a table to the schema, without copying its images.
 
@@ -165,7 +166,7 @@ def to_schema(
     when streamed, where their names would have to be known before the rows. Boxes are clipped to their image, whose
     size its header tells, and those without area are dropped, as are those of damaged images; when streamed without a
     line in the report. `objects` stays null where the boxes are not known, unless the image is said to be normal: then
-    it has none.
+    it has none. A table in the schema has its crowds decided; in others `auto` decides by all rows, but when streamed.
 
     Raises:
         InputError: there is no `image`, or a column that cannot be brought to the schema.
@@ -186,7 +187,7 @@ def to_schema(
         dataset = with_column(dataset, "is_normal", Value("bool"), ["image_id"], lambda row: None)
     dataset = _with_category(dataset, source, category)
     if "objects" in dataset.features:
-        dataset = _with_objects(dataset, source, report, defect_types)
+        dataset = _with_objects(dataset, source, report, defect_types, crowds)
     check_schema(dataset, source=source)
     if isinstance(dataset, Dataset):
         ids = dataset["image_id"][:]
@@ -256,7 +257,9 @@ def _with_category(dataset: Any, source: str, category: str | None) -> Any:
     )
 
 
-def _with_objects(dataset: Any, source: str, report: ReadReport, defect_types: Sequence[str] | None) -> Any:
+def _with_objects(
+    dataset: Any, source: str, report: ReadReport, defect_types: Sequence[str] | None, crowds: str
+) -> Any:
     feature = dataset.features["objects"]
     fields = getattr(feature, "feature", feature)
     if not isinstance(fields, dict) or "bbox" not in fields or "category" not in fields:
@@ -271,24 +274,41 @@ def _with_objects(dataset: Any, source: str, report: ReadReport, defect_types: S
             f"{source}: objects.category must be a ClassLabel with the names of the defects, got {fields['category']}"
         )
     wanted = objects_feature(names)
+    # A part of a table of ours may have no other boxes than crowd regions, which were told from objects in the whole.
+    mode = "ignore" if crowds == "auto" and (feature == wanted or streamed) else crowds
     if streamed:
+        if feature != wanted and "iscrowd" in fields and crowds == "auto":
+            report.sentences.append(
+                "streamed boxes with iscrowd 1 are crowd regions; --crowds objects reads them as objects"
+            )
 
         def make(row: dict[str, Any]) -> dict[str, Any] | None:
             where = f"{source}: {row['image_id']}"
-            return _clean_objects(row["objects"], row["is_normal"], row["image"], names, where, ReadReport())
+            cleaned = _clean_objects(row["objects"], row["is_normal"], row["image"], names, where, ReadReport())
+            return _unmarked(cleaned) if mode == "objects" else cleaned
 
         return with_column(dataset, "objects", wanted, ["image_id", "objects", "is_normal", "image"], make)
     changed = {}
+    marked = count = 0
     for index, (image_id, objects, is_normal, image) in enumerate(_rows_with_images(dataset)):
         cleaned = _clean_objects(objects, is_normal, image, names, f"{source}: {image_id}", report)
-        if cleaned != objects:
+        # Numbers of another type compare as equal.
+        if feature != wanted or cleaned != objects:
             changed[index] = cleaned
-    if not changed and feature == wanted:
+        if cleaned is not None:
+            marked, count = marked + sum(cleaned["iscrowd"]), count + len(cleaned["iscrowd"])
+    told = crowd_line(marked, count, mode) if marked or crowds != "auto" else None
+    report.sentences += [told] if told else []
+    unmark = marked > 0 and are_objects(marked, count, mode)
+    if not changed and not unmark and feature == wanted:
         # The common case, a table of our own: the column stays as it is.
         return dataset
-    return _with_values(
-        dataset, "objects", wanted, [changed.get(index, row) for index, row in enumerate(dataset["objects"])]
-    )
+    rows = [changed.get(index, row) for index, row in enumerate(dataset["objects"])]
+    return _with_values(dataset, "objects", wanted, [_unmarked(row) for row in rows] if unmark else rows)
+
+
+def _unmarked(objects: dict[str, Any] | None) -> dict[str, Any] | None:
+    return objects and {**objects, "iscrowd": [False] * len(objects["iscrowd"])}
 
 
 def _rows_with_images(dataset: Dataset) -> Iterator[tuple[str, Any, Any, Any]]:
