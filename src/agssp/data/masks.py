@@ -27,13 +27,15 @@ class ImageTruth:
 def image_truth(row: Mapping[str, Any], size: Sequence[int], *, boxes_as_mask: bool = False) -> ImageTruth:
     """Put together what a row of the schema says of its image's defects.
 
-    An image is defective if its mask has a pixel, if it has a box, or if it is said not to be normal. It is sound if
+    An image is defective if its mask has a pixel, if it has a box, be it a crowd region, or if it is said not to be
+    normal. It is sound if
     none of these holds and it has an empty mask or list of boxes, or is said to be normal; then its mask is empty.
 
     Args:
         row: `image_id` and, where known, `is_normal`, `mask` and `objects`.
         size: (H, W) px of the image.
-        boxes_as_mask: where there is no mask, the pixels in the boxes take its place.
+        boxes_as_mask: where there is no mask, the pixels in the boxes take its place; not with crowd regions, of which
+            nobody has said how much is defective.
 
     Raises:
         ImageError: the mask cannot be read, or is of another size than its image.
@@ -53,7 +55,7 @@ def image_truth(row: Mapping[str, Any], size: Sequence[int], *, boxes_as_mask: b
         defective = False if mask is not None or objects is not None or is_normal else None
     if mask is None and defective is False:
         mask = np.zeros(tuple(size), bool)
-    elif mask is None and len(boxes) and boxes_as_mask:
+    elif mask is None and len(boxes) and boxes_as_mask and not any(objects.get("iscrowd") or []):
         mask = box_mask(boxes, size)
     return ImageTruth(defective, mask)
 
