@@ -16,6 +16,7 @@ from datasets.features.features import Array2DExtensionType
 
 from agssp.data.box_store import pseudo_objects, read_boxes
 from agssp.data.images import ImageError, decode_image, image_size
+from agssp.data.labels import crowds_of
 from agssp.data.map_store import MapStore
 from agssp.data.schema import PSEUDO_CLASS, category_names, defect_names, features
 from agssp.errors import InputError
@@ -183,6 +184,7 @@ class Counts:
     normal: int = 0
     defective: int = 0
     boxes: int = 0
+    crowds: int = 0
     masks: int = 0
     maps: int = 0
     categories: Counter[int] = field(default_factory=Counter)
@@ -192,7 +194,9 @@ class Counts:
         self.images += 1
         self.normal += row["is_normal"] is True
         self.defective += row["is_normal"] is False
-        self.boxes += len((row.get("objects") or {}).get("bbox") or [])
+        iscrowd = crowds_of(row.get("objects") or {"bbox": []})
+        self.boxes += int((~iscrowd).sum())
+        self.crowds += int(iscrowd.sum())
         self.masks += row.get("mask") is not None
         self.maps += row.get("anomaly_map") is not None
         self.categories[row["category"]] += 1
@@ -266,7 +270,7 @@ def example_picture(row: dict[str, Any]) -> bytes:
     if objects["bbox"]:
         corners = np.array(objects["bbox"], np.float32).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
-        tiles.append(tile(image, boxes=corners))
+        tiles.append(tile(image, boxes=corners, dashed=crowds_of(objects)))
     sheet = Pictures.new("RGB", (sum(each.width + 8 for each in tiles) - 8, tiles[0].height), "white")
     left = 0
     for each in tiles:
