@@ -373,6 +373,43 @@ def test_an_own_line_with_metadata_keeps_its_boxes_and_masks(tmp_path):
     verify(tmp_path / "output")
 
 
+def test_an_own_line_keeps_its_crowd_regions(tmp_path, capsys):
+    root = tmp_path / "line"
+    root.mkdir()
+    for name in ("a", "b"):
+        picture(1).save(root / f"{name}.png")
+    boxes = [list(box) for box in DEFECTS]
+    told = [{"bbox": boxes, "category": ["pit", "rust"], "iscrowd": [0, 1]}, {"bbox": [], "category": []}]
+    lines = [{"file_name": f"{name}.png", "objects": objects} for name, objects in zip("ab", told, strict=True)]
+    (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    counts = build("own-line", root, tmp_path / "auto")["counts"]
+    assert (counts["boxes"], counts["crowds"], counts["classes"]) == (1, 1, {"pit": 1, "rust": 0})
+    assert "1 boxes, 1 crowd regions, 0 masks" in capsys.readouterr().out
+    verify(tmp_path / "auto")
+    assert [row["iscrowd"] for row in read_dataset(tmp_path / "auto")["objects"]] == [[False, True], []]
+    counts = build("own-line", root, tmp_path / "objects", crowds="objects")["counts"]
+    assert (counts["boxes"], counts["crowds"], counts["classes"]) == (2, 0, {"pit": 1, "rust": 1})
+    # Another reading is another data set, also under the same name.
+    with pytest.raises(InputError, match="holds results of other settings"):
+        build("own-line", root, tmp_path / "auto", crowds="objects")
+    with pytest.raises(InputError, match=r"--crowds is for your own images \(own-line\), not for severstal"):
+        build("severstal", tmp_path, tmp_path / "c", crowds="objects")
+
+
+def test_a_source_whose_file_marks_every_outline_as_a_crowd_has_objects(tmp_path, capsys):
+    write_fake("steel-pipe", tmp_path)
+    (file,) = tmp_path.rglob("train_4cate.json")
+    content = json.loads(file.read_text())
+    for marks, counted in (([0, 0], (2, 0)), ([1, 1], (2, 0)), (["0", "1"], (1, 1))):
+        for row, mark in zip(content["annotations"], marks, strict=True):
+            row["iscrowd"] = mark
+        file.write_text(json.dumps(content))
+        counts = build("steel-pipe", tmp_path, tmp_path / f"output {marks}")["counts"]
+        assert (counts["boxes"], counts["crowds"]) == counted
+        told = "all 2 boxes are marked as crowds" in capsys.readouterr().out
+        assert told == (marks == [1, 1])
+
+
 def test_the_command_line(tmp_path, capsys):
     agssp(["dataset", "build", "--list"])
     listed = capsys.readouterr().out

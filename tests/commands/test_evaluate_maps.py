@@ -286,6 +286,33 @@ def test_boxes_stand_in_for_masks(tmp_path, capsys):
     assert found == expected
 
 
+def test_images_with_crowd_regions_are_defective_and_their_pixels_unknown(tmp_path, capsys):
+    rows, truth = write_images(tmp_path, masks=False)
+    table = tmp_path / "images/metadata.jsonl"
+    lines = [json.loads(line) for line in table.read_text().splitlines()]
+    for index, (line, mask) in enumerate(zip(lines, truth, strict=True)):
+        boxes = [list(cv2.boundingRect(mask.astype(np.uint8)))] if mask.any() else []
+        # Of the eight images with a box every second has a region in its place.
+        line["objects"] = {"bbox": boxes, "category": ["pit"] * len(boxes), "iscrowd": [index % 2] * len(boxes)}
+    table.write_text("\n".join(map(json.dumps, lines)))
+    write_store(tmp_path, rows, make_maps(truth))
+    found, page = evaluate_to_files(tmp_path)
+    assert (found["images"], found["defective"], found["normal"]) == (12, 8, 4)
+    assert (found["masks"], found["with_masks"], found["with_crowds"]) == ("boxes", 8, 4)
+    assert "4 images have crowd regions (iscrowd 1), and no pixels that are known" in capsys.readouterr().out
+    assert "4 images have crowd regions; which of their pixels are defective is not known" in page
+    objects = evaluate(tmp_path, crowds="objects")
+    assert (objects["with_masks"], objects["with_crowds"]) == (12, 0)
+    assert objects["image_auroc"] == found["image_auroc"]
+    # Of regions alone no pixel is known, but still which images are defective.
+    for line in lines:
+        line["objects"]["iscrowd"] = [1] * len(line["objects"]["bbox"])
+    table.write_text("\n".join(map(json.dumps, lines)))
+    alone = evaluate(tmp_path, crowds="ignore")
+    assert (alone["masks"], alone["pixel_auroc"], alone["with_crowds"]) == (None, None, 8)
+    assert alone["image_auroc"] == found["image_auroc"]
+
+
 def test_only_is_normal_known(tmp_path, capsys):
     rows, truth = write_images(tmp_path, masks=False)
     lines = [json.loads(line) for line in (tmp_path / "images/metadata.jsonl").read_text().splitlines()]

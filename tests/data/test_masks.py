@@ -10,6 +10,7 @@ from agssp.data.masks import box_mask, decode_mask, image_truth, named_masks
 
 SIZE = (4, 6)
 BOXES = {"bbox": [[1, 1, 2, 2]], "category": [0], "score": [1.0], "iscrowd": [False]}
+CROWD = {"bbox": [[1, 1, 2, 2], [0, 0, 1, 1]], "category": [0, 0], "score": [1.0, 1.0], "iscrowd": [True, False]}
 NO_BOXES = {"bbox": [], "category": [], "score": [], "iscrowd": []}
 
 
@@ -34,6 +35,7 @@ def test_nothing_known():
         ({"objects": NO_BOXES}, False, 0),
         ({"objects": BOXES}, True, None),
         ({"objects": NO_BOXES, "is_normal": False}, True, None),
+        ({"objects": CROWD}, True, None),
         # A defect that is marked anywhere counts, whatever else is said; the mask says where.
         ({"objects": BOXES, "is_normal": True}, True, None),
         ({"objects": BOXES, "mask": picture(np.zeros(SIZE))}, True, 0),
@@ -51,6 +53,14 @@ def test_boxes_stand_in_only_when_asked_and_only_for_a_missing_mask():
     assert image_truth(row, SIZE, boxes_as_mask=True).mask.sum() == 4
     row["mask"] = picture(np.full(SIZE, 255))
     assert image_truth(row, SIZE, boxes_as_mask=True).mask.sum() == 24
+
+
+def test_crowd_regions_say_that_an_image_is_defective_but_not_where():
+    row = {"image_id": "a", "objects": CROWD}
+    truth = image_truth(row, SIZE, boxes_as_mask=True)
+    assert (truth.defective, truth.mask) == (True, None)
+    row["mask"] = picture(np.zeros(SIZE))
+    assert image_truth(row, SIZE, boxes_as_mask=True).mask.sum() == 0
 
 
 def test_mask_of_another_size_is_named():

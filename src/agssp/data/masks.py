@@ -37,14 +37,15 @@ def image_truth(
 ) -> ImageTruth:
     """Put together what a row of the schema says of its image's defects.
 
-    An image is defective if its mask has a pixel, if it has a box, or if it is said not to be normal. It is sound if
-    none of these holds and it has an empty mask or list of boxes, or is said to be normal; then its mask is empty. A
-    mask whose only pixels are to be ignored tells nothing of that.
+    An image is defective if its mask has a pixel, if it has a box, be it a crowd region, or if it is said not to be
+    normal. It is sound if none of these holds and it has an empty mask or list of boxes, or is said to be normal; then
+    its mask is empty. A mask whose only pixels are to be ignored tells nothing of that.
 
     Args:
         row: `image_id` and, where known, `is_normal`, `mask` and `objects`.
         size: (H, W) px of the image.
-        boxes_as_mask: where there is no mask, the pixels in the boxes take its place.
+        boxes_as_mask: where there is no mask, the pixels in the boxes take its place; not with crowd regions, of which
+            nobody has said how much is defective.
         reading: how the masks of the data set are read; default: each by itself.
 
     Raises:
@@ -67,7 +68,7 @@ def image_truth(
         defective = False if told else None
     if mask is None and defective is False:
         mask = np.zeros(tuple(size), bool)
-    elif mask is None and len(boxes) and boxes_as_mask:
+    elif mask is None and len(boxes) and boxes_as_mask and not any(objects.get("iscrowd") or []):
         mask = box_mask(boxes, size)
     return ImageTruth(defective, mask, ignored)
 

@@ -49,7 +49,7 @@ def dataset_card(facts: dict[str, Any], repo_id: str, published: Features, *, pi
         "metadata": _metadata(facts, published, licences),
         "repo_id": repo_id,
         "title": facts["title"],
-        **{name: total[name] for name in ("images", "boxes", "masks", "maps")},
+        **{name: total[name] for name in ("images", "boxes", "crowds", "masks", "maps")},
         "unknown": total["images"] - total["normal"] - total["defective"],
         "pseudo": defect_types == [PSEUDO_CLASS] and "boxes" in facts,
         "box_rule": _box_rule(facts.get("boxes")),

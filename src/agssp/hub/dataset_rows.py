@@ -17,6 +17,7 @@ from datasets.features.features import Array2DExtensionType
 
 from agssp.data.box_store import pseudo_objects, read_boxes
 from agssp.data.images import ImageError, decode_image, image_size
+from agssp.data.labels import crowds_of
 from agssp.data.map_store import MapStore
 from agssp.data.mask_reading import MaskReading
 from agssp.data.masks import named_masks
@@ -192,6 +193,7 @@ class Counts:
     normal: int = 0
     defective: int = 0
     boxes: int = 0
+    crowds: int = 0
     masks: int = 0
     maps: int = 0
     categories: Counter[int] = field(default_factory=Counter)
@@ -201,7 +203,9 @@ class Counts:
         self.images += 1
         self.normal += row["is_normal"] is True
         self.defective += row["is_normal"] is False
-        self.boxes += len((row.get("objects") or {}).get("bbox") or [])
+        iscrowd = crowds_of(row.get("objects") or {"bbox": []})
+        self.boxes += int((~iscrowd).sum())
+        self.crowds += int(iscrowd.sum())
         self.masks += row.get("mask") is not None
         self.maps += row.get("anomaly_map") is not None
         self.categories[row["category"]] += 1
@@ -275,7 +279,7 @@ def example_picture(row: dict[str, Any]) -> bytes:
     if objects["bbox"]:
         corners = np.array(objects["bbox"], np.float32).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
-        tiles.append(tile(image, boxes=corners))
+        tiles.append(tile(image, boxes=corners, dashed=crowds_of(objects)))
     sheet = Pictures.new("RGB", (sum(each.width + 8 for each in tiles) - 8, tiles[0].height), "white")
     left = 0
     for each in tiles:

@@ -91,6 +91,9 @@ def _numbers(metrics: dict[str, Any]) -> Section:
         blocks.append(Text(f"Masks are read as {metrics['mask_reading']}.", note=True))
     if metrics["masks"] == "boxes":
         blocks.append(Text("Boxes stand in for masks: all pixels of a box count as defective.", note=True))
+    if metrics["masks"] != "masks" and metrics["with_crowds"]:
+        text = f"{metrics['with_crowds']} images have crowd regions; which of their pixels are defective is not known."
+        blocks.append(Text(text, note=True))
     return Section("Numbers", blocks)
 
 

@@ -75,7 +75,16 @@ def settle_boxes(records: Sequence[ImageRecord], report: ReadReport, crowds: str
             settled.append(None)
         else:
             settled.append(place_boxes(record, frame, stored, report))
-    return resolve_crowds(settled, crowds, report)
+    return settle_crowds(settled, crowds, report)
+
+
+def settle_crowds(boxes: Sequence[list[Box] | None], mode: str, report: ReadReport) -> list[list[Box] | None]:
+    """Boxes with `iscrowd` on crowd regions alone, see `resolve_crowds`; what was decided is noted."""
+    settled, told = resolve_crowds(boxes, mode)
+    if told:
+        marked = sum(box.iscrowd for row in boxes for box in row or [])
+        report.note("crowds", told, max(marked, 1))
+    return settled
 
 
 def place_boxes(record: ImageRecord, frame: Frame, stored: bool, report: ReadReport) -> list[Box] | None:

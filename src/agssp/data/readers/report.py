@@ -39,7 +39,7 @@ CAUSES: dict[str, tuple[str, str]] = {
     "no_label_file": ("guessed", "images have no label file and are taken as images without defects"),
     "shared": ("guessed", "annotation files belong to more than one image, which all got their boxes"),
     "outlines": ("guessed", "boxes were drawn around an outline, where no box was given"),
-    "crowds_as_objects": ("guessed", "boxes are all marked as crowds and were taken as single objects"),
+    "crowds": ("guessed", "boxes are marked as crowds (iscrowd 1)"),
     "scores": ("guessed", "rows have a sixth number between 0 and 1, which was taken as the score"),
     "numbered_classes": ("guessed", "classes have no name in the table and are called by their number"),
     "defect_folders": ("guessed", "folders beside one of sound images are taken as types of defect, not as objects"),

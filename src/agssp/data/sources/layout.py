@@ -33,13 +33,14 @@ from agssp.data.sources.table import OWN_LINE, Source, find_source
 from agssp.errors import InputError
 
 
-def read_source_images(source: Source, root: Path, report: SourceReport) -> list[SourceImage]:
+def read_source_images(source: Source, root: Path, report: SourceReport, crowds: str = "auto") -> list[SourceImage]:
     """All images of a source, in the order of their ids.
 
     Args:
         source: the source; of a subset, all images of the whole.
         root: the folder in which its layout begins.
         report: gets what was left out or changed.
+        crowds: of a user's own images, see `read_dataset`.
 
     Raises:
         InputError: no image fits the layout, or a label file is malformed; it is named.
@@ -47,7 +48,7 @@ def read_source_images(source: Source, root: Path, report: SourceReport) -> list
     if source.subset:
         source = find_source(source.subset["of"])
     if source.name == OWN_LINE:
-        return _read_own_line(root, report)
+        return _read_own_line(root, report, crowds)
     paths = find_images(root)
     by_stem: dict[str, list[Path]] = {}
     for path in paths:
@@ -157,12 +158,12 @@ def _mask_files(
     return []
 
 
-def _read_own_line(root: Path, report: SourceReport) -> list[SourceImage]:
+def _read_own_line(root: Path, report: SourceReport, crowds: str) -> list[SourceImage]:
     """A user's own folder, in any layout that `--dataset` takes."""
     kind = find_format(root)
     if kind in ("parquet", "saved", "hub"):
         raise InputError(f"--root {root}: is a table already ({kind}); every command takes it as --dataset {root}")
-    dataset = read_dataset(root, report=report.boxes)
+    dataset = read_dataset(root, report=report.boxes, crowds=crowds)
     categories, names = category_names(dataset), defect_names(dataset)
     images = []
     for row in dataset:
