@@ -148,6 +148,10 @@ def _read_records(
     if name == "voc" and split is not None and split_list(path, split).is_file():
         return read_voc(path, category, report, split), None
     folder = _split_folder(path, name, split)
+    if folder != path and name == "imagefolder" and find_format(folder) == "imagefolder":
+        # Masks lie beside the splits, and what a split lacks tells of its folders.
+        records = read_image_folder(path, category)
+        return [record for record in records if record.path.is_relative_to(folder)], None
     if folder != path:
         # Ids stay relative to the source, so that they are the same whichever split is read.
         records, names = _read_records(folder, find_format(folder), None, category, report)

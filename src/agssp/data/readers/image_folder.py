@@ -1,12 +1,14 @@
 """A plain folder of images as records."""
 
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from agssp.data.readers.records import PLAIN_FOLDERS, ImageRecord, find_images, folder_category
+from agssp.data.readers.folder_masks import PASSED_FOLDERS, is_mask, match_masks
+from agssp.data.readers.records import ImageRecord, find_images, folder_category, logger
 
 NORMAL_FOLDERS = {"normal", "good", "ok", "defect_free", "defect-free"}
 DEFECT_FOLDERS = {"defect", "defects", "defective", "bad", "ng", "anomaly", "anomalous", "abnormal"}
-MASK_FOLDERS = {"mask", "masks", "ground_truth"}
 
 
 def read_image_folder(root: Path, category: str | None = None) -> list[ImageRecord]:
@@ -14,30 +16,81 @@ def read_image_folder(root: Path, category: str | None = None) -> list[ImageReco
 
     The category is the first folder below the root, or the root's own name where images lie flat, unless `category`
     says otherwise. A folder named `normal`, `good` or `ok` on the way, the root's own name included, makes an image
-    normal; one named `defect`, `bad` or `ng` makes it not; otherwise it is unknown. Folders of masks are left out.
+    normal; one named `defect`, `bad` or `ng` makes it not; otherwise it is unknown.
+
+    Folders beside `good` are types of defect of one object, and no categories, as in MVTec's layout (`train/good`,
+    `test/good`, `test/broken`), unless one of them is known to hold sound images of its own. Their images are not
+    normal. A warning names them.
+
+    Folders of masks (`masks`, `ground_truth`) are no images; each mask is given to the image that it is named like:
+    `ground_truth/broken/000_mask.png` to `test/broken/000.png`. A warning names those of no image, or of several.
+
+    Args:
+        root: the folder.
+        category: the object category of all images.
     """
-    known = NORMAL_FOLDERS | DEFECT_FOLDERS | PLAIN_FOLDERS
+    paths = [path.relative_to(root) for path in find_images(root)]
+    images = [path for path in paths if not is_mask(path)]
+    masks, left_out = match_masks(images, [path for path in paths if is_mask(path)])
+    telling = {path: [name for name in path.parts[:-1] if name.lower() not in PASSED_FOLDERS] for path in images}
+    places = _one_object_places(telling.values())
+    own = root.absolute().name.lower()
     records = []
-    for path in find_images(root):
-        relative = path.relative_to(root)
-        folders = relative.parts[:-1]
-        on_the_way = {folder.lower() for folder in (root.absolute().name, *folders)}
-        if MASK_FOLDERS.intersection(folder.lower() for folder in folders):
-            continue
-        named = [folder for folder in folders if folder.lower() not in known]
-        is_normal = (
-            True
-            if NORMAL_FOLDERS.intersection(on_the_way)
-            else False
-            if DEFECT_FOLDERS.intersection(on_the_way)
-            else None
-        )
+    types = set()
+    for path, folders in telling.items():
+        names = list(map(str.lower, folders))
+        # Below a place of one object no folder is a category.
+        end = next((depth for depth in range(len(names)) if tuple(names[:depth]) in places), len(names))
+        categories = [name for name in folders[:end] if name.lower() not in NORMAL_FOLDERS | DEFECT_FOLDERS]
+        told = {own, *names}
+        is_normal = True if NORMAL_FOLDERS & told else False if DEFECT_FOLDERS & told else None
+        if is_normal is None and end < len(names):
+            types.add(names[end])
+            is_normal = False
         records.append(
             ImageRecord(
-                path=path,
-                image_id=relative.as_posix(),
-                category=category or (named[0] if named else folder_category(root)),
+                path=root / path,
+                image_id=path.as_posix(),
+                category=category or (categories[0] if categories else folder_category(root)),
                 is_normal=is_normal,
+                mask=root / masks[path] if path in masks else None,
             )
         )
+    if types:
+        categories_not = "" if category else " and not for categories (--category names the object)"
+        logger.warning(
+            "%s: beside folders of sound images, these are taken for types of defect%s: %s",
+            root, categories_not, ", ".join(sorted(types)),
+        )  # fmt: skip
+    if left_out:
+        named = ", ".join(path.as_posix() for path in left_out[:3]) + (" ..." if left_out[3:] else "")
+        logger.warning(
+            "%s: %d masks are named like no image or several, or share one, and were left out: %s",
+            root, len(left_out), named,
+        )  # fmt: skip
     return records
+
+
+def _one_object_places(paths: Iterable[Sequence[str]]) -> set[tuple[str, ...]]:
+    """Where folders lie beside one of sound images and are no categories: none of them has sound images of its own.
+
+    Args:
+        paths: the folders of each image, those that tell nothing left out.
+
+    Returns:
+        The folders above, in lower case.
+    """
+    children: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    # Below a place, the names that occur on a path together with a folder of sound images.
+    of_sound: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for path in {tuple(map(str.lower, folders)) for folders in paths}:
+        for depth, name in enumerate(path):
+            children[path[:depth]].add(name)
+            if NORMAL_FOLDERS.intersection(path[depth:]):
+                of_sound[path[:depth]].update(path[depth:])
+    places = set()
+    for place, names in children.items():
+        beside = names - NORMAL_FOLDERS - DEFECT_FOLDERS
+        if names & NORMAL_FOLDERS and beside and not beside & of_sound[place]:
+            places.add(place)
+    return places

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from agssp.data.readers.image_folder import MASK_FOLDERS
+from agssp.data.readers.folder_masks import is_mask
 from agssp.data.readers.records import (
     Box,
     ImageRecord,
@@ -42,8 +42,7 @@ def read_metadata_folder(root: Path, category: str | None, report: ReadReport) -
                 records.append(_record(root, table, f"{table}:{number}", line, category, files, report))
     listed = {record.path for record in records}
     for path in find_images(root):
-        folders = path.relative_to(root).parts[:-1]
-        if path not in listed and not MASK_FOLDERS.intersection(folder.lower() for folder in folders):
+        if path not in listed and not is_mask(path.relative_to(root)):
             report.unlisted.append(path.relative_to(root).as_posix())
     return records
 
