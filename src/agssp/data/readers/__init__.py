@@ -126,6 +126,10 @@ def _read_folder(listing: Listing, name: str, split: str | None, category: str |
     if name == SPLITS or (split is not None and not own_splits):
         folder = choose_split_folder(listing, split, report)
         below = listing.below(folder)
+        if layout_of(below) == "imagefolder":
+            # Masks lie beside the splits, and what a split lacks tells of its folders.
+            records = read_image_folder(listing, category, report)
+            return [record for record in records if record.image_id.startswith(f"{folder}/")], None
         # Ids stay relative to the source, so that they are the same whichever split is read.
         records, names = _read_folder(below, layout_of(below), None, category, report)
         for record in records:
@@ -149,7 +153,7 @@ def _read_folder(listing: Listing, name: str, split: str | None, category: str |
     if name == "metadata":
         return read_metadata_folder(listing, category, report), None
     report.note_all("unread_files", [f"{listing.path(file)} ({what})" for file, what in unread_labels(listing)])
-    return read_image_folder(listing.root, category), None
+    return read_image_folder(listing, category, report), None
 
 
 def _count(

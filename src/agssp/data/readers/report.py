@@ -42,7 +42,8 @@ CAUSES: dict[str, tuple[str, str]] = {
     "crowds": ("guessed", "boxes are marked as crowds (iscrowd 1)"),
     "scores": ("guessed", "rows have a sixth number between 0 and 1, which was taken as the score"),
     "numbered_classes": ("guessed", "classes have no name in the table and are called by their number"),
-    "defect_folders": ("guessed", "folders beside one of sound images are taken as types of defect, not as objects"),
+    "unmatched_masks": ("dropped", "masks are named like no image or several, or share one, and were left out"),
+    "defect_folders": ("guessed", "folders beside one of sound images are taken for types of defect, not for objects (--category)"),
     "split_by_default": ("guessed", "split was read of several, as none was asked for"),
 }  # fmt: skip
 """Each cause of a change, by name. `clipped`, `dropped`, `scaled`, `turned`, `deduplicated` or `guessed`."""
