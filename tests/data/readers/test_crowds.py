@@ -9,7 +9,7 @@ from PIL import Image
 
 from agssp.data.readers import read_dataset
 from agssp.data.readers.crowds import crowd_flag
-from agssp.data.readers.tables import relabel
+from agssp.data.readers.relabelling import relabel
 from agssp.data.schema import features
 from agssp.errors import InputError
 

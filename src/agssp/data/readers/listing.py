@@ -161,8 +161,8 @@ class Listing:
             )
         if best and alone and not agreeing[best[0]]:
             raise InputError(
-                f"{where}: names {name!r}, which points outside of {self.root} or to nothing in it; {best[0]} has the same "
-                "name, but for the only image of a table that is no proof: write its path below that folder into the table"
+                f"{where}: names {name!r}, which points outside of {self.root} or to nothing in it; {best[0]} has the "
+                "same name, but for the only image of a table that is no proof: write its path below the folder into it"
             )
         return best[0] if best else None
 
