@@ -11,7 +11,7 @@ from PIL import Image
 from agssp.data.readers import ReadReport, read_dataset
 from agssp.data.readers.crowds import crowd_flag, resolve_crowds
 from agssp.data.readers.records import Box
-from agssp.data.readers.tables import relabel
+from agssp.data.readers.relabelling import relabel
 from agssp.data.schema import features
 from agssp.errors import InputError
 

@@ -24,7 +24,8 @@ from typing import Any
 
 from agssp.data.mask_reading import MaskReading
 from agssp.data.readers import find_format, read_dataset
-from agssp.data.readers.records import Box, find_images
+from agssp.data.readers.listing import find_images
+from agssp.data.readers.records import Box
 from agssp.data.schema import category_names, defect_names
 from agssp.data.sources.defects import Mask, MaskFile
 from agssp.data.sources.image import SourceImage, SourceReport
