@@ -121,7 +121,7 @@ def test_no_images(tmp_path):
 def test_images_without_labels(tmp_path):
     write_labelled(tmp_path / "labelled")
     (tmp_path / "labelled/metadata.jsonl").unlink()
-    with pytest.raises(InputError, match="has no labels"):
+    with pytest.raises(InputError, match="no label was found for any of its 30 images"):
         run(tmp_path, count=1)
 
 

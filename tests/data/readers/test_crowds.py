@@ -36,7 +36,7 @@ def test_no_boxes_to_decide_on():
     assert resolve_crowds([], "auto") == ([], None)
     assert resolve_crowds([None, []], "auto") == ([None, []], None)
     assert resolve_crowds([None, []], "objects") == (
-        [None, []], "no box is marked as a crowd (iscrowd 1); --crowds objects changes nothing"
+        [None, []], "none of 0; --crowds objects changes nothing"
     )  # fmt: skip
 
 
@@ -44,23 +44,23 @@ def test_no_boxes_to_decide_on():
     ("marks", "mode", "expected", "words"),
     [
         ([[0, 0], [0]], "auto", [[0, 0], [0]], None),
-        ([[1, 1], [1]], "auto", [[0, 0], [0]], "all 3 boxes are marked as crowds"),
-        ([[1], [0, 1]], "auto", [[1], [0, 1]], "2 of 3 boxes are crowd regions"),
-        ([[1], []], "auto", [[0], []], "all 1 boxes are marked as crowds"),
-        ([[1, 1], [1]], "ignore", [[1, 1], [1]], "all 3 boxes are crowd regions"),
-        ([[1], [0, 1]], "ignore", [[1], [0, 1]], "2 of 3 boxes are crowd regions"),
+        ([[1, 1], [1]], "auto", [[0, 0], [0]], "all 3 boxes, .* are read as objects"),
+        ([[1], [0, 1]], "auto", [[1], [0, 1]], "2 of 3 boxes are regions"),
+        ([[1], []], "auto", [[0], []], "all 1 boxes, .* are read as objects"),
+        ([[1, 1], [1]], "ignore", [[1, 1], [1]], "all 3 boxes are regions"),
+        ([[1], [0, 1]], "ignore", [[1], [0, 1]], "2 of 3 boxes are regions"),
         ([[0], [0, 0]], "ignore", [[0], [0, 0]], "--crowds ignore changes nothing"),
         (
             [[1, 1], [1]],
             "objects",
             [[0, 0], [0]],
-            "all 3 boxes are marked .* read as objects, as --crowds objects asks",
+            "all 3 boxes are read as objects, as --crowds objects asks",
         ),
         (
             [[1], [0, 1]],
             "objects",
             [[0], [0, 0]],
-            "2 of 3 boxes are marked .* read as objects, as --crowds objects asks",
+            "2 of 3 boxes are read as objects, as --crowds objects asks",
         ),
     ],
 )
@@ -147,7 +147,7 @@ def test_metadata_takes_the_field(tmp_path):
     assert rows[0]["objects"]["iscrowd"] == [False, True]
     with pytest.raises(InputError, match=r"metadata.jsonl:1: objects have 3 boxes, 3 categories, 3 scores and 1 iscr"):
         read_dataset(metadata(tmp_path / "b", objects | {"iscrowd": [1]}))
-    with pytest.raises(InputError, match=r"metadata.jsonl:1: iscrowd must be 0 or 1, got 7"):
+    with pytest.raises(InputError, match=r"metadata.jsonl:1 box 2: iscrowd must be 0 or 1, got 7"):
         read_dataset(metadata(tmp_path / "c", objects | {"iscrowd": [0, 0, 7]}))
 
 
@@ -170,15 +170,14 @@ def test_all_boxes_of_another_table_may_be_marked(tmp_path):
     path, report = stored(tmp_path / "train.parquet", pa.int64(), [[1, 2, 3, 4], [5, 5, 5, 5]], [1, 1]), ReadReport()
     names = {"category": "plate", "defect_types": ["pit", "scratch"]}
     assert read_dataset(path, report=report, **names)[0]["objects"]["iscrowd"] == [False, False]
-    assert report.lines() == [
-        "all 2 boxes are marked as crowds (iscrowd 1), as some tools mark single objects, and are read as objects; "
-        "--crowds ignore reads them as crowd regions"
-    ]
+    assert report.count("crowds") == 2
+    (told,) = report.examples("crowds")
+    assert told.startswith("all 2 boxes, as some tools mark single objects, are read as objects")
     assert read_dataset(path, crowds="ignore", **names)[0]["objects"]["iscrowd"] == [True, True]
     report = ReadReport()
     rows = read_dataset(path, streaming=True, report=report, **names)
     assert next(iter(rows))["objects"]["iscrowd"] == [True, True]
-    assert "streamed boxes with iscrowd 1 are crowd regions" in report.lines()[0]
+    assert report.count("crowds_in_streams") == 2
 
 
 def test_a_part_of_what_was_read_keeps_its_crowd_regions_though_it_has_no_other_boxes(tmp_path):
@@ -220,5 +219,5 @@ def test_tables_with_the_field_in_other_types(tmp_path, kind, streaming):
     data = read_dataset(path, streaming=streaming, category="plate", defect_types=["pit", "scratch"], crowds="objects")
     assert next(iter(data))["objects"]["iscrowd"] == [False, False, False]
     stored(tmp_path / "train.parquet", kind, boxes, given[:2])
-    with pytest.raises(InputError, match="expected as many classes, scores and iscrowd as boxes"):
+    with pytest.raises(InputError, match="expected as many of each"):
         list(read_dataset(path, streaming=streaming, category="plate", defect_types=["pit", "scratch"]))

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from agssp.data.readers import read_dataset
 from agssp.data.readers.folder_masks import match_masks
 from agssp.data.readers.image_folder import read_image_folder
+from agssp.data.readers.listing import Listing
+from agssp.data.readers.report import ReadReport
 
 
 def write(root, *names):
@@ -19,11 +20,15 @@ def write(root, *names):
 
 def read(root, **options):
     """Image id -> category and whether it is normal."""
-    return {record.image_id: (record.category, record.is_normal) for record in read_image_folder(root, **options)}
+    return {record.image_id: (record.category, record.is_normal) for record in records(root, **options)}
+
+
+def records(root, category=None, report=None):
+    return read_image_folder(Listing(root), category, report or ReadReport())
 
 
 def test_empty_folder(tmp_path):
-    assert read_image_folder(tmp_path) == []
+    assert records(tmp_path) == []
 
 
 ONE_OBJECT = [
@@ -60,18 +65,14 @@ def test_several_objects_with_types_of_defect(tmp_path, names):
     assert {normal for _, normal in found.values()} == {True, False}
 
 
-def test_what_is_taken_for_a_type_of_defect_is_told_once(tmp_path, caplog):
+@pytest.mark.parametrize("category", [None, "hazelnut"])
+def test_what_is_taken_for_a_type_of_defect_is_told_once(tmp_path, category):
     root = write(tmp_path / "nut", "good/0.png", "crack/0.png", "crack/1.png", "Colour/0.png")
-    read(root)
-    (record,) = caplog.records
-    assert record.getMessage() == (
-        f"{root}: beside folders of sound images, these are taken for types of defect and not for categories "
-        "(--category names the object): colour, crack"
-    )
-    caplog.clear()
-    read(root, category="hazelnut")
-    (record,) = caplog.records
-    assert record.getMessage().endswith("are taken for types of defect: colour, crack")
+    report = ReadReport()
+    records(root, category, report)
+    assert report.examples("defect_folders") == ["colour", "crack"]
+    assert report.count("defect_folders") == 2
+    assert len(report.lines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -87,10 +88,11 @@ def test_what_is_taken_for_a_type_of_defect_is_told_once(tmp_path, caplog):
         (("plate/unlabelled/0.png", "plate/normal/0.png", "strip/0.png"), ["plate", "plate", "strip"]),
     ],
 )
-def test_folders_that_stay_categories(tmp_path, names, expected, caplog):
-    found = read(write(tmp_path / "corpus", *names))
+def test_folders_that_stay_categories(tmp_path, names, expected):
+    report = ReadReport()
+    found = read(write(tmp_path / "corpus", *names), report=report)
     assert [found[name][0] for name in names] == expected
-    assert not caplog.records
+    assert report.lines() == []
 
 
 def test_unlabelled_images_beside_sound_ones_stay_unknown(tmp_path):
@@ -112,15 +114,16 @@ def test_unlabelled_images_beside_sound_ones_stay_unknown(tmp_path):
     ],
 )
 @pytest.mark.parametrize("objects", [[""], ["bottle/", "nut/"]])
-def test_each_image_gets_the_mask_that_is_named_like_it(tmp_path, image, mask, objects, caplog):
+def test_each_image_gets_the_mask_that_is_named_like_it(tmp_path, image, mask, objects):
     for each in objects:
         write(tmp_path / "set", each + image, each + "train/good/000.png", each + mask)
-    records = read_image_folder(tmp_path / "set")
-    assert {record.image_id: record.mask for record in records} == {
+    report = ReadReport()
+    found = records(tmp_path / "set", report=report)
+    assert {record.image_id: record.mask for record in found} == {
         **{each + image: tmp_path / "set" / (each + mask) for each in objects},
         **{each + "train/good/000.png": None for each in objects},
     }
-    assert not any("masks are named" in record.getMessage() for record in caplog.records)
+    assert report.count("unmatched_masks") == 0
 
 
 def test_masks_of_the_own_split_go_before_others():
@@ -129,25 +132,15 @@ def test_masks_of_the_own_split_go_before_others():
     assert match_masks(images, masks) == (dict(zip(images, masks, strict=True)), [])
 
 
-def test_masks_of_no_image_and_of_several_are_left_out_by_name(tmp_path, caplog):
+def test_masks_of_no_image_and_of_several_are_left_out_by_name(tmp_path):
     root = write(tmp_path / "set", "train/crack/0.png", "test/crack/0.png", "test/dent/1.png", "test/rust/2.png",
                  "ground_truth/crack/0.png", "ground_truth/dent/1_mask.png", "ground_truth/dent/1_gt.png",
                  "ground_truth/rust/2.png", "ground_truth/rust/3.png")  # fmt: skip
-    masks = {record.image_id: record.mask for record in read_image_folder(root) if record.mask}
+    report = ReadReport()
+    masks = {record.image_id: record.mask for record in records(root, report=report) if record.mask}
     assert masks == {"test/rust/2.png": root / "ground_truth/rust/2.png"}
-    (told,) = [record.getMessage() for record in caplog.records if "masks" in record.getMessage()]
-    assert told == (
-        f"{root}: 4 masks are named like no image or several, or share one, and were left out: "
-        "ground_truth/crack/0.png, ground_truth/dent/1_gt.png, ground_truth/dent/1_mask.png ..."
-    )
-
-
-def test_a_split_keeps_its_masks_and_what_the_others_tell(tmp_path):
-    root = write(tmp_path / "bottle", "train/good/0.png", "test/broken/0.png", "ground_truth/broken/0_mask.png")
-    test = read_dataset(root, split="test")
-    (row,) = test
-    assert (row["image_id"], row["is_normal"]) == ("test/broken/0.png", False)
-    assert row["mask"]["path"].endswith("ground_truth/broken/0_mask.png")
-    assert test.features["category"].names == ["bottle"]
-    (row,) = read_dataset(root, split="train")
-    assert row["is_normal"] is True
+    assert report.count("unmatched_masks") == 4
+    assert report.examples("unmatched_masks") == [
+        "ground_truth/crack/0.png", "ground_truth/dent/1_gt.png", "ground_truth/dent/1_mask.png",
+        "ground_truth/rust/3.png",
+    ]  # fmt: skip

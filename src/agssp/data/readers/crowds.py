@@ -71,16 +71,10 @@ def are_objects(marked: int, count: int, mode: str) -> bool:
 def crowd_line(marked: int, count: int, mode: str) -> str | None:
     """What becomes of the boxes marked as crowds, `marked` of `count`; None if none is and nobody asked."""
     if not marked:
-        return None if mode == "auto" else f"no box is marked as a crowd (iscrowd 1); --crowds {mode} changes nothing"
+        return None if mode == "auto" else f"none of {count}; --crowds {mode} changes nothing"
     number = f"all {count} boxes" if marked == count else f"{marked} of {count} boxes"
     if not are_objects(marked, count, mode):
-        return (
-            f"{number} are crowd regions (iscrowd 1): left out of training, ignored in evaluation; --crowds objects "
-            "reads them as objects"
-        )
+        return f"{number} are regions left out of training and ignored in evaluation; --crowds objects reads objects"
     if mode == "objects":
-        return f"{number} are marked as crowds (iscrowd 1) and are read as objects, as --crowds objects asks"
-    return (
-        f"{number} are marked as crowds (iscrowd 1), as some tools mark single objects, and are read as objects; "
-        "--crowds ignore reads them as crowd regions"
-    )
+        return f"{number} are read as objects, as --crowds objects asks"
+    return f"{number}, as some tools mark single objects, are read as objects; --crowds ignore reads crowd regions"
