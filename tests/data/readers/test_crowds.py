@@ -185,7 +185,7 @@ def test_a_part_of_what_was_read_keeps_its_crowd_regions_though_it_has_no_other_
     whole.select([0]).to_parquet(tmp_path / "part.parquet")
     report = ReadReport()
     assert read_dataset(tmp_path / "part.parquet", report=report)[0]["objects"]["iscrowd"] == [True, True]
-    assert "all 2 boxes are crowd regions" in report.lines()[0]
+    assert "all 2 boxes are regions" in report.lines()[0]
     assert read_dataset(tmp_path / "part.parquet", crowds="objects")[0]["objects"]["iscrowd"] == [False, False]
     streamed = read_dataset(tmp_path / "part.parquet", crowds="objects", streaming=True)
     assert next(iter(streamed))["objects"]["iscrowd"] == [False, False]
