@@ -5,7 +5,9 @@ import pytest
 from PIL import Image
 
 from agssp.data.readers import ReadReport, read_dataset
-from agssp.data.readers.records import Box, check_names, clean_box, list_files
+from agssp.data.readers.geometry import clip_box
+from agssp.data.readers.listing import list_files
+from agssp.data.readers.records import check_names
 from agssp.errors import InputError
 
 FORMATS = ("metadata", "coco", "yolo", "voc")
@@ -66,8 +68,8 @@ def test_boxes_outside_and_of_zero_area(tmp_path, style):
         [30, 10, 10, 10],
         [1, 1, 2, 2],
     ]
-    assert len(report.clipped) == 1
-    assert len(report.dropped) == 3
+    assert report.count("clipped") == 1
+    assert report.count("no_area") == 3
 
 
 @pytest.mark.parametrize("style", FORMATS)
@@ -77,8 +79,9 @@ def test_boxes_outside_and_of_zero_area(tmp_path, style):
 def test_boxes_of_a_damaged_image_are_left_out_and_the_image_is_named(tmp_path, style, content):
     report = ReadReport()
     data = read_dataset(labelled(tmp_path, style, [[1, 1, 2, 2]], content=content), report=report)
-    assert data[0]["objects"]["bbox"] == []
-    assert "a.png" in report.damaged[0]
+    assert data[0]["objects"] is None
+    assert "a.png" in report.examples("damaged")[0]
+    assert report.unknown == 1
 
 
 @pytest.mark.parametrize("style", FORMATS)
@@ -98,7 +101,7 @@ def test_boxes_of_a_turned_image_are_those_of_the_upright_one(tmp_path, style):
     report = ReadReport()
     data = read_dataset(root, report=report)
     assert data[0]["objects"]["bbox"] == [pytest.approx([5, 30, 10, 8], abs=1e-4)]
-    assert report.lines() == []
+    assert list(report.causes) == ["turned_unknown"]
 
 
 @pytest.mark.parametrize("style", FORMATS)
@@ -119,8 +122,8 @@ def test_category_that_is_not_in_the_asked_list_shows_near_names(tmp_path, style
 @pytest.mark.parametrize("box", [(float("nan"), 0, 1, 1), (0, 0, float("inf"), 1), (float("-inf"), 0, 1, 1)])
 def test_boxes_that_are_not_finite_are_dropped(box):
     report = ReadReport()
-    assert clean_box(Box(box, "pit"), 40, 20, "a box 0", report) is None
-    assert report.dropped == ["a box 0"]
+    assert clip_box(box, (40, 20), "a box 0", report) is None
+    assert report.examples("no_area") == ["a box 0"]
 
 
 def test_names_far_from_all_show_the_list_alone():
@@ -186,7 +189,7 @@ def test_images_of_one_stem_without_boxes_are_nothing_to_warn_of(tmp_path, style
     picture(folder / "a.jpg")
     report = ReadReport()
     read_dataset(root, report=report)
-    assert report.lines() == []
+    assert report.count("shared") == 0
 
 
 def test_one_image_named_twice(tmp_path):

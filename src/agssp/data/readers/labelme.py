@@ -83,8 +83,8 @@ def read_labelme(listing: Listing, category: str | None, report: ReadReport) -> 
         read[image] = found
     if files and not read:
         raise InputError(
-            f"{listing.path(files[0])}: its image {listing.json(files[0])['imagePath']!r} is not in {listing.root}, nor "
-            "is that of any other file; put the images beside the JSON files"
+            f"{listing.path(files[0])}: its image {listing.json(files[0])['imagePath']!r} is not in {listing.root}, "
+            "nor is that of any other file; put the images beside the JSON files"
         )
     report.with_label_file = len(read)
     report.note_all("unannotated", [name for name in images if name not in read])

@@ -131,7 +131,7 @@ class Listing:
                 return direct
         plain = _as_path(name)
         for text in dict.fromkeys((plain, unquote(plain))):
-            inside = self._inside(text)
+            inside = self.inside(text)
             for folder in folders:
                 place = posixpath.normpath(posixpath.join(folder, inside or text))
                 if place in self._present:
@@ -145,7 +145,7 @@ class Listing:
         outside = "; the name points outside of that folder, and no file of its own name lies in it" if climbs else ""
         raise InputError(f"{where}: names {name!r}, but there is no such file in {self.root}{outside}")
 
-    def _inside(self, text: str) -> str | None:
+    def inside(self, text: str) -> str | None:
         """An absolute path relative to this folder, where it lies in it."""
         if not posixpath.isabs(text):
             return None

@@ -23,6 +23,8 @@ CAUSES: dict[str, tuple[str, str]] = {
     "predictions": ("dropped", "tasks have predictions and no annotation; predictions are no labels"),
     "unannotated": ("dropped", "images have no labels yet; nothing is known of them"),
     "unlisted": ("dropped", "images lie in the folder but are not in its table of labels; they were left out"),
+    "outside_splits": ("dropped", "images lie in none of the folders that were read as splits and were left out"),
+    "second_label_files": ("dropped", "label files are the second of their image, elsewhere, and were not read"),
     "orphans": ("dropped", "annotation files have no image and were left out"),
     "extra_fields": ("dropped", "rows say more of their boxes than box, class, score and iscrowd; that was left out"),
     "empty_classes": ("dropped", "classes without boxes were left out"),
@@ -36,6 +38,7 @@ CAUSES: dict[str, tuple[str, str]] = {
     "rotated": ("turned", "boxes are rotated; the upright box around each was taken"),
     "reversed": ("turned", "boxes had their corners in another order, which was put right"),
     "duplicates": ("deduplicated", "boxes stood there twice and count once"),
+    "listed_twice": ("deduplicated", "images stand twice in the list of their split and count once"),
     "same_class": ("deduplicated", "categories stood there twice under one name and count as one class"),
     "turned_as_others": ("guessed", "photos turned by EXIF do not tell which way their labels are; as the others"),
     "turned_unknown": ("guessed", "photos turned by EXIF do not tell which way their labels are; taken as upright"),
@@ -50,6 +53,8 @@ CAUSES: dict[str, tuple[str, str]] = {
     "numbers_as_places": ("guessed", "classes have numbers for names, taken as places in the asked list of classes"),
     "unmatched_masks": ("dropped", "masks are named like no image or several, or share one, and were left out"),
     "defect_folders": ("guessed", "folders beside one of sound images are taken for types of defect, not for objects"),
+    "class_gaps": ("guessed", "class numbers have no name in the table; no label uses them"),
+    "data_elsewhere": ("guessed", "table has its data in another folder, by its `path`, which was read"),
     "split_by_default": ("guessed", "split was read of several, as none was asked for"),
 }  # fmt: skip
 """Each cause of a change, by name. `clipped`, `dropped`, `scaled`, `turned`, `deduplicated` or `guessed`."""
