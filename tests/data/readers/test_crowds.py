@@ -147,7 +147,7 @@ def test_metadata_takes_the_field(tmp_path):
     assert rows[0]["objects"]["iscrowd"] == [False, True]
     with pytest.raises(InputError, match=r"metadata.jsonl:1: objects have 3 boxes, 3 categories, 3 scores and 1 iscr"):
         read_dataset(metadata(tmp_path / "b", objects | {"iscrowd": [1]}))
-    with pytest.raises(InputError, match=r"metadata.jsonl:1: iscrowd must be 0 or 1, got 7"):
+    with pytest.raises(InputError, match=r"metadata.jsonl:1 box 2: iscrowd must be 0 or 1, got 7"):
         read_dataset(metadata(tmp_path / "c", objects | {"iscrowd": [0, 0, 7]}))
 
 

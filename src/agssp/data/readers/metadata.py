@@ -89,7 +89,8 @@ def _boxes(objects: Any, path: Path, where: str, report: ReadReport) -> list[Box
         # The image folders of `datasets` call the same field `categories`.
         names = [str(name) for name in objects.get("category", objects.get("categories"))]
         scores = [float(score) for score in objects.get("score") or [1.0] * len(bboxes)]
-        crowds = [crowd_flag(crowd, where) for crowd in objects.get("iscrowd") or [False] * len(bboxes)]
+        marks = objects.get("iscrowd") or [False] * len(bboxes)
+        crowds = [crowd_flag(mark, f"{where} box {index}") for index, mark in enumerate(marks)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{where}: expected objects = {{'bbox': [[x, y, w, h], ...], 'category': [name, ...]}}: {error!r}"
