@@ -38,7 +38,10 @@ class SplitArguments:
     seed: int = field(default=0, metadata={"help": "which of the possible choices"})
     split: str | None = field(default=None, metadata={"help": "split of the data set to divide"})
     category: str | None = field(default=None, metadata={"help": "object category, where the layout does not tell"})
-    crowds: str = field(default="auto", metadata={"help": "what boxes with iscrowd 1 are: auto, ignore or objects"})
+    crowds: str = field(
+        default="auto",
+        metadata={"help": "boxes with iscrowd 1: objects, ignore (regions), or auto: objects if all of a file have it"},
+    )
 
 
 ARGUMENTS = (SplitArguments,)
