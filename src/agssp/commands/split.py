@@ -79,7 +79,12 @@ def main(arguments: SplitArguments) -> None:
     if arguments.holdout is None or any(way is not None for way in ways):
         may_take_all = reserved or len(usable) < len(pool)
         positions = choose(
-            arguments, [ids[row] for row in usable], [classes[row] for row in usable], len(names), may_take_all
+            arguments,
+            [ids[row] for row in usable],
+            [classes[row] for row in usable],
+            names,
+            may_take_all,
+            report.origin(),
         )
         train = [usable[position] for position in positions]
     if not reserved:
@@ -114,7 +119,12 @@ def main(arguments: SplitArguments) -> None:
 
 
 def choose(
-    arguments: SplitArguments, ids: list[str], classes: list[list[int]], num_classes: int, may_take_all: bool
+    arguments: SplitArguments,
+    ids: list[str],
+    classes: list[list[int]],
+    names: list[str],
+    may_take_all: bool,
+    origin: str = "",
 ) -> list[int]:
     """Training rows among the images that may be trained on.
 
@@ -122,8 +132,9 @@ def choose(
         arguments: how many, and the seed.
         ids: of the images, in row order.
         classes: of each image's boxes.
-        num_classes: number of classes.
+        names: of the classes.
         may_take_all: whether there are test images elsewhere.
+        origin: what was read, for the error that there are too few images.
 
     Raises:
         InputError: there are not so many images, or none would be left to test on.
@@ -134,14 +145,16 @@ def choose(
     if arguments.per_class is not None:
         if arguments.per_class < 1:
             raise InputError(f"--per-class {arguments.per_class}: expected 1 or more")
-        train = few_per_class(ids, classes, arguments.per_class, arguments.seed, num_classes)
+        train = few_per_class(ids, classes, arguments.per_class, arguments.seed, names)
         if len(train) > most:
             raise InputError(f"--per-class {arguments.per_class} takes all {len(ids)} images; none is left to test on")
         return train
     if arguments.count is not None:
         if not 0 < arguments.count <= most:
             less = "" if may_take_all else ", the images there are less one"
-            raise InputError(f"--count {arguments.count}: expected between 1 and {most}{less}")
+            raise InputError(
+                f"--count {arguments.count}: expected between 1 and {most}{less}{f' ({origin})' if origin else ''}"
+            )
         return sorted(shuffled_order(ids, arguments.seed)[: arguments.count])
     return split_rows(ids, classes, float(arguments.fraction or 0), arguments.seed)[1]
 

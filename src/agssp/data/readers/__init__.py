@@ -90,6 +90,7 @@ def read_dataset(
     listing = Listing(path) if name is None or (path.is_dir() and name not in ("parquet", "saved", "hub")) else None
     name = name or layout_of(listing)  # type: ignore[arg-type]
     begin_image_notes()
+    found.layout = name
     if name in ("parquet", "saved", "hub"):
         found.streamed = streaming
         table = load_table(str(source), name, split, streaming)
@@ -137,7 +138,8 @@ def _read_folder(listing: Listing, name: str, split: str | None, category: str |
             records = read_image_folder(listing, category, report)
             return [record for record in records if record.image_id.startswith(f"{folder}/")], None
         # Ids stay relative to the source, so that they are the same whichever split is read.
-        records, names = _read_folder(below, layout_of(below), None, category, report)
+        report.layout = layout_of(below)
+        records, names = _read_folder(below, report.layout, None, category, report)
         for record in records:
             record.image_id = f"{folder}/{record.image_id}"
         return records, names

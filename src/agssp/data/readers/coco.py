@@ -129,6 +129,7 @@ def read_coco(
     images, classes = parse_coco(content, str(file), report)
     if not images:
         raise InputError(f"{file}: lists no images")
+    report.labels_from = name
     root, paths = _find_images(listing, name, images, report)
     object_category = category or folder_category(listing.root / root)
     # Label Studio writes the size of the stored pixels, and rectangles of the upright image that it shows.

@@ -84,6 +84,7 @@ def read_cvat(
     above = posixpath.dirname(folder)
     parts = ("", "images", "data")
     places = dict.fromkeys(posixpath.join(place, part).rstrip("/") for place in (folder, above) for part in parts)
+    report.labels_from = name
     records: dict[str, ImageRecord] = {}
     for node in images:
         text = (node.get("name") or "").strip()

@@ -92,7 +92,12 @@ def settle_boxes(images: Sequence[StatedLabels], report: ReadReport, crowds: str
     """
     stored = labels_are_stored(images, report)
     check_pixels(images)
-    return settle_crowds([place_boxes(image, stored, report) for image in images], crowds, report)
+    settled = settle_crowds([place_boxes(image, stored, report) for image in images], crowds, report)
+    for image, boxes in zip(images, settled, strict=True):
+        for box in boxes or ():
+            if image.frame is not None and not box.iscrowd:
+                report.measure(box.defect_type, box.bbox, image.frame.size)
+    return settled
 
 
 def settle_crowds(boxes: Sequence[list[Box] | None], mode: str, report: ReadReport) -> list[list[Box] | None]:
@@ -149,8 +154,6 @@ def place_boxes(image: StatedLabels, stored: bool, report: ReadReport) -> list[B
     if not boxes:
         report.note("all_dropped", image.image_id)
         return None
-    for box in boxes.values():
-        report.measure(box.defect_type, box.bbox, frame.size)
     return list(boxes.values())
 
 

@@ -77,6 +77,7 @@ def read_label_studio(
     above = posixpath.dirname(folder)
     parts = ("", "images")
     places = dict.fromkeys(posixpath.join(place, part).rstrip("/") for place in (folder, above) for part in parts)
+    report.labels_from = name
     records: dict[str, ImageRecord] = {}
     for index, task in enumerate(tasks):
         where = f"{file} task {task.get('id', index) if isinstance(task, dict) else index}"

@@ -86,6 +86,7 @@ def read_labelme(listing: Listing, category: str | None, report: ReadReport) -> 
             f"{listing.path(files[0])}: its image {listing.json(files[0])['imagePath']!r} is not in {listing.root}, "
             "nor is that of any other file; put the images beside the JSON files"
         )
+    report.labels_from = files[0] if files else ""
     report.with_label_file = len(read)
     report.note_all("unannotated", [name for name in images if name not in read])
     object_category = category or folder_category(listing.root)

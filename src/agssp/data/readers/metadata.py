@@ -29,6 +29,7 @@ def read_metadata_folder(listing: Listing, category: str | None, report: ReadRep
     for name in listing.files:
         if posixpath.basename(name) == TABLE:
             table = listing.path(name)
+            report.labels_from = report.labels_from or name
             for number, line in enumerate(read_text(table).split("\n"), 1):
                 if line.strip():
                     folder = posixpath.dirname(name)

@@ -73,6 +73,8 @@ class ReadReport:
     """What a reader found, changed and left out.
 
     Attributes:
+        layout: one of `FORMATS`.
+        labels_from: the file that labels were read from, or the first of several; empty where there is none.
         images: number of images.
         with_label_file: images for which something was written down, be it that they have no defects; None where the
             layout has no files of labels.
@@ -86,6 +88,8 @@ class ReadReport:
         streamed: whether rows come one by one; then each cause is told at once, and the numbers grow with the rows.
     """
 
+    layout: str = ""
+    labels_from: str = ""
     images: int = 0
     with_label_file: int | None = None
     with_boxes: int = 0
@@ -162,6 +166,10 @@ class ReadReport:
         elif classes is None and is_normal is None:
             self.unknown += 1
 
+    def origin(self) -> str:
+        """In which layout the data set was read, and from which file its labels, in words."""
+        return f"read as {self.layout or 'a data set'}{f', labels from {self.labels_from}' if self.labels_from else ''}"
+
     def summary(self) -> list[str]:
         """What was found, in a line or two."""
         parts = [f"{self.images} images"]
@@ -175,7 +183,7 @@ class ReadReport:
             (self.unknown, "of which nothing is known"),
         )
         parts += [f"{count} {what}" for count, what in known if count]
-        lines = [", ".join(parts)]
+        lines = [f"{', '.join(parts)} ({self.origin()})"]
         if self.boxes or self.crowds:
             told = [f"{name} {count}" for name, count in self.boxes.items()]
             told += [f"and {self.crowds} crowd regions"] if self.crowds else []
@@ -202,6 +210,8 @@ class ReadReport:
     def as_json(self) -> dict[str, Any]:
         """What a run's record keeps: the numbers, and each cause with its kind, number and examples."""
         return {
+            "layout": self.layout,
+            "labels_from": self.labels_from,
             "images": self.images,
             "with_label_file": self.with_label_file,
             "with_boxes": self.with_boxes,

@@ -12,6 +12,7 @@ from agssp.data.readers.listing import Listing
 from agssp.data.readers.xml_files import root_tag
 
 CONVERT = "export COCO, or CVAT for images, from the tool, or convert it with `datumaro convert`"
+SUPERVISELY = "Supervisely JSON, which is not read; export COCO from Supervisely (its app `Export to COCO`)"
 _SNIFFED = 20
 _MOST_BYTES = 64 * 1024**2
 _TABLES = {".tfrecord", ".record", ".tfrecords", ".mat", ".ndjson", ".h5"}
@@ -62,9 +63,9 @@ def kind_of_json(content: Any, name: str) -> str | None:
     if isinstance(content.get("items"), list) and "categories" in content:
         return f"Datumaro JSON, which is not read; {CONVERT} to `coco`"
     if isinstance(content.get("objects"), list) and "size" in content:
-        return "Supervisely JSON, which is not read; export COCO from Supervisely (its app `Export to COCO`)"
+        return SUPERVISELY
     if isinstance(content.get("classes"), list) and posixpath.basename(name) == "meta.json":
-        return "the list of classes of Supervisely, whose JSON is not read; export COCO from it (`Export to COCO`)"
+        return SUPERVISELY
     return None
 
 

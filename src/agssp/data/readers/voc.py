@@ -100,6 +100,7 @@ def read_voc(listing: Listing, category: str | None, report: ReadReport, split: 
             )
         )
     report.share(owners)
+    report.labels_from = min(xml_of.values(), default="")
     report.with_label_file = sum(record.image_id in xml_of for record in records)
     if xml_of:
         report.note_all("no_label_file", [record.image_id for record in records if record.image_id not in xml_of])

@@ -97,6 +97,7 @@ def read_yolo(
                 fractions=True,
             )
         )
+    report.labels_from = next((file for file in owned if file), "")
     report.with_label_file = sum(file is not None for file in owned)
     report.share(sharing)
     report.note_all("orphans", [str(listing.path(file)) for file in files.orphans(images)])

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
-from agssp.data.readers.image_folder import MASK_FOLDERS
+from agssp.data.readers.folder_masks import MASK_FOLDERS
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.yolo_labels import looks_like_labels
 from agssp.data.readers.yolo_table import lists_names

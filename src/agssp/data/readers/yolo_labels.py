@@ -121,8 +121,8 @@ def _settle_sixth(sixth: Sequence[tuple[Label, float]], report: ReadReport) -> N
     beyond = next(((label.where, value) for label, value in sixth if not 0 <= value <= 1), None)
     if part is not None and beyond is not None:
         raise InputError(
-            f"{beyond[0]}: ends with {beyond[1]:g}, so that the sixth number is no score (0 to 1), and {part[0]} ends with "
-            f"{part[1]:g}, so that it is no track's number (whole); it must be one of the two in all rows of a data set"
+            f"{beyond[0]}: ends with {beyond[1]:g}, so that the sixth number is no score (0 to 1), and {part[0]} ends "
+            f"with {part[1]:g}, so that it is no track's number (whole); it must be one of the two in all rows of a data set"
         )
     for label, value in sixth:
         if beyond is None:
