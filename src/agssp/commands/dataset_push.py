@@ -35,6 +35,7 @@ class DatasetPushArguments:
     boxes: str | None = field(default=None, metadata={"help": "pseudo boxes of these images (`agssp pseudo-boxes`)"})
     splits: list[str] | None = field(default=None, metadata={"help": "splits to publish; default: all that are found"})
     category: str | None = field(default=None, metadata={"help": "object category, where the layout does not tell"})
+    crowds: str = field(default="auto", metadata={"help": "what boxes with iscrowd 1 are: auto, ignore or objects"})
     title: str | None = field(default=None, metadata={"help": "name on the card; default: as recorded, else NAME"})
     licence: str | None = field(
         default=None, metadata={"help": "licence of your own images, such as cc-by-4.0, under which they are passed on"}
@@ -128,18 +129,23 @@ def read_splits(arguments: DatasetPushArguments) -> dict[str, Any]:
 
     asked = arguments.splits or find_splits(arguments.folder)
     if not asked:
-        return {"train": read_told(arguments.folder, "FOLDER", category=arguments.category)[0]}
-    splits = {name: read_told(arguments.folder, "FOLDER", split=name, category=arguments.category)[0] for name in asked}
+        return {"train": read_told(arguments.folder, "FOLDER", category=arguments.category, crowds=arguments.crowds)[0]}
+    options: dict[str, Any] = {"category": arguments.category, "crowds": arguments.crowds}
+    splits = {name: read_told(arguments.folder, "FOLDER", split=name, **options)[0] for name in asked}
     names: dict[str, list[str]] = {}
     for kind, of in (("categories", category_names), ("defect_types", defect_names)):
         names[kind] = list(dict.fromkeys(name for dataset in splits.values() for name in of(dataset)))
     return {
         name: read_dataset(
-            arguments.folder, split=name, category=arguments.category, categories=names["categories"],
-            defect_types=names["defect_types"] or None, report=ReadReport(),
+            arguments.folder,
+            split=name,
+            categories=names["categories"],
+            defect_types=names["defect_types"] or None,
+            report=ReadReport(),
+            **options,
         )
         for name in splits
-    }  # fmt: skip
+    }
 
 
 def say_left_out(rows: "Rows") -> None:

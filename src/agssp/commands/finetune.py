@@ -47,6 +47,7 @@ class FinetuneArguments:
     flip: float = field(default=0.5, metadata={"help": "probability of mirroring left and right"})
     vertical_flip: float = field(default=0.0, metadata={"help": "probability of mirroring top and bottom"})
     split: str | None = field(default=None, metadata={"help": "split of the data set"})
+    crowds: str = field(default="auto", metadata={"help": "what boxes with iscrowd 1 are: auto, ignore or objects"})
 
 
 @dataclass
@@ -72,6 +73,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
 
     from agssp.arguments import command_line, shell_command
     from agssp.data.fingerprint import dataset_fingerprint, label_fingerprint
+    from agssp.data.labels import crowds_of, object_classes, without_crowds_alone
     from agssp.data.mosaic import DetectionTransform
     from agssp.data.origin import describe_source
     from agssp.data.reading import read_labelled
@@ -87,9 +89,14 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
 
     transformers.set_seed(training.seed)
     check_before_training(training)
-    dataset, reading = read_labelled(arguments.dataset, split=arguments.split, image_size=arguments.image_size)
-    names = defect_names(dataset)
-    others = {flag: labelled(getattr(arguments, flag), names, flag) for flag in ("validation", "test")}
+    known, reading = read_labelled(
+        arguments.dataset, split=arguments.split, crowds=arguments.crowds, image_size=arguments.image_size
+    )
+    names = defect_names(known)
+    dataset = without_crowds_alone(known, arguments.dataset)
+    others = {
+        flag: labelled(getattr(arguments, flag), names, flag, arguments.crowds) for flag in ("validation", "test")
+    }
     model, report = start_detector(
         arguments.model, arguments.detector, names, arguments.image_size, arguments.frozen_stages
     )
@@ -123,8 +130,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     )
     rows, selecting = list(range(len(dataset))), others["validation"]
     if selecting is None and arguments.val_fraction > 0 and len(dataset) > 1:
-        classes = [row["category"] for row in dataset["objects"]]
-        rows, kept = split_rows(dataset["image_id"], classes, arguments.val_fraction, training.seed)
+        rows, kept = split_rows(dataset["image_id"], object_classes(dataset), arguments.val_fraction, training.seed)
         selecting = dataset.select(kept)
     images = DetectionImages(
         dataset.select(rows),
@@ -170,7 +176,9 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
                 | {
                     "images": len(rows),
                     "selection_images": 0 if selecting is None else len(selecting),
-                    "images_without_labels": reading.images - len(dataset),
+                    "images_without_labels": reading.images - len(known),
+                    "images_of_crowds_alone": len(known) - len(dataset),
+                    "crowds": sum(int(crowds_of(objects).sum()) for objects in known["objects"]),
                     "classes": names,
                     "reading": reading.as_json(),
                 }
@@ -196,7 +204,7 @@ def _measured_on(source: Any, dataset: Any) -> dict[str, Any]:
     return describe_source(source) | {"images": len(dataset)}
 
 
-def labelled(source: str | None, names: list[str], flag: str) -> Any:
+def labelled(source: str | None, names: list[str], flag: str, crowds: str = "auto") -> Any:
     """A labelled data set with the classes of the training images, of which it may lack some; None for None.
 
     Raises:
@@ -207,4 +215,5 @@ def labelled(source: str | None, names: list[str], flag: str) -> Any:
 
     if source is None:
         return None
-    return read_labelled(source, f"--{flag}", boxes_needed=flag == "validation", defect_types=names)[0]
+    needed = flag == "validation"
+    return read_labelled(source, f"--{flag}", boxes_needed=needed, defect_types=names, crowds=crowds)[0]

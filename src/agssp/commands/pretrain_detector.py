@@ -89,6 +89,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     from agssp.data.box_store import box_facts, boxes_of, read_boxes
     from agssp.data.exclusion import without_excluded
     from agssp.data.fingerprint import dataset_fingerprint
+    from agssp.data.labels import crowds_of
     from agssp.data.mosaic import DetectionTransform
     from agssp.data.origin import describe_source, recorded_about
     from agssp.data.reading import box_shares, read_told, tell_small_boxes
@@ -116,6 +117,11 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
             f"--boxes: {arguments.dataset} brings no pseudo boxes along"
             + (f", but labels ({labels}): those are for `agssp finetune`" if labels else "")
             + "; cut boxes from its maps with `agssp pseudo-boxes`"
+        )
+    if arguments.boxes is None and any(crowds_of(row).any() for row in dataset["objects"] if row is not None):
+        raise InputError(
+            f"--boxes: {arguments.dataset} brings no pseudo boxes along, but labels, for some are crowd regions "
+            "(iscrowd 1): those are for `agssp finetune`; cut boxes from its maps with `agssp pseudo-boxes`"
         )
     boxes = boxes_of(dataset) if arguments.boxes is None else read_boxes(arguments.boxes)
     boxes_name = f"--boxes {arguments.boxes}" if arguments.boxes else f"column `objects` of {arguments.dataset}"

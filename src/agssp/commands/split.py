@@ -38,6 +38,7 @@ class SplitArguments:
     seed: int = field(default=0, metadata={"help": "which of the possible choices"})
     split: str | None = field(default=None, metadata={"help": "split of the data set to divide"})
     category: str | None = field(default=None, metadata={"help": "object category, where the layout does not tell"})
+    crowds: str = field(default="auto", metadata={"help": "what boxes with iscrowd 1 are: auto, ignore or objects"})
 
 
 ARGUMENTS = (SplitArguments,)
@@ -45,6 +46,7 @@ ARGUMENTS = (SplitArguments,)
 
 def main(arguments: SplitArguments) -> None:
     """Write train/ and test/ under the output folder."""
+    from agssp.data.labels import object_classes, trainable_rows
     from agssp.data.reading import read_labelled, read_told
     from agssp.data.schema import defect_names
     from agssp.data.splits import split_rows
@@ -54,10 +56,15 @@ def main(arguments: SplitArguments) -> None:
         raise InputError("give exactly one of --per-class, --count and --fraction (or --holdout alone)")
     if arguments.holdout is not None and arguments.test is not None:
         raise InputError("give --holdout, to put images aside for testing, or --test, where there are some, not both")
-    dataset, report = read_labelled(arguments.dataset, split=arguments.split, category=arguments.category)
+    dataset, report = read_labelled(
+        arguments.dataset, split=arguments.split, category=arguments.category, crowds=arguments.crowds
+    )
     names = defect_names(dataset)
     ids = list(dataset["image_id"])
-    classes = [row["category"] for row in dataset["objects"]]
+    trainable = set(trainable_rows(dataset, arguments.dataset))
+    if len(trainable) < len(ids):
+        print(f"{len(ids) - len(trainable)} images have crowd regions alone (iscrowd 1); none of them is for training")
+    classes = object_classes(dataset)
     pool: list[int] = list(range(len(ids)))
     test: list[int] = []
     if arguments.holdout is not None:
@@ -65,10 +72,13 @@ def main(arguments: SplitArguments) -> None:
     elif arguments.test is not None:
         check_apart(dataset, read_told(arguments.test, "--test")[0], arguments.test)
     reserved = arguments.holdout is not None or arguments.test is not None
-    train = pool
+    train = usable = [row for row in pool if row in trainable]
     if arguments.holdout is None or any(way is not None for way in ways):
-        positions = choose(arguments, [ids[row] for row in pool], [classes[row] for row in pool], len(names), reserved)
-        train = [pool[position] for position in positions]
+        may_take_all = reserved or len(usable) < len(pool)
+        positions = choose(
+            arguments, [ids[row] for row in usable], [classes[row] for row in usable], len(names), may_take_all
+        )
+        train = [usable[position] for position in positions]
     if not reserved:
         chosen = set(train)
         test = [row for row in pool if row not in chosen]
@@ -79,6 +89,8 @@ def main(arguments: SplitArguments) -> None:
         "classes": names,
         "train": [ids[row] for row in train],
         "test": [ids[row] for row in test] if arguments.test is None else arguments.test,
+        # As splits were recorded before there was the choice.
+        **({} if arguments.crowds == "auto" else {"crowds": arguments.crowds}),
     }
     output = Path(arguments.output)
     claim(output, facts, report.as_json())

@@ -13,7 +13,7 @@ from PIL import Image as Pil
 from torch.utils.data import DataLoader, IterableDataset
 
 from agssp.data.readers import NamedRows, ReadReport, read_dataset, reading
-from agssp.data.readers.tables import relabel
+from agssp.data.readers.relabelling import relabel
 from agssp.data.schema import defect_names, features
 from agssp.errors import InputError
 

@@ -428,7 +428,9 @@ def test_a_gap_in_the_numbers_is_told_and_an_error_where_a_label_uses_it(tmp_pat
 def test_only_the_number_of_classes(tmp_path):
     report = ReadReport()
     assert read(one(tmp_path, OTHER, "train: images\nnc: 2\n"), report) == {"images/a.png": [("1", OTHER_BOX)]}
-    assert (list(report.boxes), report.count("numbered_classes")) == (["0", "1"], 2)
+    assert (list(report.boxes), report.count("numbered_classes")) == (["0", "1"], 1)
+    # Numbers are places in the list that is asked for.
+    assert read(tmp_path, defect_types=["dent", "rust"]) == {"images/a.png": [("rust", OTHER_BOX)]}
     write(tmp_path, {"classes.txt": "dent\nrust\n"})
     assert read(tmp_path) == {"images/a.png": [("rust", OTHER_BOX)]}
     write(tmp_path, {"classes.txt": "dent\nrust\npit\n"})

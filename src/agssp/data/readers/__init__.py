@@ -10,6 +10,7 @@ from agssp.data.image_notes import begin_image_notes
 from agssp.data.readers.coco import choose_coco, locate_coco, read_coco
 from agssp.data.readers.crowds import check_crowds
 from agssp.data.readers.cvat import choose_cvat, read_cvat
+from agssp.data.readers.frames import stated_labels
 from agssp.data.readers.geometry import settle_boxes
 from agssp.data.readers.image_folder import read_image_folder
 from agssp.data.readers.label_studio import choose_label_studio, read_label_studio
@@ -27,8 +28,10 @@ from agssp.data.readers.layouts import (
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.metadata import read_metadata_folder
 from agssp.data.readers.records import ImageRecord, to_dataset
+from agssp.data.readers.relabelling import relabel
 from agssp.data.readers.report import ReadReport
-from agssp.data.readers.tables import NamedRows, load_table, reading, relabel, to_schema
+from agssp.data.readers.table_schema import to_schema
+from agssp.data.readers.tables import NamedRows, load_table, reading
 from agssp.data.readers.unread import unread_labels
 from agssp.data.readers.voc import read_voc, voc_lists
 from agssp.data.readers.yolo import locate_yolo, read_yolo
@@ -68,7 +71,8 @@ def read_dataset(
         categories: all object categories in the wanted order; one that is not among them is an error.
         defect_types: all classes of boxes in the wanted order; one with boxes that is not among them is an error.
         crowds: what boxes marked as crowds are: `auto`, `ignore` or `objects`, see `resolve_crowds`.
-        report: is filled with what was found, changed and left out; default: that is logged.
+        report: is filled with what was found, changed and left out; default: that is logged. Of a stream of a table its
+            numbers grow with the rows that are read, and the first change of each kind is logged as it happens.
 
     Returns:
         Rows with `image` (still encoded), `image_id` (unique, stable: the path relative to the source), `category`,
@@ -96,14 +100,16 @@ def read_dataset(
             if listing is None
             else _read_folder(listing, name, split, category, found)
         )
-        boxes = settle_boxes(records, found, crowds)
+        boxes = settle_boxes(stated_labels(records, found), found, crowds)
         _count(records, boxes, names, found)
         dataset = to_dataset(records, boxes, str(source), names)
         if streaming:
             dataset = dataset.to_iterable_dataset(num_shards=min(8, len(dataset)))
-    if report is None:
+    dataset = relabel(dataset, str(source), categories, defect_types, found)
+    # What happens to the rows of a stream is told as they come.
+    if report is None and not found.streamed:
         found.log(str(source))
-    return relabel(dataset, str(source), categories, defect_types)
+    return dataset
 
 
 def _read_file(file: Path, name: str, split: str | None, category: str | None, report: ReadReport) -> Read:
@@ -126,6 +132,10 @@ def _read_folder(listing: Listing, name: str, split: str | None, category: str |
     if name == SPLITS or (split is not None and not own_splits):
         folder = choose_split_folder(listing, split, report)
         below = listing.below(folder)
+        if layout_of(below) == "imagefolder":
+            # Masks lie beside the splits, and what a split lacks tells of its folders.
+            records = read_image_folder(listing, category, report)
+            return [record for record in records if record.image_id.startswith(f"{folder}/")], None
         # Ids stay relative to the source, so that they are the same whichever split is read.
         records, names = _read_folder(below, layout_of(below), None, category, report)
         for record in records:
@@ -149,7 +159,7 @@ def _read_folder(listing: Listing, name: str, split: str | None, category: str |
     if name == "metadata":
         return read_metadata_folder(listing, category, report), None
     report.note_all("unread_files", [f"{listing.path(file)} ({what})" for file, what in unread_labels(listing)])
-    return read_image_folder(listing.root, category), None
+    return read_image_folder(listing, category, report), None
 
 
 def _count(

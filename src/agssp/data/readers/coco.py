@@ -9,7 +9,7 @@ from typing import Any
 
 from agssp.data.images import MAX_PIXELS
 from agssp.data.readers.crowds import crowd_flag
-from agssp.data.readers.image_folder import MASK_FOLDERS
+from agssp.data.readers.folder_masks import is_mask
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.records import ImageRecord, Label, folder_category, stated_size
 from agssp.data.readers.report import ReadReport
@@ -343,7 +343,6 @@ def _note_unlisted(listing: Listing, name: str, root: str, paths: Iterable[str],
     }
     prefix = f"{root}/" if root else ""
     for path in listing.images:
-        folders = {folder.lower() for folder in path.split("/")[:-1]}
-        is_other = path in listed or posixpath.basename(path) in elsewhere or MASK_FOLDERS & folders
+        is_other = path in listed or posixpath.basename(path) in elsewhere or is_mask(path)
         if path.startswith(prefix) and not is_other:
             report.note("unlisted", path)

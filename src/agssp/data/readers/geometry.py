@@ -9,15 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agssp.data.images import ImageError, image_frame
 from agssp.data.readers.crowds import resolve_crowds
-from agssp.data.readers.records import Box, ImageRecord, Label
+from agssp.data.readers.records import Box, Label
 from agssp.data.readers.report import ReadReport
 from agssp.errors import InputError
 
 ASPECT_TOLERANCE = 0.01
 ROUNDING = 0.5
 """Overhang in px that is clipped without a word: annotation tools round."""
+FRACTION_ROUNDING = 0.001
+LARGER_THAN_FRACTIONS = 3
+"""Of smaller images, in px, a box within 0..1 may well be in px."""
 XYWH = tuple[float, float, float, float]
 Size = tuple[float, float]
 
@@ -40,64 +42,89 @@ class Frame:
         return self.size if self.orientation < 5 else (self.size[1], self.size[0])
 
 
-def settle_boxes(records: Sequence[ImageRecord], report: ReadReport, crowds: str = "auto") -> list[list[Box] | None]:
+@dataclass(frozen=True)
+class StatedLabels:
+    """The labels of one image as their file states them, beside what the header of the image tells.
+
+    Attributes:
+        image_id: names the image.
+        labels: empty: it has no defects; None: not known.
+        frame: None where the image has no labels or cannot be opened.
+        stated_size: (width, height) px of the image that the labels are for, as their file says; None: it does not.
+        fractions: whether the labels are fractions of the image instead of px.
+    """
+
+    image_id: str
+    labels: Sequence[Label] | None
+    frame: Frame | None
+    stated_size: Size | None = None
+    fractions: bool = False
+
+    @property
+    def where(self) -> str:
+        """Names the image by its first label in errors."""
+        return self.labels[0].where if self.labels else self.image_id
+
+
+def settle_boxes(images: Sequence[StatedLabels], report: ReadReport, crowds: str = "auto") -> list[list[Box] | None]:
     """Bring the labels of a whole data set to boxes in px of the upright images.
 
     Sizes that files state: of the same proportions as the image, within 1 %, the boxes are scaled. Of the proportions
     of the stored pixels, where EXIF turns the photo, the boxes are turned along, if that explains every photo of the
     data set that can tell; those that cannot (square, mirrored, no size stated) follow the others. Where none can tell
     boxes are of the upright image, and that is noted. Corners are put in order, boxes clipped to their image, those
-    without area dropped, equal ones counted once. Images without labels are not opened.
+    without area dropped, equal ones counted once.
 
     Args:
-        records: of the data set.
+        images: of the data set.
         report: gets a note of every change.
         crowds: what boxes marked as crowds are, see `resolve_crowds`.
 
     Returns:
-        For each record its boxes; None where they are not known: nobody has said, the image cannot be opened, or every
-        box of it had to be dropped.
+        For each image its boxes; None where they are not known: nobody has said, it cannot be opened, or every box of
+        it had to be dropped.
 
     Raises:
         InputError: a stated size that fits the image in no way, photos that contradict each other, or boxes that are
             all fractions where px are due.
     """
-    frames = [_frame(record, report) if record.labels else None for record in records]
-    stored = labels_are_stored(records, frames, report)
-    check_pixels(
-        [(record.labels or [], frame) for record, frame in zip(records, frames, strict=True) if not record.fractions]
-    )
-    settled: list[list[Box] | None] = []
-    for record, frame in zip(records, frames, strict=True):
-        if not record.labels:
-            settled.append(None if record.labels is None else [])
-        elif frame is None:
-            settled.append(None)
-        else:
-            settled.append(place_boxes(record, frame, stored, report))
-    return resolve_crowds(settled, crowds, report)
+    stored = labels_are_stored(images, report)
+    check_pixels(images)
+    return settle_crowds([place_boxes(image, stored, report) for image in images], crowds, report)
 
 
-def place_boxes(record: ImageRecord, frame: Frame, stored: bool, report: ReadReport) -> list[Box] | None:
-    """The boxes of one image in px of the upright image, cleaned; None where all had to be dropped.
+def settle_crowds(boxes: Sequence[list[Box] | None], mode: str, report: ReadReport) -> list[list[Box] | None]:
+    """Boxes with `iscrowd` on crowd regions alone, see `resolve_crowds`; what was decided is noted."""
+    settled, told = resolve_crowds(boxes, mode)
+    if told:
+        marked = sum(box.iscrowd for row in boxes for box in row or [])
+        report.note("crowds", told, max(marked, 1))
+    return settled
+
+
+def place_boxes(image: StatedLabels, stored: bool, report: ReadReport) -> list[Box] | None:
+    """The boxes of one image in px of the upright image, cleaned; None where they are not known.
 
     Args:
-        record: with labels.
-        frame: of its image.
+        image: one of a data set.
         stored: whether labels are of the stored pixels, which EXIF turns.
         report: gets a note of every change.
     """
-    labels = record.labels or []
+    if not image.labels:
+        return None if image.labels is None else []
+    frame = image.frame
+    if frame is None:
+        return None
     turn = frame.orientation if stored else 1
     base = frame.stored if stored else frame.size
-    stated = (1.0, 1.0) if record.fractions else record.stated_size or base
+    stated = (1.0, 1.0) if image.fractions else image.stated_size or base
     scale = base[0] / stated[0], base[1] / stated[1]
-    if scale != (1, 1) and not record.fractions:
-        report.note("scaled", f"{record.image_id} ({_px(stated)} there, {_px(base)} here)")
+    if scale != (1, 1) and not image.fractions:
+        report.note("scaled", f"{image.image_id} ({_px(stated)} there, {_px(base)} here)")
     if turn != 1:
-        report.note("turned", record.image_id)
+        report.note("turned", image.image_id)
     boxes: dict[tuple[Any, ...], Box] = {}
-    for label in labels:
+    for label in image.labels:
         x, y, w, h = label.bbox
         if scale != (1, 1):
             x, y, w, h = x * scale[0], y * scale[1], w * scale[0], h * scale[1]
@@ -116,7 +143,7 @@ def place_boxes(record: ImageRecord, frame: Frame, stored: bool, report: ReadRep
         else:
             boxes[key] = Box(bbox, label.defect_type, label.score, label.iscrowd)
     if not boxes:
-        report.note("all_dropped", record.image_id)
+        report.note("all_dropped", image.image_id)
         return None
     for box in boxes.values():
         report.measure(box.defect_type, box.bbox, frame.size)
@@ -177,33 +204,28 @@ def upright_box(bbox: XYWH, stored: Size, orientation: int) -> XYWH:
     }[orientation]
 
 
-def labels_are_stored(records: Sequence[ImageRecord], frames: Sequence[Frame | None], report: ReadReport) -> bool:
+def labels_are_stored(images: Sequence[StatedLabels], report: ReadReport) -> bool:
     """Whether the labels of a data set are of the stored pixels of photos that EXIF turns.
 
     Args:
-        records: of the data set.
-        frames: what their headers tell; None for those that are not labelled or cannot be opened.
+        images: of the data set.
         report: gets a note of photos that cannot tell.
 
     Raises:
         InputError: a stated size that fits neither, or photos of which one says so and another says the contrary.
     """
-    said: dict[str, ImageRecord] = {}
+    said: dict[str, StatedLabels] = {}
     silent = []
-    for record, frame in zip(records, frames, strict=True):
-        if frame is None:
-            continue
-        answer = _labels_are_of(record, frame)
-        if frame.orientation == 1:
-            continue
-        if answer is None:
-            silent.append(record.image_id)
-        else:
-            said.setdefault(answer, record)
+    for image in images:
+        answer = labels_are_of(image)
+        if answer is not None:
+            said.setdefault(answer, image)
+        elif image.frame is not None and image.frame.orientation != 1:
+            silent.append(image.image_id)
     if len(said) == 2:
         stored, upright = said["stored"], said["upright"]
         raise InputError(
-            f"{_where(stored)}: its stated size, {_px(stored.stated_size)}, is that of the stored pixels of a photo "
+            f"{stored.where}: its stated size, {_px(stored.stated_size)}, is that of the stored pixels of a photo "
             f"that EXIF turns, but that of {upright.image_id}, {_px(upright.stated_size)}, is that of the upright "
             "photo; what the labels of such photos are of cannot be told: save all images upright, without an EXIF "
             "orientation, and label or export them again"
@@ -213,41 +235,23 @@ def labels_are_stored(records: Sequence[ImageRecord], frames: Sequence[Frame | N
     return "stored" in said
 
 
-def check_pixels(rows: Sequence[tuple[Sequence[Label], Frame | None]]) -> None:
-    """Raise where labels in px are all fractions of their image.
+def labels_are_of(image: StatedLabels) -> str | None:
+    """What the labels of a photo that EXIF turns are of, by the size that their file states: `stored` or `upright`.
 
-    Args:
-        rows: labels and what the header of their image tells.
+    Returns:
+        None where that does not tell: the photo is not turned, or square, or mirrored, or no size is stated.
 
     Raises:
-        InputError: every box lies within 0..1.
+        InputError: the stated size has the proportions of neither.
     """
-    first = None
-    for labels, frame in rows:
-        if frame is None or max(frame.size) < 3:
-            continue
-        for label in labels:
-            x, y, w, h = label.bbox
-            if not (0 <= x <= 1 and 0 <= y <= 1 and abs(w) <= 1 and abs(h) <= 1 and x + w <= 1.001 and y + h <= 1.001):
-                return
-            if w and h and first is None:
-                first = label
-    if first is not None:
-        raise InputError(
-            f"{first.where}: expected a box in px, got {list(first.bbox)}, and all other boxes lie within 0..1 too; "
-            "these are fractions of the image: multiply them by its width and height"
-        )
-
-
-def _labels_are_of(record: ImageRecord, frame: Frame) -> str | None:
-    """`stored` or `upright` pixels, by the size that the labels' file states; None where that does not tell."""
-    if record.stated_size is None or record.fractions:
+    frame = image.frame
+    if frame is None or image.stated_size is None or image.fractions:
         return None
-    upright, stored = (_same_aspect(record.stated_size, size) for size in (frame.size, frame.stored))
+    upright, stored = (_same_aspect(image.stated_size, size) for size in (frame.size, frame.stored))
     if not upright and not stored:
         turned = f" (stored as {_px(frame.stored)} and turned by EXIF)" if frame.orientation != 1 else ""
         raise InputError(
-            f"{_where(record)}: the labels are for an image of {_px(record.stated_size)}, but {record.image_id} is "
+            f"{image.where}: the labels are for an image of {_px(image.stated_size)}, but {image.image_id} is "
             f"{_px(frame.size)}{turned}; other proportions than these cannot be scaled: label or export the image "
             "again, or put back the one that was labelled"
         )
@@ -256,24 +260,36 @@ def _labels_are_of(record: ImageRecord, frame: Frame) -> str | None:
     return "upright" if upright else "stored"
 
 
+def check_pixels(images: Sequence[StatedLabels]) -> None:
+    """Raise where labels in px are all fractions of their image.
+
+    Raises:
+        InputError: there are such boxes, and every box lies within 0..1.
+    """
+    first = None
+    for image in images:
+        if image.fractions or image.frame is None or max(image.frame.size) < LARGER_THAN_FRACTIONS:
+            continue
+        for label in image.labels or ():
+            if not within_fractions(label.bbox):
+                return
+            if first is None and label.bbox[2] and label.bbox[3] and all(map(math.isfinite, label.bbox)):
+                first = label
+    if first is not None:
+        raise InputError(
+            f"{first.where}: expected a box in px, got {list(first.bbox)}, and all other boxes lie within 0..1 too; "
+            "these are fractions of the image: multiply them by its width and height"
+        )
+
+
+def within_fractions(bbox: XYWH) -> bool:
+    """Whether all corners of a box lie within 0..1, as fractions of an image do; also of a box that is not finite."""
+    x, y, w, h = bbox
+    return not any(abs(corner - 0.5) > 0.5 + FRACTION_ROUNDING for corner in (x, y, x + w, y + h))
+
+
 def _same_aspect(stated: Size, size: Size) -> bool:
     return abs(stated[0] * size[1] / (stated[1] * size[0]) - 1) <= ASPECT_TOLERANCE
-
-
-def _frame(record: ImageRecord, report: ReadReport) -> Frame | None:
-    """What the header of an image tells; None, and a note, where it is damaged.
-
-    One damaged image must not keep the others from being read: it is skipped, and counted, where it is decoded.
-    """
-    try:
-        return Frame(*image_frame(record.path, str(record.path)))
-    except ImageError as error:
-        report.note("damaged", str(error))
-        return None
-
-
-def _where(record: ImageRecord) -> str:
-    return record.labels[0].where if record.labels else record.image_id
 
 
 def _px(size: Size | None) -> str:

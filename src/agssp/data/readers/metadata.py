@@ -3,7 +3,7 @@
 import json
 import posixpath
 
-from agssp.data.readers.image_folder import MASK_FOLDERS
+from agssp.data.readers.folder_masks import is_mask
 from agssp.data.readers.listing import Listing, read_text
 from agssp.data.readers.objects import labels_of
 from agssp.data.readers.records import ImageRecord, folder_category, stated_size
@@ -35,8 +35,7 @@ def read_metadata_folder(listing: Listing, category: str | None, report: ReadRep
                     records.append(_record(listing, folder, f"{table}:{number}", line, category, report))
     listed = {record.image_id for record in records}
     for name in listing.images:
-        folders = {folder.lower() for folder in name.split("/")[:-1]}
-        if name not in listed and not MASK_FOLDERS & folders:
+        if name not in listed and not is_mask(name):
             report.note("unlisted", name)
     return records
 

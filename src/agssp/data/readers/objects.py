@@ -1,6 +1,6 @@
 """The `objects` of a row, in whatever form tables and JSON lines have them, as labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from agssp.data.readers.crowds import crowd_flag
@@ -10,13 +10,14 @@ from agssp.errors import InputError
 
 CLASS_KEYS = ("category", "categories", "category_id", "label", "labels")
 """The names that tables have for the field of the class, the one of the schema first."""
-_EXPECTED = (
+EXPECTED = (
     "expected objects = {'bbox': [[x, y, w, h], ...], 'category': [name, ...]}, or a list of such with one box each"
 )
 
 
-def class_key(keys: Sequence[str] | Mapping[str, Any]) -> str | None:
-    """The key of `objects` that holds the classes; None where there is none."""
+def class_key(keys: Iterable[str]) -> str | None:
+    """The field of `objects` that holds the classes; None where there is none."""
+    keys = set(keys)
     return next((key for key in CLASS_KEYS if key in keys), None)
 
 
@@ -24,10 +25,10 @@ def labels_of(objects: Any, where: str, report: ReadReport, names: Sequence[str]
     """The boxes of a row.
 
     Args:
-        objects: a table of lists (`bbox`, a field of classes, and, where wanted, `score` and `iscrowd`), or a list of
-            tables with one box each.
+        objects: a table of lists (`bbox`, a field of `CLASS_KEYS`, and, where wanted, `score` and `iscrowd`), or a list
+            of tables with one box each.
         where: names the row in errors.
-        report: gets a note of classes that have a number for a name.
+        report: gets a note of classes that have a number for a name, and of fields that are left out.
         names: of the classes, in order, where they are numbered; else a number is a class's name.
 
     Returns:
@@ -39,70 +40,78 @@ def labels_of(objects: Any, where: str, report: ReadReport, names: Sequence[str]
     """
     if objects is None or (isinstance(objects, Mapping) and "bbox" in objects and objects["bbox"] is None):
         return None
-    if isinstance(objects, list):
-        objects = _as_table(objects, where)
-    if not isinstance(objects, Mapping) or "bbox" not in objects:
-        raise InputError(f"{where}: {_EXPECTED}; got {str(objects)[:80]}")
-    bboxes, key = list(objects["bbox"]), class_key(objects)
-    classes = _values(objects, key, None if bboxes else 0, where)
-    scores = [1.0 if score is None else score for score in _values(objects, "score", len(bboxes), where, 1.0)]
-    crowds = _values(objects, "iscrowd", len(bboxes), where, False)
-    if not len(bboxes) == len(classes) == len(scores) == len(crowds):
-        raise InputError(
-            f"{where}: objects have {len(bboxes)} boxes, {len(classes)} categories, {len(scores)} scores and "
-            f"{len(crowds)} iscrowd; expected as many of each"
-        )
+    rows = objects if isinstance(objects, list) else _by_box(objects, where)
     labels = []
-    for index, (bbox, label, score, crowd) in enumerate(zip(bboxes, classes, scores, crowds, strict=True)):
+    extra: dict[str, None] = {}
+    for index, row in enumerate(rows):
         here = f"{where} box {index}"
-        try:
-            x, y, w, h = map(float, bbox)
-            labels.append(
-                Label((x, y, w, h), _name(label, names, here, report), here, float(score), crowd_flag(crowd, here))
+        key = class_key(row) if isinstance(row, Mapping) else None
+        if key is None or "bbox" not in row:
+            raise InputError(f"{here}: {EXPECTED}; got {str(row)[:80]}")
+        extra |= dict.fromkeys(field for field in row if field not in ("bbox", "score", "iscrowd", key))
+        labels.append(
+            Label(
+                _bbox(row["bbox"], here),
+                _class_name(row[key], names, here, report),
+                here,
+                _score(row.get("score"), here),
+                crowd_flag(row.get("iscrowd"), here),
             )
-        except InputError:
-            raise
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                f"{here}: expected four numbers a box and one as its score, got {bbox!r}, {score!r}"
-            ) from error
+        )
+    if extra:
+        report.note("extra_fields", f"{', '.join(extra)} ({where})")
     return labels
 
 
-def _as_table(rows: list[Any], where: str) -> dict[str, list[Any]]:
-    """A list of tables with one box each as one table of lists."""
-    for index, row in enumerate(rows):
-        if not isinstance(row, Mapping) or "bbox" not in row or class_key(row) is None:
-            raise InputError(f"{where} box {index}: {_EXPECTED}; got {str(row)[:80]}")
-    table: dict[str, list[Any]] = {"bbox": [row["bbox"] for row in rows]}
-    table["category"] = [row[class_key(row)] for row in rows]  # type: ignore[index]
-    table["score"] = [row.get("score") for row in rows]
-    table["iscrowd"] = [row.get("iscrowd") for row in rows]
-    return table
+def _by_box(objects: Any, where: str) -> list[dict[str, Any]]:
+    """A table of lists as a list of tables with one box each."""
+    if not isinstance(objects, Mapping) or "bbox" not in objects:
+        raise InputError(f"{where}: {EXPECTED}; got {str(objects)[:80]}")
+    key = class_key(objects)
+    fields = ("bbox", key or CLASS_KEYS[0], "score", "iscrowd")
+    columns = [objects.get(field) for field in fields]
+    for field, column in zip(fields, columns, strict=True):
+        if column is not None and (isinstance(column, (str, bytes, Mapping)) or not hasattr(column, "__len__")):
+            raise InputError(f"{where}: {field} must be a list with one entry a box, got {column!r}")
+    bboxes = columns[0] or []
+    if bboxes and columns[1] is None:
+        raise InputError(f"{where}: objects have boxes but no category; {EXPECTED}")
+    counts = [len(bboxes) if column is None else len(column) for column in columns]
+    if len(set(counts)) > 1:
+        raise InputError(
+            f"{where}: objects have {counts[0]} boxes, {counts[1]} categories, {counts[2]} scores and {counts[3]} "
+            "iscrowd; expected as many of each"
+        )
+    # What else there is may have any form, and only its name matters.
+    others = dict.fromkeys(field for field in objects if field not in fields)
+    rows = zip(*(column or [None] * len(bboxes) for column in columns), strict=True)
+    return [dict(zip(fields, row, strict=True)) | others for row in rows]
 
 
-def _values(
-    objects: Mapping[str, Any], key: str | None, count: int | None, where: str, default: Any = None
-) -> list[Any]:
-    """A field of the objects as a list; where it is missing or null, `count` times the default."""
-    values = None if key is None else objects.get(key)
-    if values is None:
-        if count is None:
-            raise InputError(f"{where}: objects have boxes but no category; {_EXPECTED}")
-        return [default] * count
-    if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__"):
-        raise InputError(f"{where}: {key} must be a list with one entry a box, got {values!r}")
-    return list(values)
+def _bbox(bbox: Any, where: str) -> tuple[float, float, float, float]:
+    try:
+        x, y, w, h = map(float, bbox)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: expected four numbers a box, [x, y, width, height], got {bbox!r}") from error
+    return x, y, w, h
 
 
-def _name(label: Any, names: Sequence[str] | None, where: str, report: ReadReport) -> str:
+def _score(score: Any, where: str) -> float:
+    try:
+        return 1.0 if score is None else float(score)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: expected a number as its score, got {score!r}") from error
+
+
+def _class_name(label: Any, names: Sequence[str] | None, where: str, report: ReadReport) -> str:
     if isinstance(label, str):
-        if names is not None:
-            check_names([label], names, where)
-        if not label.strip():
+        name = label if names is not None and label in names else label.strip()
+        if not name:
             raise InputError(f"{where}: expected the name of a class, got an empty text")
-        return label.strip() if names is None else label
-    if label is None or isinstance(label, bool) or int(label) != label:
+        if names is not None:
+            check_names([name], names, where)
+        return name
+    if isinstance(label, bool) or not isinstance(label, (int, float)) or label != label // 1:
         raise InputError(f"{where}: expected the name or number of a class, got {label!r}")
     if names is None:
         report.note("numbered_classes", f"{int(label)} ({where})")

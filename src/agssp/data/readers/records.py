@@ -1,7 +1,7 @@
 """What every reader gives, one record an image, and how records become a data set."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,11 @@ def check_names(found: Sequence[str], expected: Sequence[str], where: str, what:
             raise InputError(f"{where}: unknown {what} {name!r}, expected one of {', '.join(expected)}{hint}")
 
 
+def class_order(names: Iterable[str]) -> list[str]:
+    """Names of classes in the order that they get where nothing else tells: sorted, numbers by their value."""
+    return sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+
+
 def to_dataset(
     records: Sequence[ImageRecord],
     boxes: Sequence[list[Box] | None],
@@ -153,7 +158,7 @@ def to_dataset(
         types = {
             box.defect_type: record.image_id for record, row in zip(records, boxes, strict=True) for box in row or []
         }
-        names = list(defect_types if defect_types is not None else sorted(types))
+        names = list(defect_types) if defect_types is not None else class_order(types)
         for name, image_id in types.items():
             check_names([name], names, f"{source}: {image_id}")
         index = {name: position for position, name in enumerate(names)}
@@ -166,7 +171,7 @@ def to_dataset(
     return Dataset(pa.Table.from_pydict(columns, schema=schema.arrow_schema), info=DatasetInfo(features=schema))
 
 
-def objects_of(boxes: Sequence[Box], index: dict[str, int]) -> dict[str, list[Any]]:
+def objects_of(boxes: Sequence[Box], index: Mapping[str, int]) -> dict[str, list[Any]]:
     """The `objects` of a row.
 
     Args:

@@ -23,6 +23,7 @@ CAUSES: dict[str, tuple[str, str]] = {
     "outside_splits": ("dropped", "images lie in none of the folders that were read as splits and were left out"),
     "second_label_files": ("dropped", "label files are the second of their image, elsewhere, and were not read"),
     "orphans": ("dropped", "annotation files have no image and were left out"),
+    "extra_fields": ("dropped", "rows say more of their boxes than box, class, score and iscrowd; that was left out"),
     "empty_classes": ("dropped", "classes without boxes were left out"),
     "ignored_tables": ("dropped", "other tables of labels lie there and were not read"),
     "unread_files": ("dropped", "files of labels lie there in a form that is not read"),
@@ -42,12 +43,15 @@ CAUSES: dict[str, tuple[str, str]] = {
     "no_label_file": ("guessed", "images have no label file and are taken as images without defects"),
     "shared": ("guessed", "annotation files belong to more than one image, which all got their boxes"),
     "outlines": ("guessed", "boxes were drawn around an outline, where no box was given"),
-    "crowds_as_objects": ("guessed", "boxes are all marked as crowds and were taken as single objects"),
+    "crowds": ("guessed", "boxes are marked as crowds (iscrowd 1)"),
+    "crowds_in_streams": ("guessed", "boxes are marked as crowds and ignored: a stream cannot tell if all boxes are"),
     "scores": ("guessed", "rows have a sixth number between 0 and 1, which was taken as the score"),
-    "numbered_classes": ("guessed", "classes have no name in the table and are called by their number"),
+    "numbered_classes": ("guessed", "boxes have the number of a class that has no name; that is called by its number"),
     "class_gaps": ("guessed", "class numbers have no name in the table; no label uses them"),
     "data_elsewhere": ("guessed", "table has its data in another folder, by its `path`, which was read"),
-    "defect_folders": ("guessed", "folders beside one of sound images are taken as types of defect, not as objects"),
+    "numbers_as_places": ("guessed", "classes have numbers for names, taken as places in the asked list of classes"),
+    "unmatched_masks": ("dropped", "masks are named like no image or several, or share one, and were left out"),
+    "defect_folders": ("guessed", "folders beside one of sound images are taken for types of defect, not for objects"),
     "split_by_default": ("guessed", "split was read of several, as none was asked for"),
 }  # fmt: skip
 """Each cause of a change, by name. `clipped`, `dropped`, `scaled`, `turned`, `deduplicated` or `guessed`."""
@@ -102,7 +106,7 @@ class ReadReport:
             raise KeyError(f"{cause!r} is not among the causes {', '.join(CAUSES)}")
         found = self.causes.setdefault(cause, Cause())
         if self.streamed and not found.count:
-            logger.warning("%s: first of those of which is said: %s", example, CAUSES[cause][1])
+            logger.warning("%s; the first: %s", CAUSES[cause][1], example)
         found.count += count
         if len(found.examples) < EXAMPLES:
             found.examples.append(example)

@@ -86,7 +86,7 @@ def _read_file(file: str, classes: Classes, sixth: list[tuple[Label, float]], re
             label, *values = map(float, words)
         except ValueError as error:
             raise InputError(f"{where}: {_not_numbers(line, words)}") from error
-        name = classes.names.get(label)  # type: ignore[call-overload] (0.0 finds 0)
+        name = classes.names.get(int(label)) if label.is_integer() else None
         if name is None:
             raise InputError(f"{where}: {_unknown_class(words[0], label, classes)}")
         count = len(values)
@@ -121,8 +121,8 @@ def _settle_sixth(sixth: Sequence[tuple[Label, float]], report: ReadReport) -> N
     beyond = next(((label.where, value) for label, value in sixth if not 0 <= value <= 1), None)
     if part is not None and beyond is not None:
         raise InputError(
-            f"{beyond[0]}: ends with {beyond[1]:g}, so that the sixth number is no score (0 to 1), and {part[0]} ends with "
-            f"{part[1]:g}, so that it is no track's number (whole); it must be one of the two in all rows of a data set"
+            f"{beyond[0]}: ends with {beyond[1]:g}, so the sixth number is no score (0 to 1), and {part[0]} ends with "
+            f"{part[1]:g}, so it is no track's number (whole); it must be one of the two in all rows of a data set"
         )
     for label, value in sixth:
         if beyond is None:

@@ -280,8 +280,8 @@ def _count(content: dict[str, Any], file: Path) -> int | None:
     if isinstance(told, list) or _is_nothing(told):
         return None
     try:
-        count = float(told)
-    except (TypeError, ValueError):
+        count = float(str(told))
+    except ValueError:
         count = -1.0
     if not (count.is_integer() and 0 < count <= MOST_CLASSES):
         raise InputError(f"{file}: expected the number of classes (`nc`), a whole number from 1 on, got {told!r}")

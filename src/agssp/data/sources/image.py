@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agssp.data.readers.records import Box, ReadReport
+from agssp.data.readers.records import Box
+from agssp.data.readers.report import ReadReport
 from agssp.data.sources.defects import Mask
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from agssp.data.readers.records import read_text
+from agssp.data.readers.listing import read_text
 from agssp.errors import InputError
 
 PACKAGE = Path(__file__).parents[2]

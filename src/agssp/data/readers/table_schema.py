@@ -1,0 +1,161 @@
+"""Bring the columns of a table or a stream to the schema."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from datasets import ClassLabel, Dataset, Image, IterableDataset, Value
+
+from agssp.data.readers.columns import with_column, with_values
+from agssp.data.readers.records import folder_category
+from agssp.data.readers.report import ReadReport
+from agssp.data.readers.streams import StreamedObjects, count_row
+from agssp.data.readers.table_objects import count_rows, has_classes, has_numbers, settle_objects, stated_names
+from agssp.data.schema import check_columns, check_schema, objects_feature
+from agssp.errors import InputError
+
+
+def to_schema(
+    dataset: Any,
+    source: str,
+    category: str | None,
+    report: ReadReport,
+    defect_types: Sequence[str] | None = None,
+    crowds: str = "auto",
+) -> Any:
+    """Bring a table to the schema, without copying its images.
+
+    Missing columns are made: `image_id` from the image's content (the same when streamed), `category` from the argument
+    or the source's name, `is_normal` null, box scores 1, no box a crowd. Text categories become class labels, but not
+    when streamed, where their names would have to be known before the rows. `objects` may have any form that
+    `labels_of` takes, and its boxes are settled as those of files are, see `settle_objects`, row by row when streamed,
+    see `StreamedObjects`.
+
+    Args:
+        dataset: a `Dataset` or `IterableDataset`.
+        source: names it in errors.
+        category: the object category of all images.
+        report: is filled with what was found, changed and left out; of a stream as its rows are read.
+        defect_types: of a stream: names of the classes, where the column's type does not tell them.
+        crowds: what boxes marked as crowds are, see `resolve_crowds`.
+
+    Raises:
+        InputError: there is no `image`, or a column that cannot be brought to the schema.
+    """
+    if dataset.features is None:
+        dataset = dataset._resolve_features()
+    check_columns(dataset, ["image"], source)
+    for column in ("image", "mask"):
+        if column in dataset.features and dataset.features[column] != Image(decode=False):
+            dataset = dataset.cast_column(column, Image(decode=False))
+    streamed = isinstance(dataset, IterableDataset)
+    if streamed:
+        dataset = dataset.map(_fetched, features=dataset.features)
+    if "image_id" not in dataset.features:
+        dataset = with_column(dataset, "image_id", Value("string"), ["image"], _content_id)
+        dataset = dataset if streamed else _numbered_apart(dataset)
+    elif dataset.features["image_id"] != Value("string"):
+        dataset = dataset.cast_column("image_id", Value("string"))
+    if "is_normal" not in dataset.features:
+        dataset = with_column(dataset, "is_normal", Value("bool"), ["image_id"], _null)
+    dataset = _with_category(dataset, source, category)
+    if streamed:
+        dataset = _counted_stream(dataset, source, report, defect_types, crowds)
+    elif "objects" in dataset.features:
+        dataset = settle_objects(dataset, source, report, crowds)
+    check_schema(dataset, source=source)
+    if not streamed:
+        _check_ids(dataset, source)
+        count_rows(dataset, report)
+    return dataset
+
+
+def _counted_stream(
+    dataset: IterableDataset, source: str, report: ReadReport, defect_types: Sequence[str] | None, crowds: str
+) -> IterableDataset:
+    if "objects" not in dataset.features:
+        return dataset.map(partial(count_row, report), features=dataset.features)
+    feature = dataset.features["objects"]
+    names = stated_names(feature, source)
+    numbered = False
+    if names is None:
+        if defect_types is None and has_classes(feature, source):
+            raise InputError(
+                f"{source}: the names of the classes in `objects` are not known before the rows are read ({feature}); "
+                "read it without streaming, give the names, or make their field a ClassLabel"
+            )
+        names = list(defect_types or [])
+        # Read as a whole, such a table calls its classes by their numbers, which a list of classes may be made of.
+        numbered = has_numbers(feature, source) and all(name.isdecimal() for name in names)
+    report.boxes |= dict.fromkeys(names, 0)
+    make = StreamedObjects(source, names, numbered, crowds, report)
+    return with_column(dataset, "objects", objects_feature(names), ["image_id", "objects", "is_normal", "image"], make)
+
+
+def _check_ids(dataset: Dataset, source: str) -> None:
+    ids = dataset["image_id"][:]
+    if None in ids or len(set(ids)) != len(ids):
+        twice = [name for name, count in Counter(ids).items() if count > 1 or name is None]
+        raise InputError(f"{source}: `image_id` must be there and unique; not so {', '.join(map(repr, twice[:3]))}")
+
+
+def _numbered_apart(dataset: Dataset) -> Dataset:
+    """Ids of which the second and further of one name end with their number."""
+    seen: Counter[str] = Counter()
+    ids = []
+    for value in dataset["image_id"][:]:
+        seen[value] += 1
+        ids.append(value if seen[value] == 1 else f"{value}-{seen[value]}")
+    return with_values(dataset, "image_id", Value("string"), ids)
+
+
+def _fetched(row: dict[str, Any]) -> dict[str, Any]:
+    """Put the bytes of images that are only named by a remote address into the row."""
+    columns = {}
+    for column in ("image", "mask"):
+        value = row.get(column)
+        if value is not None and value.get("bytes") is None and "://" in (value.get("path") or ""):
+            with fsspec.open(value["path"], "rb") as file:
+                columns[column] = {"bytes": file.read(), "path": value["path"].rsplit("/", 1)[-1]}
+    return columns
+
+
+def _content_id(row: dict[str, Any]) -> str:
+    image = row["image"] or {}
+    path = image.get("path") or ""
+    content = image.get("bytes")
+    if content is None:
+        content = Path(path).read_bytes() if Path(path).is_file() else path.encode()
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return f"{digest}-{Path(path).name}" if path else digest
+
+
+def _with_category(dataset: Any, source: str, category: str | None) -> Any:
+    current = dataset.features.get("category")
+    if category is not None or current is None:
+        name = category or folder_category(Path(source))
+        return with_column(dataset, "category", ClassLabel(names=[name]), ["image_id"], _first)
+    if isinstance(current, ClassLabel):
+        return dataset
+    if isinstance(dataset, IterableDataset):
+        raise InputError(
+            f"{source}: `category` is {current}; a streamed data set needs a ClassLabel column, "
+            "or give the category's name"
+        )
+    found = [str(name) for name in dataset["category"][:]]
+    names = sorted(set(found))
+    index = {name: position for position, name in enumerate(names)}
+    return with_values(dataset, "category", ClassLabel(names=names), [index[name] for name in found])
+
+
+# Columns of streams are made by functions that can be sent to the workers of a DataLoader.
+def _null(row: dict[str, Any]) -> None:
+    return None
+
+
+def _first(row: dict[str, Any]) -> int:
+    return 0
