@@ -173,6 +173,22 @@ def test_second_label_file_of_an_image(tmp_path):
     assert report.examples("second_label_files") == [str(tmp_path / "images/a.txt")]
 
 
+def test_label_files_that_differ_in_the_case_of_their_suffix(tmp_path):
+    write(one(tmp_path, LINE), {"labels/a.TXT": LINE})
+    report = ReadReport()
+    assert read(tmp_path, report) == {"images/a.png": [("dent", BOX)]}
+    assert report.count("orphans") == 1
+
+
+def test_links_to_nowhere(tmp_path):
+    one(tmp_path, LINE)
+    for name in ("labels/a.txt", "data.yaml"):
+        (tmp_path / name).unlink()
+        (tmp_path / name).symlink_to(tmp_path / "gone")
+        with pytest.raises(InputError, match=f"{name}: cannot be opened"):
+            read(tmp_path)
+
+
 def test_masks_and_pictures_that_lie_about_are_no_part(tmp_path):
     write(tmp_path, {"images/a.png": "", "labels/a.txt": LINE, "masks/a.png": "", "plot.png": "", "data.yaml": TABLE})
     report = ReadReport()

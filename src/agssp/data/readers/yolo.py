@@ -1,5 +1,6 @@
 """YOLO's layouts as records: label files with a data.yaml, darknet's obj.data or a list of class names."""
 
+import os
 import posixpath
 from collections import defaultdict
 from collections.abc import Sequence
@@ -42,7 +43,8 @@ def locate_yolo(file: Path) -> tuple[Listing, str]:
         entries = [entry for split in table.splits.values() for entry in split] or ["."]
         for start in (own, Path.cwd()):
             place = Path(posixpath.normpath((start / table.base).as_posix()))
-            if place.is_dir() and any((place / name).exists() for name in entries):
+            # Path's own methods raise at names that are too long to be any.
+            if os.path.isdir(place) and any(os.path.exists(place / name) for name in entries):  # noqa: PTH110, PTH112
                 is_inside = place.resolve().is_relative_to(own.resolve())
                 return Listing(file.parent if is_inside else place), str(file)
             if not table.base:

@@ -52,10 +52,13 @@ def looks_like_labels(file: Path) -> bool | None:
     """Whether the first line of a text file that is not blank is a number of a class and four numbers or more.
 
     Numbers with a decimal comma, and commas between them, count: such a file is meant as one of labels, and reading it
-    tells what is wrong. None: the file is empty.
+    tells what is wrong. None: the file is empty, or cannot be opened.
     """
-    with file.open("rb") as opened:
-        start = opened.read(_FIRST_BYTES)
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(_FIRST_BYTES)
+    except OSError:
+        return None
     lines = [line.split() for line in start.decode("utf-8-sig", "replace").splitlines() if line.strip()]
     if not lines:
         return None
@@ -69,10 +72,11 @@ def looks_like_labels(file: Path) -> bool | None:
 
 
 def _read_file(file: str, classes: Classes, sixth: list[tuple[Label, float]], report: ReadReport) -> list[Label]:
-    with open(file, "rb") as opened:  # noqa: PTH123 (a path would be taken apart first, for each of many files)
-        content = opened.read()
     try:
-        text = content.decode("utf-8-sig")
+        with open(file, "rb") as opened:  # noqa: PTH123 (a path would be taken apart first, for each of many files)
+            text = opened.read().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{file}: cannot be opened: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: expected UTF-8 text: {error}") from error
     labels = []
