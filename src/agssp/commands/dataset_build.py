@@ -42,7 +42,7 @@ class DatasetBuildArguments:
     )
     title: str | None = field(default=None, metadata={"help": "name of your own data set (own-line)"})
     crowds: str = field(
-        default="auto", metadata={"help": "what boxes with iscrowd 1 are (own-line): auto, ignore or objects"}
+        default="auto", metadata={"help": "boxes with iscrowd 1 (own-line): auto, ignore or objects, as for `split`"}
     )
     seed: int = field(default=0, metadata={"help": "which of the possible splits and subsets"})
     max_pixels: int = field(default=MAX_PIXELS, metadata={"help": "larger images are skipped"})

@@ -35,7 +35,10 @@ class DatasetPushArguments:
     boxes: str | None = field(default=None, metadata={"help": "pseudo boxes of these images (`agssp pseudo-boxes`)"})
     splits: list[str] | None = field(default=None, metadata={"help": "splits to publish; default: all that are found"})
     category: str | None = field(default=None, metadata={"help": "object category, where the layout does not tell"})
-    crowds: str = field(default="auto", metadata={"help": "what boxes with iscrowd 1 are: auto, ignore or objects"})
+    crowds: str = field(
+        default="auto",
+        metadata={"help": "boxes with iscrowd 1: objects, ignore (regions), or auto: objects if all of a file have it"},
+    )
     title: str | None = field(default=None, metadata={"help": "name on the card; default: as recorded, else NAME"})
     licence: str | None = field(
         default=None, metadata={"help": "licence of your own images, such as cc-by-4.0, under which they are passed on"}

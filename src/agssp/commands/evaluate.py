@@ -34,7 +34,10 @@ class EvaluateArguments:
     dataset: str = field(metadata={"help": "labelled images: folder, COCO, YOLO, VOC, Parquet or Hub id"})
     output: str | None = field(default=None, metadata={"help": "folder for metrics.json, curves and the page"})
     split: str | None = field(default=None, metadata={"help": "split of a data set that has several"})
-    crowds: str = field(default="auto", metadata={"help": "what boxes with iscrowd 1 are: auto, ignore or objects"})
+    crowds: str = field(
+        default="auto",
+        metadata={"help": "boxes with iscrowd 1: objects, ignore (regions), or auto: objects if all of a file have it"},
+    )
     threshold: float = field(
         default=0.001, metadata={"help": "lowest score that counts; average precision wants it low"}
     )
@@ -207,7 +210,7 @@ def _worst(entries: list[dict[str, Any]], dataset: Any, classes: list[str], argu
             continue
         shown = entry["scores"] > arguments.shown_threshold
         boxes, scores, labels = (entry[name][shown] for name in ("boxes", "scores", "labels"))
-        targets = tuple(entry[name] for name in ("target_boxes", "target_labels", "target_crowds"))
+        targets = entry["target_boxes"], entry["target_labels"], entry["target_crowds"]
         correct, ignored, met = match_boxes(boxes, scores, labels, *targets)
         judged.append(Judged(entry["index"], entry["image_id"], boxes, scores, labels, correct, ignored, *targets, met))
     worst = sorted((entry for entry in judged if entry.badness > 0), key=lambda entry: -entry.badness)[:SHOWN]

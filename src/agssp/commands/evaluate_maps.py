@@ -66,7 +66,10 @@ class EvaluateMapsArguments:
     category: str | None = field(
         default=None, metadata={"help": "as for `anomaly-maps`; numbers are by the categories of the maps"}
     )
-    crowds: str = field(default="auto", metadata={"help": "what boxes with iscrowd 1 are: auto, ignore or objects"})
+    crowds: str = field(
+        default="auto",
+        metadata={"help": "boxes with iscrowd 1: objects, ignore (regions), or auto: objects if all of a file have it"},
+    )
 
 
 ARGUMENTS = (EvaluateMapsArguments,)

@@ -47,7 +47,10 @@ class FinetuneArguments:
     flip: float = field(default=0.5, metadata={"help": "probability of mirroring left and right"})
     vertical_flip: float = field(default=0.0, metadata={"help": "probability of mirroring top and bottom"})
     split: str | None = field(default=None, metadata={"help": "split of the data set"})
-    crowds: str = field(default="auto", metadata={"help": "what boxes with iscrowd 1 are: auto, ignore or objects"})
+    crowds: str = field(
+        default="auto",
+        metadata={"help": "boxes with iscrowd 1: objects, ignore (regions), or auto: objects if all of a file have it"},
+    )
 
 
 @dataclass

@@ -116,7 +116,7 @@ def main(arguments: PseudoBoxesArguments) -> None:
         "merge_distance": arguments.merge_distance,
     }
     count = len(shards)
-    files = [output / "data" / f"boxes-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
+    files = [output.absolute() / "data" / f"boxes-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
     share = range(state.process_index, count, state.num_processes)
     jobs = [(str(store.path), shards[index], thresholds, scores, options) for index in share]
     workers = min(arguments.workers or (os.cpu_count() or 1) // state.num_processes or 1, max(len(jobs), 1))

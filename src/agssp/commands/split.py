@@ -38,7 +38,10 @@ class SplitArguments:
     seed: int = field(default=0, metadata={"help": "which of the possible choices"})
     split: str | None = field(default=None, metadata={"help": "split of the data set to divide"})
     category: str | None = field(default=None, metadata={"help": "object category, where the layout does not tell"})
-    crowds: str = field(default="auto", metadata={"help": "what boxes with iscrowd 1 are: auto, ignore or objects"})
+    crowds: str = field(
+        default="auto",
+        metadata={"help": "boxes with iscrowd 1: objects, ignore (regions), or auto: objects if all of a file have it"},
+    )
 
 
 ARGUMENTS = (SplitArguments,)
@@ -99,7 +102,9 @@ def main(arguments: SplitArguments) -> None:
         (output / name).mkdir(exist_ok=True)
         file = output / name / f"{name}-00000-of-00001.parquet"
         part = file.with_name(f".{file.name}.tmp")
-        _embedded(dataset.select(rows)).to_parquet(part)
+        # As an open file, since `datasets` would take some names of folders for addresses.
+        with part.open("wb") as parquet:
+            _embedded(dataset.select(rows)).to_parquet(parquet)
         part.replace(file)
     measured = "those of " + arguments.test if arguments.test else f"{len(test)}"
     print(f"{len(train)} training and {measured} test images in {output}")

@@ -73,7 +73,8 @@ def read_boxes(path: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     Raises:
         InputError: no boxes there.
     """
-    files = sorted((Path(path) / "data").glob("boxes-*.parquet"))
+    # pyarrow takes a relative path whose first folder has a colon for an address.
+    files = sorted((Path(path).absolute() / "data").glob("boxes-*.parquet"))
     if not files or not (Path(path) / THRESHOLDS).is_file():
         raise InputError(f"{path}: holds no finished pseudo boxes; make them with `agssp pseudo-boxes --output {path}`")
     boxes: dict[str, tuple[np.ndarray, np.ndarray]] = {}

@@ -61,6 +61,7 @@ def image_truth(
             )
     objects, is_normal = row.get("objects"), row.get("is_normal")
     boxes = objects["bbox"] if objects is not None else []
+    has_crowds = objects is not None and any(objects.get("iscrowd") or [])
     if (mask is not None and mask.any()) or len(boxes) or is_normal is False:
         defective: bool | None = True
     else:
@@ -68,7 +69,7 @@ def image_truth(
         defective = False if told else None
     if mask is None and defective is False:
         mask = np.zeros(tuple(size), bool)
-    elif mask is None and len(boxes) and boxes_as_mask and not any(objects.get("iscrowd") or []):
+    elif mask is None and len(boxes) and boxes_as_mask and not has_crowds:
         mask = box_mask(boxes, size)
     return ImageTruth(defective, mask, ignored)
 

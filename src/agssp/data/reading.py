@@ -14,8 +14,8 @@ from agssp.data.images import ImageError, image_frame
 from agssp.data.labels import with_known_boxes
 from agssp.data.mosaic import MIN_SIDE
 from agssp.data.readers import ReadReport, read_dataset
-from agssp.data.readers.listing import Listing
 from agssp.data.readers.columns import with_column
+from agssp.data.readers.listing import Listing
 from agssp.data.readers.unread import what_lies_there
 from agssp.data.schema import objects_feature
 from agssp.errors import InputError

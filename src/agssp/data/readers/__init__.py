@@ -25,7 +25,7 @@ from agssp.data.readers.layouts import (
     labels_beside,
     layout_of,
 )
-from agssp.data.readers.listing import Listing
+from agssp.data.readers.listing import Listing, locate_table
 from agssp.data.readers.metadata import read_metadata_folder
 from agssp.data.readers.records import ImageRecord, to_dataset
 from agssp.data.readers.relabelling import relabel
@@ -121,14 +121,14 @@ def _read_file(file: Path, name: str, split: str | None, category: str | None, r
     if name == "yolo":
         return read_yolo(*locate_yolo(file), split, category, report)
     if name == "cvat":
-        return read_cvat(Listing(file.parent), file.name, category, report)
+        return read_cvat(*locate_table(file), category, report, split)
     if name == "label_studio":
-        return read_label_studio(Listing(file.parent), file.name, category, report)
+        return read_label_studio(*locate_table(file), category, report)
     raise InputError(f"{file}: expected a folder to read as {name!r}")
 
 
 def _read_folder(listing: Listing, name: str, split: str | None, category: str | None, report: ReadReport) -> Read:
-    own_splits = name in ("coco", "yolo") or (name == "voc" and bool(voc_lists(listing)))
+    own_splits = name in ("coco", "yolo", "cvat") or (name == "voc" and bool(voc_lists(listing)))
     if name == SPLITS or (split is not None and not own_splits):
         folder = choose_split_folder(listing, split, report)
         below = listing.below(folder)
@@ -155,7 +155,7 @@ def _read_folder(listing: Listing, name: str, split: str | None, category: str |
     if name == "label_studio":
         return read_label_studio(listing, choose_label_studio(listing), category, report)
     if name == "cvat":
-        return read_cvat(listing, choose_cvat(listing), category, report)
+        return read_cvat(listing, choose_cvat(listing), category, report, split)
     if name == "metadata":
         return read_metadata_folder(listing, category, report), None
     report.note_all("unread_files", [f"{listing.path(file)} ({what})" for file, what in unread_labels(listing)])

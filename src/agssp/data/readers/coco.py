@@ -131,6 +131,9 @@ def read_coco(
         raise InputError(f"{file}: lists no images")
     root, paths = _find_images(listing, name, images, report)
     object_category = category or folder_category(listing.root / root)
+    # Label Studio writes the size of the stored pixels, and rectangles of the upright image that it shows.
+    about = content.get("info")
+    upright = isinstance(about, dict) and about.get("contributor") == "Label Studio"
     prefix = f"{root}/" if root else ""
     records = []
     for image, path in zip(images.values(), paths, strict=True):
@@ -141,6 +144,7 @@ def read_coco(
                 category=object_category,
                 labels=image.labels,
                 stated_size=image.size,
+                upright=upright,
             )
         )
     _note_unlisted(listing, name, root, paths, report)

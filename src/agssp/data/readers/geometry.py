@@ -52,6 +52,7 @@ class StatedLabels:
         frame: None where the image has no labels or cannot be opened.
         stated_size: (width, height) px of the image that the labels are for, as their file says; None: it does not.
         fractions: whether the labels are fractions of the image instead of px.
+        upright: whether the labels are of the upright image, though the stated size may be that of the stored pixels.
     """
 
     image_id: str
@@ -59,6 +60,7 @@ class StatedLabels:
     frame: Frame | None
     stated_size: Size | None = None
     fractions: bool = False
+    upright: bool = False
 
     @property
     def where(self) -> str:
@@ -118,11 +120,13 @@ def place_boxes(image: StatedLabels, stored: bool, report: ReadReport) -> list[B
     turn = frame.orientation if stored else 1
     base = frame.stored if stored else frame.size
     stated = (1.0, 1.0) if image.fractions else image.stated_size or base
+    if image.upright and not image.fractions and not _same_aspect(stated, base):
+        stated = stated[1], stated[0]
     scale = base[0] / stated[0], base[1] / stated[1]
     if scale != (1, 1) and not image.fractions:
         report.note("scaled", f"{image.image_id} ({_px(stated)} there, {_px(base)} here)")
     if turn != 1:
-        report.note("turned", image.image_id)
+        report.note("turned", f"{image.image_id} (stored {_px(frame.stored)}, upright {_px(frame.size)})")
     boxes: dict[tuple[Any, ...], Box] = {}
     for label in image.labels:
         x, y, w, h = label.bbox
@@ -257,7 +261,7 @@ def labels_are_of(image: StatedLabels) -> str | None:
         )
     if upright and stored:
         return None
-    return "upright" if upright else "stored"
+    return "upright" if upright or image.upright else "stored"
 
 
 def check_pixels(images: Sequence[StatedLabels]) -> None:

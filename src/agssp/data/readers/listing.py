@@ -176,6 +176,17 @@ class Listing:
         return best[0] if best else None
 
 
+def locate_table(file: Path) -> tuple[Listing, str]:
+    """The folder that a table of labels given by itself belongs to, and the table's name below it.
+
+    That is the folder it lies in; the one above where no image lies there and it is called `annotations`.
+    """
+    inside = Listing(file.parent)
+    if inside.images or file.absolute().parent.name.lower() not in ("annotations", "annotation", "labels"):
+        return inside, file.name
+    return Listing(file.absolute().parent.parent), f"{file.absolute().parent.name}/{file.name}"
+
+
 def _common_folders(file: str, parts: Sequence[str]) -> int:
     """How many of the last folders of both agree."""
     count = 0

@@ -66,6 +66,7 @@ class ImageRecord:
         labels: as their file states them; empty: it has no defects; None: not known, which is not to have none.
         stated_size: (width, height) px of the image that the labels are for, as their file says; None: it does not.
         fractions: whether the labels are fractions of the image instead of px.
+        upright: whether the labels are of the upright image, though the stated size may be that of the stored pixels.
     """
 
     path: Path
@@ -76,6 +77,7 @@ class ImageRecord:
     labels: list[Label] | None = None
     stated_size: tuple[float, float] | None = None
     fractions: bool = False
+    upright: bool = False
 
 
 def stated_size(width: Any, height: Any) -> tuple[float, float] | None:

@@ -16,6 +16,7 @@ The first rule whose pattern fits an image holds.
 """
 
 import fnmatch
+import glob
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -147,12 +148,12 @@ def _mask_files(
     if class_name is None:
         return []
     for template in rule.get("masks", []):
-        wanted = template.format(**groups)
-        if "*" in wanted:
-            keys = fnmatch.filter(by_stem, wanted)
-            found = [path for key in sorted(keys) for path in by_stem[key]]
+        if "*" in template:
+            # The names of files are no patterns, whatever is in them.
+            wanted = template.format(**{key: glob.escape(value) for key, value in groups.items()})
+            found = [path for key in sorted(fnmatch.filter(by_stem, wanted)) for path in by_stem[key]]
         else:
-            found = by_stem.get(wanted, [])
+            found = by_stem.get(template.format(**groups), [])
         files = [path for path in found if path != image]
         if files:
             return [MaskFile(path, class_name, values) for path in files]

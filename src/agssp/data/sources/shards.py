@@ -27,7 +27,8 @@ ROW_GROUP = 64
 
 def shard_path(folder: Path, shard: Shard) -> Path:
     """Where a shard belongs."""
-    return folder / DATA / shard.name
+    # pyarrow takes a relative path whose first folder has a colon for an address.
+    return folder.absolute() / DATA / shard.name
 
 
 def is_done(folder: Path, plan: Plan, shard: Shard) -> bool:

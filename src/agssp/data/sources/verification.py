@@ -37,7 +37,8 @@ def verify_rows(folder: Path, manifest: dict[str, Any], max_pixels: int = MAX_PI
     seen: Counter[str] = Counter()
     rows: Counter[str] = Counter()
     yield from _missing_shards(folder, manifest)
-    paths = sorted((folder / "data").glob("*.parquet"))
+    # pyarrow takes a relative path whose first folder has a colon for an address.
+    paths = sorted((folder.absolute() / "data").glob("*.parquet"))
     reading = None
     try:
         reading = MaskReading.of(named_masks(_mask_rows(paths)), str(folder))
