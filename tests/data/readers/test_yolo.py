@@ -173,6 +173,22 @@ def test_second_label_file_of_an_image(tmp_path):
     assert report.examples("second_label_files") == [str(tmp_path / "images/a.txt")]
 
 
+def test_label_files_that_differ_in_the_case_of_their_suffix(tmp_path):
+    write(one(tmp_path, LINE), {"labels/a.TXT": LINE})
+    report = ReadReport()
+    assert read(tmp_path, report) == {"images/a.png": [("dent", BOX)]}
+    assert report.count("orphans") == 1
+
+
+def test_links_to_nowhere(tmp_path):
+    one(tmp_path, LINE)
+    for name in ("labels/a.txt", "data.yaml"):
+        (tmp_path / name).unlink()
+        (tmp_path / name).symlink_to(tmp_path / "gone")
+        with pytest.raises(InputError, match=f"{name}: cannot be opened"):
+            read(tmp_path)
+
+
 def test_masks_and_pictures_that_lie_about_are_no_part(tmp_path):
     write(tmp_path, {"images/a.png": "", "labels/a.txt": LINE, "masks/a.png": "", "plot.png": "", "data.yaml": TABLE})
     report = ReadReport()
@@ -428,7 +444,9 @@ def test_a_gap_in_the_numbers_is_told_and_an_error_where_a_label_uses_it(tmp_pat
 def test_only_the_number_of_classes(tmp_path):
     report = ReadReport()
     assert read(one(tmp_path, OTHER, "train: images\nnc: 2\n"), report) == {"images/a.png": [("1", OTHER_BOX)]}
-    assert (list(report.boxes), report.count("numbered_classes")) == (["0", "1"], 2)
+    assert (list(report.boxes), report.count("numbered_classes")) == (["0", "1"], 1)
+    # Numbers are places in the list that is asked for.
+    assert read(tmp_path, defect_types=["dent", "rust"]) == {"images/a.png": [("rust", OTHER_BOX)]}
     write(tmp_path, {"classes.txt": "dent\nrust\n"})
     assert read(tmp_path) == {"images/a.png": [("rust", OTHER_BOX)]}
     write(tmp_path, {"classes.txt": "dent\nrust\npit\n"})

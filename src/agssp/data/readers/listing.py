@@ -250,10 +250,12 @@ def read_text(file: Path) -> str:
     """Text of a UTF-8 file, with or without a byte order mark.
 
     Raises:
-        InputError: the file is not UTF-8; it is named with the position.
+        InputError: the file is not UTF-8, and is named with the position; or it cannot be opened.
     """
     try:
         return file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{file}: cannot be opened: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: expected UTF-8 text: {error}") from error
 

@@ -50,11 +50,11 @@ CAUSES: dict[str, tuple[str, str]] = {
     "crowds_in_streams": ("guessed", "boxes are marked as crowds and ignored: a stream cannot tell if all boxes are"),
     "scores": ("guessed", "rows have a sixth number between 0 and 1, which was taken as the score"),
     "numbered_classes": ("guessed", "boxes have the number of a class that has no name; that is called by its number"),
+    "class_gaps": ("guessed", "class numbers have no name in the table; no label uses them"),
+    "data_elsewhere": ("guessed", "table has its data in another folder, by its `path`, which was read"),
     "numbers_as_places": ("guessed", "classes have numbers for names, taken as places in the asked list of classes"),
     "unmatched_masks": ("dropped", "masks are named like no image or several, or share one, and were left out"),
     "defect_folders": ("guessed", "folders beside one of sound images are taken for types of defect, not for objects"),
-    "class_gaps": ("guessed", "class numbers have no name in the table; no label uses them"),
-    "data_elsewhere": ("guessed", "table has its data in another folder, by its `path`, which was read"),
     "split_by_default": ("guessed", "split was read of several, as none was asked for"),
 }  # fmt: skip
 """Each cause of a change, by name. `clipped`, `dropped`, `scaled`, `turned`, `deduplicated` or `guessed`."""

@@ -1,5 +1,6 @@
 """YOLO's layouts as records: label files with a data.yaml, darknet's obj.data or a list of class names."""
 
+import os
 import posixpath
 from collections import defaultdict
 from collections.abc import Sequence
@@ -42,7 +43,8 @@ def locate_yolo(file: Path) -> tuple[Listing, str]:
         entries = [entry for split in table.splits.values() for entry in split] or ["."]
         for start in (own, Path.cwd()):
             place = Path(posixpath.normpath((start / table.base).as_posix()))
-            if place.is_dir() and any((place / name).exists() for name in entries):
+            # Path's own methods raise at names that are too long to be any.
+            if os.path.isdir(place) and any(os.path.exists(place / name) for name in entries):  # noqa: PTH110, PTH112
                 is_inside = place.resolve().is_relative_to(own.resolve())
                 return Listing(file.parent if is_inside else place), str(file)
             if not table.base:
@@ -77,8 +79,10 @@ def read_yolo(
     files = label_files(listing, told is not None)
     images = images_to_read(listing, files, told, split, report)
     owned = [files.of(image) for image in images]
-    classes = _classes(listing, told, [file for file in owned if file], report)
+    classes, are_numbers = _classes(listing, told, [file for file in owned if file], report)
     labels = read_labels([listing.path(file) if file else None for file in owned], classes, report)
+    if are_numbers:
+        report.note_all("numbered_classes", [label.where for found in labels for label in found])
     is_labelled = any(owned)
     object_category = category or folder_category(listing.root)
     records = []
@@ -117,8 +121,10 @@ def _table(listing: Listing, given: str | None, report: ReadReport) -> Table | N
     return read_table(Path(given), listing, report)
 
 
-def _classes(listing: Listing, table: Table | None, labels: Sequence[str], report: ReadReport) -> Classes:
+def _classes(listing: Listing, table: Table | None, labels: Sequence[str], report: ReadReport) -> tuple[Classes, bool]:
     """The class names: of the table; else of the lists of names beside the labels or above; else numbers.
+
+    The second value says whether they are numbers.
 
     Args:
         listing: of the data's folder.
@@ -142,8 +148,8 @@ def _classes(listing: Listing, table: Table | None, labels: Sequence[str], repor
             raise InputError(
                 f"{where}: has {len(names)} class names, but the table says that there are {count} classes"
             )
+    are_numbers = not names and count is not None
     if not names and count is not None:
-        report.note("numbered_classes", where, count)
         names = {number: str(number) for number in range(count)}
     if not names:
         raise InputError(
@@ -152,7 +158,7 @@ def _classes(listing: Listing, table: Table | None, labels: Sequence[str], repor
         )
     gaps = [number for number in range(max(names)) if number not in names]
     report.note_all("class_gaps", [f"{number} in {where}" for number in gaps])
-    return Classes(names, where, table.keypoints if table is not None else 0)
+    return Classes(names, where, table.keypoints if table is not None else 0), are_numbers
 
 
 def _lists_of_names(listing: Listing, labels: Sequence[str]) -> dict[str, dict[int, str]]:

@@ -52,10 +52,13 @@ def looks_like_labels(file: Path) -> bool | None:
     """Whether the first line of a text file that is not blank is a number of a class and four numbers or more.
 
     Numbers with a decimal comma, and commas between them, count: such a file is meant as one of labels, and reading it
-    tells what is wrong. None: the file is empty.
+    tells what is wrong. None: the file is empty, or cannot be opened.
     """
-    with file.open("rb") as opened:
-        start = opened.read(_FIRST_BYTES)
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(_FIRST_BYTES)
+    except OSError:
+        return None
     lines = [line.split() for line in start.decode("utf-8-sig", "replace").splitlines() if line.strip()]
     if not lines:
         return None
@@ -69,10 +72,11 @@ def looks_like_labels(file: Path) -> bool | None:
 
 
 def _read_file(file: str, classes: Classes, sixth: list[tuple[Label, float]], report: ReadReport) -> list[Label]:
-    with open(file, "rb") as opened:  # noqa: PTH123 (a path would be taken apart first, for each of many files)
-        content = opened.read()
     try:
-        text = content.decode("utf-8-sig")
+        with open(file, "rb") as opened:  # noqa: PTH123 (a path would be taken apart first, for each of many files)
+            text = opened.read().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{file}: cannot be opened: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: expected UTF-8 text: {error}") from error
     labels = []
@@ -86,7 +90,7 @@ def _read_file(file: str, classes: Classes, sixth: list[tuple[Label, float]], re
             label, *values = map(float, words)
         except ValueError as error:
             raise InputError(f"{where}: {_not_numbers(line, words)}") from error
-        name = classes.names.get(label)  # type: ignore[call-overload] (0.0 finds 0)
+        name = classes.names.get(int(label)) if label.is_integer() else None
         if name is None:
             raise InputError(f"{where}: {_unknown_class(words[0], label, classes)}")
         count = len(values)
@@ -121,8 +125,8 @@ def _settle_sixth(sixth: Sequence[tuple[Label, float]], report: ReadReport) -> N
     beyond = next(((label.where, value) for label, value in sixth if not 0 <= value <= 1), None)
     if part is not None and beyond is not None:
         raise InputError(
-            f"{beyond[0]}: ends with {beyond[1]:g}, so that the sixth number is no score (0 to 1), and {part[0]} ends "
-            f"with {part[1]:g}, so that it is no track's number (whole); it must be one of the two in all rows of a data set"
+            f"{beyond[0]}: ends with {beyond[1]:g}, so the sixth number is no score (0 to 1), and {part[0]} ends with "
+            f"{part[1]:g}, so it is no track's number (whole); it must be one of the two in all rows of a data set"
         )
     for label, value in sixth:
         if beyond is None:

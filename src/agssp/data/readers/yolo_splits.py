@@ -40,7 +40,7 @@ def images_to_read(
     if not splits:
         images = _told_by_folders(listing, files, split, report)
     else:
-        listed = table if table is not None else Table(listing.root / "")
+        listed = table if table is not None else Table(listing.root)
         chosen = _choose_split(list(splits), split, where, report)
         images = _listed(listing, listed, chosen, splits[chosen], report)
         named = set(images)

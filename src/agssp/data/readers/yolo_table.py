@@ -67,7 +67,7 @@ def find_tables(listing: Listing) -> list[str]:
     """
     found = []
     for name in listing.with_suffix(".yaml", ".yml", ".data"):
-        if "/" in name or listing.path(name).stat().st_size > _LARGEST_TABLE:
+        if "/" in name:
             continue
         is_usual = name.lower() in USUAL_NAMES
         try:
@@ -228,6 +228,8 @@ def folders_of(listing: Listing, file: Path) -> tuple[str, ...]:
 
 def _content(file: Path) -> dict[str, Any]:
     """Entries of a table; keys of `names`, `nc`, `path` and such in small letters, those of splits as they stand."""
+    if file.is_file() and file.stat().st_size > _LARGEST_TABLE:
+        raise InputError(f"{file}: expected a table of YOLO data, got {file.stat().st_size} bytes")
     text = read_text(file)
     content: Any = {}
     if file.suffix.lower() == ".data":
@@ -280,8 +282,8 @@ def _count(content: dict[str, Any], file: Path) -> int | None:
     if isinstance(told, list) or _is_nothing(told):
         return None
     try:
-        count = float(told)
-    except (TypeError, ValueError):
+        count = float(str(told))
+    except ValueError:
         count = -1.0
     if not (count.is_integer() and 0 < count <= MOST_CLASSES):
         raise InputError(f"{file}: expected the number of classes (`nc`), a whole number from 1 on, got {told!r}")
