@@ -100,19 +100,24 @@ def test_boxes_are_clipped_to_the_image_of_their_row(tmp_path, way):
     ]
     assert [value["category"] for value in objects] == [[0, 1], [], [1, 0], [1]]
     assert [len(value["score"]) for value in objects] == [2, 0, 2, 1]
-    if way != "streamed":
-        assert [name.split(": ")[-1] for name in report.clipped] == ["large box 0", "small box 3"]
-        assert [name.split(": ")[-1] for name in report.dropped] == ["small box 0", "small box 1", "turned box 1"]
+    assert [name.split(": ")[-1] for name in report.examples("clipped")] == ["large box 0", "small box 3"]
+    assert [name.split(": ")[-1] for name in report.examples("no_area")] == [
+        "small box 0",
+        "small box 1",
+        "turned box 1",
+    ]
+    assert report.examples("turned_unknown") == ["turned"]
+    assert (report.images, report.with_boxes, report.sound, report.boxes) == (4, 3, 1, {"pit": 2, "scratch": 3})
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("content", [b"", b"no image", png()[:20]], ids=["empty", "no image", "cut off"])
 def test_boxes_of_a_damaged_image_are_left_out_and_the_image_is_named(tmp_path, way, content):
     data, report = read(tmp_path, way, [row("bad", content, [[1, 1, 2, 2]]), row("good", png(), [[1, 1, 2, 2]])])
-    assert [values["objects"]["bbox"] for values in data] == [[], [[1, 1, 2, 2]]]
-    if way != "streamed":
-        assert len(report.damaged) == 1
-        assert ": bad: " in report.damaged[0]
+    assert [values["objects"] and values["objects"]["bbox"] for values in data] == [None, [[1, 1, 2, 2]]]
+    assert report.count("damaged") == 1
+    assert ": bad: " in report.examples("damaged")[0]
+    assert (report.images, report.with_boxes, report.unknown) == (2, 1, 1)
 
 
 def test_boxes_inside_leave_the_column_as_it_is(tmp_path):
@@ -131,14 +136,14 @@ def test_images_that_are_files_of_their_own(tmp_path, way):
     (tmp_path / "gone.png").unlink()
     report = ReadReport()
     data = read_dataset(path, streaming=way == "streamed", report=report)
-    assert [values["objects"]["bbox"] for values in data] == [[[5, 5, 5, 5]], []]
-    assert way == "streamed" or "no such file" in report.damaged[0]
+    assert [values["objects"] and values["objects"]["bbox"] for values in data] == [[[5, 5, 5, 5]], None]
+    assert "no such file" in report.examples("damaged")[0]
 
 
 def test_row_without_an_image(tmp_path):
     data, report = read(tmp_path, "parquet", [row("a", None, [[1, 1, 2, 2]]), row("b", None, []) | {"image": None}])
-    assert [values["objects"]["bbox"] for values in data] == [[], []]
-    assert ": a: expected a path, bytes" in report.damaged[0]
+    assert [values["objects"] and values["objects"]["bbox"] for values in data] == [None, []]
+    assert ": a: expected a path, bytes" in report.examples("damaged")[0]
 
 
 def test_only_headers_are_read(tmp_path, monkeypatch):
@@ -165,9 +170,9 @@ def test_only_headers_are_read(tmp_path, monkeypatch):
     [
         ([[1, 1, 2, 2]], [2], r"a box 0: class id 2 is beyond the list of 2 classes \(pit, scratch\)"),
         ([[1, 1, 2, 2]], [-1], "a box 0: class id -1 is beyond"),
-        ([[1, 1, 2, 2]], [None], "a box 0: class id None is beyond"),
-        ([[1, 1, 2, 2]], [0, 1], "as many classes, scores and iscrowd as boxes"),
-        ([[1, 1, None, 2]], [0], "four numbers a box"),
+        ([[1, 1, 2, 2]], [None], "a box 0: expected the name or number of a class, got None"),
+        ([[1, 1, 2, 2]], [0, 1], "a: objects have 1 boxes, 2 categories, 1 scores and 1 iscrowd"),
+        ([[1, 1, None, 2]], [0], r"a box 0: expected four numbers a box, .*, got \[1.0, 1.0, None, 2.0\]"),
         # pyarrow before 26 writes such a list and cannot read it.
         ([None], [0], "four numbers a box|Expected all lists to be of size=4"),
     ],
