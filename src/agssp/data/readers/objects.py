@@ -73,10 +73,9 @@ def _by_box(objects: Any, where: str) -> list[dict[str, Any]]:
     for field, column in zip(fields, columns, strict=True):
         if column is not None and (isinstance(column, (str, bytes, Mapping)) or not hasattr(column, "__len__")):
             raise InputError(f"{where}: {field} must be a list with one entry a box, got {column!r}")
-    bboxes = columns[0] or []
-    if bboxes and columns[1] is None:
+    if len(objects["bbox"]) and columns[1] is None:
         raise InputError(f"{where}: objects have boxes but no category; {EXPECTED}")
-    counts = [len(bboxes) if column is None else len(column) for column in columns]
+    counts = [len(objects["bbox"] if column is None else column) for column in columns]
     if len(set(counts)) > 1:
         raise InputError(
             f"{where}: objects have {counts[0]} boxes, {counts[1]} categories, {counts[2]} scores and {counts[3]} "
@@ -84,7 +83,7 @@ def _by_box(objects: Any, where: str) -> list[dict[str, Any]]:
         )
     # What else there is may have any form, and only its name matters.
     others = dict.fromkeys(field for field in objects if field not in fields)
-    rows = zip(*(column or [None] * len(bboxes) for column in columns), strict=True)
+    rows = zip(*([None] * counts[0] if column is None else column for column in columns), strict=True)
     return [dict(zip(fields, row, strict=True)) | others for row in rows]
 
 

@@ -127,7 +127,7 @@ def to_dataset(
         records: one an image; ids must be unique.
         boxes: of each record, as `settle_boxes` gives them; None where they are not known.
         source: names the data set in errors.
-        defect_types: order of the box classes; default: the names that occur, sorted.
+        defect_types: order of the box classes; default: the names that occur, sorted, be it on boxes that were dropped.
 
     Returns:
         A data set with `image` (still encoded), `image_id`, `category`, `is_normal`, and `mask` and `objects` where any
@@ -157,16 +157,13 @@ def to_dataset(
         columns["mask"] = [record.mask and {"path": str(record.mask.absolute()), "bytes": None} for record in records]
     names = None
     if any(record.labels is not None for record in records):
-        types = {
-            box.defect_type: record.image_id for record, row in zip(records, boxes, strict=True) for box in row or []
-        }
+        types = {label.defect_type: record.image_id for record in records for label in record.labels or []}
         names = list(defect_types) if defect_types is not None else class_order(types)
         for name, image_id in types.items():
             check_names([name], names, f"{source}: {image_id}")
         index = {name: position for position, name in enumerate(names)}
         columns["objects"] = [
-            None if row is None and not record.is_normal else objects_of(row or [], index)
-            for record, row in zip(records, boxes, strict=True)
+            objects_or_null(row, record.is_normal, index) for record, row in zip(records, boxes, strict=True)
         ]
     schema = features(categories, names, mask=masks)
     # `Dataset.from_dict` would encode value by value in Python what is in the form of the schema already.
@@ -186,3 +183,16 @@ def objects_of(boxes: Sequence[Box], index: Mapping[str, int]) -> dict[str, list
         "score": [box.score for box in boxes],
         "iscrowd": [box.iscrowd for box in boxes],
     }
+
+
+def objects_or_null(
+    boxes: Sequence[Box] | None, is_normal: bool | None, index: Mapping[str, int]
+) -> dict[str, list[Any]] | None:
+    """The `objects` of a row; null where its boxes are not known, unless its image is said to be normal.
+
+    Args:
+        boxes: of the image; None where they are not known.
+        is_normal: whether it is said to have no defects.
+        index: number of each class.
+    """
+    return None if boxes is None and not is_normal else objects_of(boxes or [], index)

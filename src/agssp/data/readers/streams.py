@@ -15,9 +15,8 @@ from agssp.data.readers.geometry import (
     within_fractions,
 )
 from agssp.data.readers.objects import labels_of
-from agssp.data.readers.records import check_names, stated_size
+from agssp.data.readers.records import check_names, objects_or_null, stated_size
 from agssp.data.readers.report import ReadReport
-from agssp.data.readers.table_objects import objects_or_null
 from agssp.errors import InputError
 
 

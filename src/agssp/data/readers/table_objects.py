@@ -14,7 +14,7 @@ from agssp.data.readers.columns import with_values
 from agssp.data.readers.frames import read_frame
 from agssp.data.readers.geometry import FRACTION_ROUNDING, Frame, StatedLabels, settle_boxes
 from agssp.data.readers.objects import EXPECTED, class_key, labels_of
-from agssp.data.readers.records import Box, class_order, objects_of, stated_size
+from agssp.data.readers.records import class_order, objects_or_null, stated_size
 from agssp.data.readers.report import ReadReport
 from agssp.data.schema import defect_names, objects_feature
 from agssp.errors import InputError
@@ -84,7 +84,7 @@ def stated_names(feature: Any, source: str) -> list[str] | None:
 def has_numbers(feature: Any, source: str) -> bool:
     """Whether an `objects` column has numbers for classes."""
     label = _class_feature(feature, source)
-    return isinstance(label, Value) and "int" in label.dtype
+    return isinstance(label, Value) and any(kind in label.dtype for kind in ("int", "float"))
 
 
 def has_classes(feature: Any, source: str) -> bool:
@@ -127,11 +127,12 @@ def settle_objects(dataset: Dataset, source: str, report: ReadReport, crowds: st
     for row, image, value in _rows_to_settle(dataset, source, names, may_pass, report):
         rows.append(row)
         images.append(image)
-        before.append(value)
+        if is_own:
+            before.append(value)
     # Of rows in the schema it was decided before, be they a part in which every box is a crowd region.
     settled = settle_boxes(images, report, "ignore" if is_own and crowds == "auto" else crowds)
     if names is None:
-        names = class_order({box.defect_type for boxes in settled for box in boxes or ()})
+        names = class_order({label.defect_type for image in images for label in image.labels or ()})
     index, normal = {name: position for position, name in enumerate(names)}, dataset["is_normal"][:]
     after = [objects_or_null(boxes, normal[row], index) for row, boxes in zip(rows, settled, strict=True)]
     if is_own and after == before:
@@ -140,13 +141,6 @@ def settle_objects(dataset: Dataset, source: str, report: ReadReport, crowds: st
     for row, value in zip(rows, after, strict=True):
         column[row] = value
     return with_values(dataset, "objects", objects_feature(names), column)
-
-
-def objects_or_null(
-    boxes: Sequence[Box] | None, is_normal: bool | None, index: Mapping[str, int]
-) -> dict[str, list[Any]] | None:
-    """The `objects` of a row; null where its boxes are not known, unless its image is said to be normal."""
-    return None if boxes is None and not is_normal else objects_of(boxes or [], index)
 
 
 def size_columns(dataset: Any) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import fsspec
 from datasets import ClassLabel, Dataset, Image, IterableDataset, Value
 
-from agssp.data.readers.columns import with_column, with_values
+from agssp.data.readers.columns import with_column, with_constant, with_values
 from agssp.data.readers.records import folder_category
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.streams import StreamedObjects, count_row
@@ -61,7 +61,7 @@ def to_schema(
     elif dataset.features["image_id"] != Value("string"):
         dataset = dataset.cast_column("image_id", Value("string"))
     if "is_normal" not in dataset.features:
-        dataset = with_column(dataset, "is_normal", Value("bool"), ["image_id"], _null)
+        dataset = with_constant(dataset, "is_normal", Value("bool"), None)
     dataset = _with_category(dataset, source, category)
     if streamed:
         dataset = _counted_stream(dataset, source, report, defect_types, crowds)
@@ -138,7 +138,7 @@ def _with_category(dataset: Any, source: str, category: str | None) -> Any:
     current = dataset.features.get("category")
     if category is not None or current is None:
         name = category or folder_category(Path(source))
-        return with_column(dataset, "category", ClassLabel(names=[name]), ["image_id"], _first)
+        return with_constant(dataset, "category", ClassLabel(names=[name]), 0)
     if isinstance(current, ClassLabel):
         return dataset
     if isinstance(dataset, IterableDataset):
@@ -150,12 +150,3 @@ def _with_category(dataset: Any, source: str, category: str | None) -> Any:
     names = sorted(set(found))
     index = {name: position for position, name in enumerate(names)}
     return with_values(dataset, "category", ClassLabel(names=names), [index[name] for name in found])
-
-
-# Columns of streams are made by functions that can be sent to the workers of a DataLoader.
-def _null(row: dict[str, Any]) -> None:
-    return None
-
-
-def _first(row: dict[str, Any]) -> int:
-    return 0
