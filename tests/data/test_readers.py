@@ -135,8 +135,8 @@ def test_coco(tmp_path):
             "category_id 1 is not among",
         ),
         ({"annotations": [{"id": 9, "image_id": 3, "category_id": 7, "bbox": [1]}]}, "annotation 9: expected bbox"),
-        ({"images": [{"id": 1, "file_name": "../a.png"}]}, "points outside"),
-        ({"images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "c.png"}]}, "1 of its 2 images"),
+        ({"images": [{"id": 5, "file_name": "../a.png"}]}, "points outside"),
+        ({"images": [{"id": 5, "file_name": "a.png"}, {"id": 2, "file_name": "c.png"}]}, "1 of its 2 images"),
         ({"categories": 3}, "expected a COCO file"),
     ],
 )

@@ -1,5 +1,6 @@
 """XML files of labelling tools, opened without what makes XML dangerous: document types, entities, huge files."""
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -7,6 +8,7 @@ from agssp.errors import InputError
 
 MOST_BYTES = 256 * 1024**2
 _SNIFFED = 4096
+_FIRST_TAG = re.compile(rb"<([A-Za-z_][\w.-]*)")
 
 
 def read_xml(file: Path) -> ElementTree.Element:
@@ -36,10 +38,18 @@ def root_tag(file: Path) -> str | None:
     parser = ElementTree.XMLPullParser(("start",))
     try:
         with file.open("rb") as content:
-            parser.feed(content.read(_SNIFFED))
-        return next((node.tag for _, node in parser.read_events()), None)  # type: ignore[union-attr]
-    except (ElementTree.ParseError, ValueError, LookupError, OSError):
+            head = content.read(_SNIFFED)
+    except OSError:
         return None
+    try:
+        parser.feed(head)
+        return next((node.tag for _, node in parser.read_events()), None)  # type: ignore[union-attr]
+    except ElementTree.ParseError:
+        return None
+    except (ValueError, LookupError):
+        # An encoding that the parser lacks; names of elements are plain letters in all that are in use.
+        found = _FIRST_TAG.search(head)
+        return found[1].decode() if found else None
 
 
 def number_of(text: str | None, what: str, where: str) -> float:
