@@ -191,12 +191,17 @@ def test_json_of_other_tools_lies_among_the_files(tmp_path):
     assert [name.split("/")[-1] for name in found.report.examples("unread_files")] == ["q.json (beside labelme's)"]
 
 
-def test_one_split_of_several_is_read(tmp_path):
-    folders = {"Train/a.png": None, "Train/a.json": table(shape()), "Valid/a.png": None, "Valid/a.json": table()}
-    found = read(write(tmp_path, folders))
-    assert found.boxes == {"Train/a.png": [DENT]}
+@pytest.mark.parametrize("above", ["", "images/"])
+def test_one_split_of_several_is_read(tmp_path, above):
+    train, valid = f"{above}Train/a", f"{above}Valid/a"
+    files = {f"{train}.png": None, f"{train}.json": table(shape()), f"{valid}.png": None, f"{valid}.json": table()}
+    found = read(write(tmp_path, files))
+    assert found.boxes == {f"{train}.png": [DENT]}
     assert found.report.count("split_by_default") == 1
-    assert read(tmp_path, split="val").boxes == {"Valid/a.png": []}
+    assert read(tmp_path, split="val").boxes == {f"{valid}.png": []}
+    assert read(tmp_path, format="labelme").boxes == found.boxes
+    with pytest.raises(InputError, match=r"split 'test'; it has Train, Valid"):
+        read(tmp_path, split="test")
 
 
 @pytest.mark.parametrize(

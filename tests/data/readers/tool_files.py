@@ -35,7 +35,7 @@ def write(root, files):
 
 
 def read(source, **options):
-    """What is read: `boxes`, of each image a list of (class, rounded box), None where nothing is known; and `report`."""
+    """What is read: of each image its `boxes` as (class, rounded box), None where nothing is known; the `report`."""
     report = ReadReport()
     data = read_dataset(source, report=report, **options)
     names = defect_names(data) if "objects" in data.features else []

@@ -19,6 +19,7 @@ from agssp.data.readers.listing import Listing
 from agssp.data.readers.records import ImageRecord, Label, folder_category, stated_size
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.shapes import XYWH, box_of_circle, box_of_points
+from agssp.data.readers.splits import in_split
 from agssp.data.readers.unread import kind_of_json
 from agssp.errors import InputError
 
@@ -55,7 +56,9 @@ def _is_labelme(content: Any) -> bool:
     return isinstance(content, dict) and isinstance(content.get("shapes"), list) and "imagePath" in content
 
 
-def read_labelme(listing: Listing, category: str | None, report: ReadReport) -> list[ImageRecord]:
+def read_labelme(
+    listing: Listing, category: str | None, report: ReadReport, split: str | None = None
+) -> list[ImageRecord]:
     """Read images and labelme's JSON files, which lie beside them or elsewhere in the folder.
 
     A file belongs to the image of the same name beside it, else to the one that its `imagePath` names, else to the only
@@ -66,6 +69,7 @@ def read_labelme(listing: Listing, category: str | None, report: ReadReport) -> 
         listing: of the folder.
         category: the object category; default: the folder's name.
         report: gets a note of what was changed or left out.
+        split: read only the images of the folder of this name; default: of that for training, where there are several.
 
     Raises:
         InputError: a file named like an image that is no JSON, a shape of a kind that is not known or whose points do
@@ -102,7 +106,9 @@ def read_labelme(listing: Listing, category: str | None, report: ReadReport) -> 
             "nor is that of any other file; put the images beside the JSON files"
         )
     report.labels_from = files[0] if files else ""
-    report.with_label_file = len(read)
+    chosen = in_split(images, split, listing.root, report)
+    images = [name for name in images if name in chosen]
+    report.with_label_file = sum(name in read for name in images)
     report.note_all("unannotated", [name for name in images if name not in read])
     object_category = category or folder_category(listing.root)
     return [

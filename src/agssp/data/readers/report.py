@@ -23,7 +23,7 @@ CAUSES: dict[str, tuple[str, str]] = {
     "predictions": ("dropped", "tasks have predictions and no annotation; predictions are no labels"),
     "unannotated": ("dropped", "images have no labels yet; nothing is known of them"),
     "unlisted": ("dropped", "images lie in the folder but are not in its table of labels; they were left out"),
-    "outside_splits": ("dropped", "images lie in none of the folders that were read as splits and were left out"),
+    "outside_splits": ("dropped", "images are in none of the splits and were left out"),
     "second_label_files": ("dropped", "label files are the second of their image, elsewhere, and were not read"),
     "orphans": ("dropped", "annotation files have no image and were left out"),
     "extra_fields": ("dropped", "rows say more of their boxes than box, class, score and iscrowd; that was left out"),

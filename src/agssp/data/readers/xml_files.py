@@ -8,6 +8,7 @@ from agssp.errors import InputError
 
 MOST_BYTES = 256 * 1024**2
 _SNIFFED = 4096
+_ENCODING = re.compile(rb"""(?:\xef\xbb\xbf)?\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)""")
 _FIRST_TAG = re.compile(rb"<([A-Za-z_][\w.-]*)")
 
 
@@ -26,6 +27,9 @@ def read_xml(file: Path) -> ElementTree.Element:
     if b"<!DOCTYPE" in plain or b"<!ENTITY" in plain:
         raise InputError(f"{file}: declares a document type or entities, which no labelling tool does; take them out")
     try:
+        declared = _ENCODING.match(content)
+        if declared and "<!DOCTYPE".encode(declared[1].decode()) != b"<!DOCTYPE" and b"\0" not in content:
+            raise ValueError(declared[1].decode())
         return ElementTree.fromstring(content)
     except ElementTree.ParseError as error:
         raise InputError(f"{file}: not valid XML: {error}") from error
