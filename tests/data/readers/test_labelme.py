@@ -103,6 +103,12 @@ def test_points_and_lines_are_left_out_and_counted(tmp_path, kind):
     assert found.report.count("not_boxes") == 1
 
 
+def test_an_image_with_points_alone_is_not_taken_as_sound(tmp_path):
+    found = read(write(tmp_path, {"a.png": None, "a.json": table(shape("point", [[1, 2]]))}))
+    assert found.boxes == {"a.png": None}
+    assert found.report.examples("all_dropped") == ["a.png"]
+
+
 def test_boxes_beyond_the_image_are_clipped_and_rectangles_without_area_dropped(tmp_path):
     shapes = shape(points=[[80, 50], [120, 90]]), shape(points=[[5, 5], [5, 9]])
     found = read(write(tmp_path, {"a.png": None, "a.json": table(*shapes)}))

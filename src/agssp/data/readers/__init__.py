@@ -157,7 +157,7 @@ def _read_folder(listing: Listing, name: str, split: str | None, category: str |
     if name == "label_studio":
         return read_label_studio(listing, choose_label_studio(listing), category, report)
     if name == "cvat":
-        return read_cvat(listing, choose_cvat(listing), category, report, split)
+        return read_cvat(listing, choose_cvat(listing, split, report), category, report, split)
     if name == "metadata":
         return read_metadata_folder(listing, category, report), None
     report.note_all("unread_files", [f"{listing.path(file)} ({what})" for file, what in unread_labels(listing)])

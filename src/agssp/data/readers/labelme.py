@@ -33,6 +33,7 @@ class LabelmeFile:
 
     Attributes:
         labels: a box around each shape that has an area.
+        without_area: number of its points and lines.
         outlines: of each label, as COCO writes polygons: `[[x, y, x, y, ...]]`.
         size: (width, height) px that the file states.
         image_path: name of the image there.
@@ -40,6 +41,7 @@ class LabelmeFile:
 
     labels: list[Label] = field(default_factory=list)
     outlines: list[list[list[float]]] = field(default_factory=list)
+    without_area: int = 0
     size: tuple[float, float] | None = None
     image_path: str = ""
 
@@ -63,7 +65,7 @@ def read_labelme(
 
     A file belongs to the image of the same name beside it, else to the one that its `imagePath` names, else to the only
     one of the same name. An image without a file is not annotated yet: nothing is known of it. A file without shapes
-    says that its image has no defects.
+    says that its image has no defects; of one with points and lines alone nothing is known.
 
     Args:
         listing: of the folder.
@@ -110,13 +112,15 @@ def read_labelme(
     images = [name for name in images if name in chosen]
     report.with_label_file = sum(name in read for name in images)
     report.note_all("unannotated", [name for name in images if name not in read])
+    of_points = [name for name in images if name in read and not read[name].labels and read[name].without_area]
+    report.note_all("all_dropped", of_points)
     object_category = category or folder_category(listing.root)
     return [
         ImageRecord(
             path=listing.path(name),
             image_id=name,
             category=object_category,
-            labels=read[name].labels if name in read else None,
+            labels=read[name].labels if name in read and name not in of_points else None,
             stated_size=read[name].size if name in read else None,
         )
         for name in images
@@ -192,6 +196,7 @@ def parse_labelme(content: Any, where: str, report: ReadReport) -> LabelmeFile:
             raise InputError(f"{here}: has no label")
         if kind in ("point", "points", "line", "linestrip"):
             report.note("not_boxes", f"{here} ({kind})")
+            found.without_area += 1
             continue
         if kind not in _SHAPES:
             raise InputError(f"{here}: shape_type {kind!r}: expected one of {', '.join(_SHAPES)}, or points and lines")
