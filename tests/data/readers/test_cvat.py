@@ -160,7 +160,9 @@ def test_an_image_that_is_missing_or_listed_twice_is_named(tmp_path):
 def test_video_is_refused(tmp_path):
     content = f'<annotations><track id="0" label="dent">{BOX}</track></annotations>'
     write(tmp_path, {"images/a.png": None, "annotations.xml": content})
-    with pytest.raises(InputError, match=r"annotations\.xml: is CVAT for video, .*; export it as `CVAT for images 1\.1`"):
+    with pytest.raises(
+        InputError, match=r"annotations\.xml: is CVAT for video, .*; export it as `CVAT for images 1\.1`"
+    ):
         read(tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import posixpath
+from collections.abc import Collection
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -115,7 +116,7 @@ def read_cvat(
             labels=labels if labels or not found else None,
             stated_size=stated_size(node.get("width"), node.get("height")),
         )
-    _note_unlisted(listing, name, list(records), [node for node in listed if node not in images], report)
+    _note_unlisted(listing, name, records, listed, report)
     used = [label.defect_type for record in records.values() for label in record.labels or []]
     return list(records.values()), list(dict.fromkeys([*filter(None, classes), *used]))
 
@@ -141,16 +142,15 @@ def _of_split(images: list[Element], split: str | None, file: Path, report: Read
 
 
 def _note_unlisted(
-    listing: Listing, name: str, paths: list[str], others: list[Element], report: ReadReport
+    listing: Listing, name: str, read: Collection[str], nodes: list[Element], report: ReadReport
 ) -> None:
-    """Note images that neither this file nor, by their own names, another subset or file of the folder lists."""
-    known = {posixpath.basename((node.get("name") or "").replace("\\", "/")) for node in others}
+    """Note images that were not read and that, by their own names, no subset or file of the folder lists."""
+    known = {posixpath.basename((node.get("name") or "").replace("\\", "/")) for node in nodes if node.get("subset")}
     for other in find_cvat(listing):
         if other != name:
             nodes = read_xml(listing.path(other)).findall("image")
             known |= {posixpath.basename((node.get("name") or "").replace("\\", "/")) for node in nodes}
-    listed = set(paths)
-    there = [image for image in listing.images if image not in listed and not is_mask(image)]
+    there = [image for image in listing.images if image not in read and not is_mask(image)]
     report.note_all("unlisted", [image for image in there if posixpath.basename(image) not in known])
 
 

@@ -1,18 +1,22 @@
 """Label Studio's JSON tasks as records."""
 
 import posixpath
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agssp.data.readers.listing import IMAGE_SUFFIXES, Listing
 from agssp.data.readers.records import ImageRecord, Label, folder_category, stated_size
 from agssp.data.readers.report import ReadReport
-from agssp.data.readers.shapes import XYWH, box_of_points, rotated_box
+from agssp.data.readers.shapes import XYWH, box_of_ellipse, box_of_points, rotated_box
 from agssp.errors import InputError
 
 FOLDERS = ("", "annotations")
 _NO_BOX = ("choices", "textarea", "rating", "number", "relation", "taxonomy", "datetime", "ranker", "keypointlabels",
            "keypoint", "vectorlabels", "pairwise")  # fmt: skip
+# A region that is drawn with a tool without labels of its own has them in another region of the same id.
+_PLAIN = ("rectangle", "polygon", "ellipse", "brush", "labels")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|/data/|.*\?d=")
 Size = tuple[float, float]
 
 
@@ -54,8 +58,9 @@ def read_label_studio(
     """Read Label Studio's JSON, whole (`JSON`) or short (`JSON_MIN`).
 
     Rectangles, also rotated ones, polygons and ellipses, all in percent of the image, become upright boxes around them;
-    points, choices and texts have no box and are left out. Of several annotations of a task the ground truth is read,
-    else the newest. A task with an empty annotation has no defects; of one without any nothing is known.
+    points, choices, texts and brush masks are left out; of a task that has nothing else nothing is known. Of several
+    annotations of a task the ground truth is read, else the newest. A task with an empty annotation has no defects; of
+    one without any nothing is known.
 
     Args:
         listing: of the data set's folder.
@@ -79,22 +84,26 @@ def read_label_studio(
     places = dict.fromkeys(posixpath.join(place, part).rstrip("/") for place in (folder, above) for part in parts)
     report.labels_from = name
     records: dict[str, ImageRecord] = {}
-    for index, task in enumerate(tasks):
-        where = f"{file} task {task.get('id', index) if isinstance(task, dict) else index}"
-        if not isinstance(task, dict):
-            raise InputError(f"{where}: expected an object, got {str(task)[:60]}")
-        path = listing.find(_image_of(task, where), where, report, list(places), alone=len(tasks) == 1)
+    for task in _newest(tasks, str(file), report):
+        where = f"{file} task {task.get('id')}"
+        text = _image_of(task, where)
+        # What Label Studio served lies elsewhere on its machine, so that no folder of the path need agree.
+        alone = len(tasks) == 1 and not _ADDRESS.match(text)
+        path = listing.find(text, where, report, list(places), alone=alone)
         if path in records:
             raise InputError(f"{where}: {path} is the image of another task, too; take one of both away")
         regions = _regions(task, where, report)
         labels: list[Label] | None = None if regions is None else []
         sizes: set[Size] = set()
-        for number, region in enumerate(regions or []):
+        for number, region in enumerate(_with_labels(regions or [])):
             label, size = _label(region, f"{where} region {number}", report)
             if size is not None:
                 sizes.add(size)
             if label is not None and labels is not None:
                 labels.append(label)
+        if regions and not labels:
+            report.note("all_dropped", path)
+            labels = None
         if len(sizes) > 1:
             raise InputError(f"{where}: its regions are for images of other sizes ({sorted(sizes)}); export it again")
         records[path] = ImageRecord(
@@ -106,16 +115,53 @@ def read_label_studio(
         )
     listed = set(records)
     report.note_all("unlisted", [image for image in listing.images if image not in listed])
-    report.note_all("unannotated", [record.image_id for record in records.values() if record.labels is None])
     return list(records.values()), None
+
+
+def _newest(tasks: Sequence[Any], file: str, report: ReadReport) -> list[dict[str, Any]]:
+    """One row a task: the short form has one for each of its annotations, of which the newest counts."""
+    found: dict[Any, dict[str, Any]] = {}
+    for index, task in enumerate(tasks):
+        if not isinstance(task, dict):
+            raise InputError(f"{file} task {index}: expected an object, got {str(task)[:60]}")
+        short = not isinstance(task.get("data"), dict) and task.get("id") is not None
+        key = ("id", str(task["id"])) if short else ("row", str(index))
+        if key in found:
+            report.note("other_annotations", f"{file} task {task['id']}")
+        if key not in found or _written_at(task) >= _written_at(found[key]):
+            found[key] = task if task.get("id") is not None else task | {"id": index}
+    return list(found.values())
+
+
+def _with_labels(regions: Sequence[Any]) -> list[Any]:
+    """Regions, with the labels that another one of the same id holds for those drawn without any."""
+    plain = {
+        region.get("id") for region in regions
+        if isinstance(region, dict) and region.get("type") in _PLAIN[:-1] and region.get("id")
+    }  # fmt: skip
+    labels = {
+        region["id"]: region["value"]["labels"]
+        for region in regions
+        if isinstance(region, dict) and region.get("type") == "labels" and region.get("id") in plain
+        and isinstance(region.get("value"), dict) and region["value"].get("labels")
+    }  # fmt: skip
+    found = []
+    for region in regions:
+        if not isinstance(region, dict) or region.get("id") not in labels or region.get("type") not in _PLAIN:
+            found.append(region)
+        elif region["type"] != "labels" and isinstance(region.get("value"), dict):
+            found.append(region | {"value": region["value"] | {"labels": labels[region["id"]]}})
+    return found
 
 
 def _image_of(task: Mapping[str, Any], where: str) -> str:
     """What a task says of its image's file: the value of the data that looks like one."""
     data = task["data"] if isinstance(task.get("data"), dict) else task
     texts = {key: value for key, value in data.items() if isinstance(value, str)}
+    if any(text.startswith("data:") for text in texts.values()):
+        raise InputError(f"{where}: holds its image itself (`data:`); save it as a file and name that in the task")
     for key in ("image", "img", "picture", "photo", "url"):
-        if key in texts:
+        if texts.get(key):
             return texts[key]
     like = [text for text in texts.values() if posixpath.splitext(text.split("?")[0])[1].lower() in IMAGE_SUFFIXES]
     like += [text for text in texts.values() if "?d=" in text]
@@ -129,16 +175,21 @@ def _regions(task: Mapping[str, Any], where: str, report: ReadReport) -> list[An
     if not isinstance(task.get("data"), dict):
         fields = [one for value in task.values() if isinstance(value, list) for one in value if isinstance(one, dict)]
         found = [region for region in fields if {"x", "points", "rle"} & region.keys()]
-        return found if found or "annotation_id" in task else None
+        if not found and "annotation_id" not in task:
+            report.note("unannotated", where)
+            return None
+        return found
     annotations = task.get("annotations", task.get("completions")) or []
+    if not isinstance(annotations, list):
+        raise InputError(f"{where}: expected a list of annotations, got {str(annotations)[:60]}")
     usable = [one for one in annotations if isinstance(one, dict) and not one.get("was_cancelled")]
     if not usable:
-        if task.get("predictions"):
-            report.note("predictions", where)
+        report.note("predictions" if task.get("predictions") else "unannotated", where)
         return None
     if len(usable) > 1:
         report.note("other_annotations", f"{where} ({len(usable)})")
-    best = max(usable, key=lambda one: (bool(one.get("ground_truth")), _written_at(one)))
+    # Of two of one time the later in the list.
+    best = max(reversed(usable), key=lambda one: (bool(one.get("ground_truth")), _written_at(one)))
     result = best.get("result")
     if not isinstance(result, list):
         raise InputError(f"{where}: expected an annotation with a list `result`, got {str(best)[:60]}")
@@ -162,41 +213,42 @@ def _label(region: Any, where: str, report: ReadReport) -> tuple[Label | None, S
     if "rle" in value:
         report.note("unread_masks", where)
         return None, size
-    if value.keys() >= {"x", "y"} and not {"width", "height"} & value.keys() and "radiusX" not in value:
+    # Of a point `width` is how large it is drawn.
+    if "x" in value and not {"height", "radiusX", "points"} & value.keys():
         report.note("not_boxes", f"{where} (a point)")
         return None, size
     if size is None:
         raise InputError(f"{where}: expected original_width and original_height, without which percent are no px")
-    if float(region.get("image_rotation") or 0) % 360:
+    if region.get("image_rotation") not in (None, "", 0, 360):
         raise InputError(
             f"{where}: was drawn on an image turned by {region['image_rotation']} degrees, which is not read; turn the "
             "file itself and label it again, or export COCO"
         )
     name = _class_of(value, where)
     try:
-        bbox, turn = _bbox(value)
-    except (KeyError, TypeError, ValueError) as error:
+        bbox = _bbox(value, size)
+        turn = float(value.get("rotation") or 0) % 360
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{where}: expected numbers of a {kind or 'region'} in percent, got {str(value)[:80]}"
         ) from error
-    x, y, w, h = (part * side / 100 for part, side in zip(bbox, (*size, *size), strict=True))
-    if turn % 360:
+    if turn and "points" not in value:
         report.note("rotated", where)
-        # A rectangle is turned about its upper left corner, an ellipse about its centre.
-        x, y, w, h = rotated_box((x, y, w, h), turn, None if "radiusX" in value else (x, y))
-    return Label((x, y, w, h), name, where), size
+    return Label(bbox, name, where), size
 
 
-def _bbox(value: Mapping[str, Any]) -> tuple[XYWH, float]:
-    """The box in percent before it is turned, and the degrees."""
-    turn = float(value.get("rotation") or 0)
+def _bbox(value: Mapping[str, Any], size: Size) -> XYWH:
+    """The upright box in px around a region in percent of an image of this size."""
+    across, down = size[0] / 100, size[1] / 100
     if "points" in value:
-        return box_of_points(value["points"]), 0.0
-    x, y = float(value["x"]), float(value["y"])
+        return box_of_points((float(x) * across, float(y) * down) for x, y in value["points"])
+    turn = float(value.get("rotation") or 0) % 360
+    x, y = float(value["x"]) * across, float(value["y"]) * down
     if "radiusX" in value:
-        rx, ry = float(value["radiusX"]), float(value["radiusY"])
-        return (x - rx, y - ry, 2 * rx, 2 * ry), turn
-    return (x, y, float(value["width"]), float(value["height"])), turn
+        return box_of_ellipse((x, y), float(value["radiusX"]) * across, float(value["radiusY"]) * down, turn)
+    bbox = (x, y, float(value["width"]) * across, float(value["height"]) * down)
+    # A rectangle is turned about its upper left corner.
+    return rotated_box(bbox, turn, (x, y)) if turn else bbox
 
 
 def _class_of(value: Mapping[str, Any], where: str) -> str:
