@@ -16,8 +16,8 @@ def image(*shapes, name="a.png", size=(96, 64), subset=None):
 
 def cvat(*images, labels=()):
     meta = "".join(f"<label><name>{name}</name></label>" for name in labels)
-    meta = f"<meta><task><labels>{meta}</labels></task></meta>"
-    return f'<?xml version="1.0" encoding="utf-8"?><annotations><version>1.1</version>{meta}{"".join(images)}</annotations>'
+    content = f"<version>1.1</version><meta><task><labels>{meta}</labels></task></meta>{''.join(images)}"
+    return f'<?xml version="1.0" encoding="utf-8"?><annotations>{content}</annotations>'
 
 
 def one(tmp_path, *shapes, **options):

@@ -1,7 +1,6 @@
 """Files of labels that are not read as they lie there: what they are, and what to do with them."""
 
 import csv
-import json
 import posixpath
 from collections.abc import Iterator
 from itertools import islice
@@ -9,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from agssp.data.readers.listing import Listing
+from agssp.data.readers.voc_files import ANNOTATION_FOLDERS, in_folder
 from agssp.data.readers.xml_files import root_tag
 
 CONVERT = "export COCO, or CVAT for images, from the tool, or convert it with `datumaro convert`"
 SUPERVISELY = "Supervisely JSON, which is not read; export COCO from Supervisely (its app `Export to COCO`)"
 _SNIFFED = 20
+# Of all JSON files together that are looked into, so that no folder takes long.
 _MOST_BYTES = 64 * 1024**2
 _TABLES = {".tfrecord", ".record", ".tfrecords", ".mat", ".ndjson", ".h5"}
 
@@ -35,13 +36,19 @@ def what_lies_there(listing: Listing) -> str:
 
 
 def _looked_at(listing: Listing) -> Iterator[tuple[str, str]]:
-    for name in islice(listing.with_suffix(".json"), _SNIFFED):
-        if listing.path(name).stat().st_size <= _MOST_BYTES and (what := kind_of_json(listing.json(name), name)):
+    for name, content in _small_json(listing, _SNIFFED):
+        if what := kind_of_json(content, name):
             yield name, what
     for name in islice(listing.with_suffix(".csv"), _SNIFFED):
         if what := _kind_of_csv(listing.path(name)):
             yield name, what
-    for name in islice(listing.with_suffix(".xml"), _SNIFFED):
+    stems = {posixpath.splitext(name)[0] for name in listing.images}
+    like_labels = (
+        name
+        for name in listing.with_suffix(".xml")
+        if posixpath.splitext(name)[0] in stems or in_folder(name, ANNOTATION_FOLDERS)
+    )
+    for name in islice(like_labels, _SNIFFED):
         tag = root_tag(listing.path(name))
         if tag not in ("annotation", "annotations"):
             yield name, f"XML of a form that is not read (`{tag or 'no XML'}`); {CONVERT}"
@@ -50,15 +57,33 @@ def _looked_at(listing: Listing) -> Iterator[tuple[str, str]]:
             yield name, f"a {suffix} file, which is not read; export COCO from the tool that wrote it"
 
 
+def _small_json(listing: Listing, most: int) -> Iterator[tuple[str, Any]]:
+    """The first JSON files and their content, as long as they are not too large to be looked into."""
+    left = _MOST_BYTES
+    for name in islice(listing.with_suffix(".json"), most):
+        left -= listing.path(name).stat().st_size
+        if left < 0:
+            return
+        yield name, listing.json(name)
+
+
 def kind_of_json(content: Any, name: str) -> str | None:
     """What the content of a JSON file of labels is and what to do with it; None for what is read, or is no labels."""
     first = content[0] if isinstance(content, list) and content else None
     if isinstance(first, dict) and "image" in first and isinstance(first.get("annotations"), list):
         return f"CreateML JSON, which is not read; {CONVERT}"
+    if isinstance(first, dict) and ({"data_row", "projects"} <= first.keys() or "External ID" in first):
+        return f"Labelbox JSON, which is not read; {CONVERT}"
+    if isinstance(first, dict) and "name" in first and isinstance(first.get("labels"), list):
+        return f"Scalabel (BDD100K) JSON, which is not read; {CONVERT}"
     if not isinstance(content, dict):
         return None
     values = [value for value in islice(content.values(), 3) if isinstance(value, dict)]
-    if "_via_img_metadata" in content or any("regions" in value and "filename" in value for value in values):
+    if (
+        "_via_img_metadata" in content
+        or {"attribute", "file", "metadata"} <= content.keys()
+        or any("regions" in value and "filename" in value for value in values)
+    ):
         return f"VIA (VGG Image Annotator) JSON, which is not read; export `COCO format` from VIA, or {CONVERT}"
     if isinstance(content.get("items"), list) and "categories" in content:
         return f"Datumaro JSON, which is not read; {CONVERT} to `coco`"
@@ -73,11 +98,13 @@ def _kind_of_csv(file: Path) -> str | None:
     try:
         with file.open(newline="", encoding="utf-8-sig") as lines:
             header = {word.strip().lower() for word in next(csv.reader(lines), [])}
-    except (UnicodeDecodeError, csv.Error):
+    except (UnicodeDecodeError, csv.Error, OSError):
         return None
     if {"region_shape_attributes", "filename"} <= header:
         return "VIA's CSV, which is not read; export `COCO format` from VIA"
-    if {"xmin", "ymin", "xmax", "ymax"} <= header:
+    if "encodedpixels" in header:
+        return "a CSV of run lengths, which is not read; convert it to COCO (pycocotools.mask.frPyObjects)"
+    if {"xmin", "ymin", "xmax", "ymax"} <= header or "bbox" in header:
         return f"a CSV of boxes, which is not read; write it as metadata.jsonl (see README), or {CONVERT}"
     return None
 
@@ -105,9 +132,13 @@ def _near_misses(listing: Listing) -> Iterator[tuple[str, str]]:
         elif tag == "annotations":
             yield name, "is CVAT's; give the file itself as the data set"
     for name in islice(listing.with_suffix(".json"), 1):
+        if listing.path(name).stat().st_size > _MOST_BYTES:
+            yield name, "is JSON; if it is COCO or Label Studio's, give the file itself as the data set"
+            continue
         content = listing.json(name)
         if content is None:
             yield name, "is no valid JSON"
         elif kind_of_json(content, name) is None:
             keys = ", ".join(list(content)[:5]) if isinstance(content, dict) else type(content).__name__
-            yield name, f"is JSON with {json.dumps(keys)[1:-1]}; if it is COCO, give the file itself as the data set"
+            what = f"is JSON with {keys or 'nothing in it'}"
+            yield name, f"{what}; if it is COCO or Label Studio's, give the file itself as the data set"
