@@ -1,8 +1,9 @@
 """COCO annotations (one JSON file) as records."""
 
+import math
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,13 @@ def parse_coco(content: Any, file: str, report: ReadReport) -> tuple[dict[str, C
             for row in rows
         }
         names = {_id(row["id"]): str(row["name"]).strip() for row in sorted(categories, key=_order)}
-        above = {str(row.get("supercategory") or "").strip() for row in categories}
+        # A class may name itself as what it belongs to, and stands above no other for that.
+        above = {
+            name
+            for row in categories
+            if (name := str(row.get("supercategory") or "").strip()) != str(row["name"]).strip()
+            or list(names.values()).count(name) > 1
+        }
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{file}: expected a COCO file with images, annotations and categories: {error!r}") from error
     if len(images) != len(rows):
@@ -231,22 +238,29 @@ def _classes(names: Mapping[str, str], above: set[str], used: set[str], file: st
 def _bbox(row: dict[str, Any], where: str, report: ReadReport) -> XYWH:
     bbox, outline = row.get("bbox"), row.get("segmentation")
     try:
-        if bbox:
-            x, y, w, h = map(float, bbox)
-        else:
-            x, y, w, h = box_of_segmentation(outline)
+        if not bbox or (outline and not any(bbox[2:])):
             report.note("outlines", where)
-        attributes = row.get("attributes")
-        turn = float((attributes.get("rotation") if isinstance(attributes, dict) else None) or 0)
+            return box_of_segmentation(outline)
+        x, y, w, h = map(float, bbox)
     except (TypeError, ValueError, KeyError) as error:
         raise InputError(
             f"{where}: expected bbox = [x, y, width, height], or a segmentation to draw one around; got bbox {bbox!r} "
             f"and segmentation {str(outline)[:60]}"
         ) from error
-    if turn % 360:
+    turn = _rotation(row.get("attributes"))
+    if turn:
         report.note("rotated", where)
         return rotated_box((x, y, w, h), turn)
     return x, y, w, h
+
+
+def _rotation(attributes: Any) -> float:
+    """Degrees by which a box is turned, as CVAT says; 0 where it is not, or what is called so is something else."""
+    try:
+        degrees = float(attributes["rotation"])
+    except (TypeError, ValueError, KeyError, IndexError):
+        return 0.0
+    return degrees % 360 if math.isfinite(degrees) else 0.0
 
 
 def box_of_segmentation(outline: Any) -> XYWH:
@@ -265,12 +279,24 @@ def box_of_segmentation(outline: Any) -> XYWH:
         runs = outline if isinstance(counts, (str, bytes)) else coco_mask.frPyObjects(outline, height, width)
         x, y, w, h = map(float, coco_mask.toBbox(runs))
         return x, y, w, h
-    polygons = outline if outline and isinstance(outline[0], (list, tuple)) else [outline]
-    return box_of_outline([float(number) for polygon in polygons for number in polygon])
+    return box_of_outline([number for polygon in _polygons(outline) for number in polygon])
+
+
+def _polygons(outline: Any) -> Iterator[list[float]]:
+    """Polygons as lists x, y, x, y, ..., however deep their numbers lie."""
+    if any(isinstance(part, (list, tuple)) for part in outline):
+        for part in outline:
+            yield from _polygons(part)
+    elif len(outline) % 2:
+        raise ValueError(f"expected pairs x, y, got {len(outline)} numbers")
+    else:
+        yield [float(number) for number in outline]
 
 
 def _id(value: Any) -> str:
-    """An id as text, so that 1 and "1" are the same; of what can be none, a text that is none."""
+    """An id as text, so that 1, 1.0 and "1" are the same; of what can be none, a text that is none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else f"{value!r}\0"
 
 
@@ -288,12 +314,33 @@ def _image_folders(name: str) -> list[str]:
     return [posixpath.normpath(posixpath.join(place, below)).removeprefix(".") for place in places for below in names]
 
 
+def _folders_of_split(listing: Listing, name: str) -> list[str]:
+    """Folders called like the split that the name of a COCO file says, in any spelling, and `images` or `data` in them.
+
+    `annotations/instances_Validation.json` may have its images in `images/val` or in `images/Validation/Data`.
+    """
+    stem = posixpath.splitext(posixpath.basename(name))[0]
+    subset, split = stem.rsplit("_", 1)[-1], split_in(stem)
+
+    def is_of_split(folder: str) -> bool:
+        own = posixpath.basename(folder)
+        return same_split(own, subset) or (split is not None and same_split(own, split))
+
+    return [
+        folder
+        for folder in sorted(listing.folders)
+        if is_of_split(folder)
+        or (posixpath.basename(folder).lower() in ("images", "data") and is_of_split(posixpath.dirname(folder)))
+    ]
+
+
 def _find_images(
     listing: Listing, name: str, images: Mapping[str, CocoImage], report: ReadReport
 ) -> tuple[str, list[str]]:
     """The folder that most of the images lie in as the file says, and the path of each below the data set's."""
     names = [image.file_name for image in images.values()]
-    folders = [place for place in _image_folders(name) if not place or place in listing.folders]
+    likely = dict.fromkeys((*_image_folders(name), *_folders_of_split(listing, name)))
+    folders = [place for place in likely if not place or place in listing.folders]
     hits = {place: sum(posixpath.join(place, name) in listing for name in names) for place in folders}
     root = max(folders, key=lambda place: hits[place]) if folders else ""
     order = sorted(folders, key=lambda place: -hits[place])
