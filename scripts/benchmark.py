@@ -5,6 +5,7 @@ python scripts/benchmark.py data --threads 1
 python scripts/benchmark.py store
 python scripts/benchmark.py boxes
 python scripts/benchmark.py streaming
+python scripts/benchmark.py readers --against HEAD~1
 
 The names are the modules in scripts/benchmarks/; `NAME --help` lists the flags of each.
 """

@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 
 from agssp.data.images import decode_image
+from agssp.data.mask_reading import MaskReading
+from agssp.data.masks import named_masks
 from agssp.data.readers import read_dataset
 from agssp.data.splits import shuffled_order
 from agssp.errors import InputError
@@ -23,7 +25,7 @@ from agssp.metrics.anomaly import PixelScores, binary_scores
 
 
 def read_rows(args: argparse.Namespace) -> list[dict]:
-    """Rows of `image_id`, `category` (name), `defective` (bool or None), `image` and `mask` (for decode_image)."""
+    """Rows of `image_id`, `category` (name), `defective` (bool or None), `image`, `mask` (or None), its `reading`."""
     if args.elpv:
         from elpv_dataset.utils import load_dataset
 
@@ -41,6 +43,10 @@ def read_rows(args: argparse.Namespace) -> list[dict]:
             if probability in (0.0, 1.0)
         ]
     dataset = read_dataset(args.dataset)
+    reading = MaskReading()
+    if "mask" in dataset.features:
+        reading = MaskReading.of(named_masks(dataset.select_columns(["image_id", "mask"])), args.dataset)
+        reading.tell(args.dataset)
     names = dataset.features["category"].names
     rows = []
     for row in dataset:
@@ -53,6 +59,7 @@ def read_rows(args: argparse.Namespace) -> list[dict]:
                 "defective": unknown if normal is None else not normal,
                 "image": row["image"],
                 "mask": row.get("mask"),
+                "reading": reading,
             }
         )
     return rows
@@ -74,10 +81,11 @@ def evaluate(kead: KeAD, rows: list[dict], batch: int) -> tuple[float | None, fl
                 scores.append(score)
                 labels.append(row["defective"])
             if row["mask"] is not None:
-                mask = np.asarray(decode_image(row["mask"], row["image_id"]))[..., 0] > 0
-                size = (mask.shape[1], mask.shape[0])
-                full = Image.fromarray(anomaly_map.numpy()).resize(size, Image.Resampling.BILINEAR)
-                pixels.update(np.asarray(full), mask)
+                mask = row["reading"].decode(row["mask"], row["image_id"])
+                defect, ignored = mask.defect, mask.ignored
+                full = Image.fromarray(anomaly_map.numpy()).resize(defect.shape[::-1], Image.Resampling.BILINEAR)
+                known = np.ones(defect.shape, bool) if ignored is None else ~ignored
+                pixels.update(np.asarray(full)[known], defect[known])
     seconds = time.perf_counter() - start
     return binary_scores(scores, labels)["auroc"], pixels.compute()["auroc"], 1000 * seconds / len(rows)
 

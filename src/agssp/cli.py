@@ -11,6 +11,7 @@ from .errors import InputError
 from .processes import close_process_group
 
 COMMANDS = {
+    "inspect": "read a data set and show what was read: run this first",
     "anomaly-maps": "draw an anomaly map for every unlabelled image",
     "evaluate-maps": "AUROC of the maps, and their IoU with masks",
     "pseudo-boxes": "cut pseudo-defect boxes from the maps",

@@ -10,6 +10,7 @@ import numpy as np
 from agssp.boxes import resize_map
 from agssp.data.images import ImageError
 from agssp.data.map_store import MapStore
+from agssp.data.mask_reading import MaskReading
 from agssp.data.masks import image_truth
 from agssp.metrics.anomaly import PixelScores, binary_scores
 from agssp.metrics.masks import mask_overlap, mean_iou, pooled_iou
@@ -79,6 +80,7 @@ def compare_shard(
     pixels: dict[str, PixelScores],
     *,
     masks: str | None = "masks",
+    reading: MaskReading | None = None,
     done: Callable[[], object] = lambda: None,
 ) -> list[Compared]:
     """Compare one shard's maps with the labels of their images.
@@ -91,6 +93,7 @@ def compare_shard(
         levels: where maps are cut.
         pixels: category -> scores, which get this shard's pixels.
         masks: where pixels are known from: `masks`, or `boxes` that stand in for them; None leaves pixels alone.
+        reading: how the data set's masks are read; pixels that it ignores count in no number.
         done: called after each image.
 
     Returns:
@@ -106,16 +109,19 @@ def compare_shard(
         compared.append(entry)
         size = row["height"], row["width"]
         try:
-            truth = image_truth(dataset[index[row["image_id"]]], size, boxes_as_mask=masks == "boxes")
+            labels = dataset[index[row["image_id"]]]
+            truth = image_truth(labels, size, boxes_as_mask=masks == "boxes", reading=reading)
         except ImageError as error:
             entry.error = str(error).removeprefix(f"{entry.image_id}: ")
         else:
             entry.defective = truth.defective
             if masks is not None and truth.mask is not None:
-                resized = resize_map(anomaly_map, size)
-                pixels[name].update(resized, truth.mask)
-                entry.overlaps = mask_overlap(resized, truth.mask, levels.of(name))
-                entry.mask_pixels = int(np.count_nonzero(truth.mask))
+                resized, mask = resize_map(anomaly_map, size), truth.mask
+                if truth.ignored is not None:
+                    resized, mask = resized[~truth.ignored], mask[~truth.ignored]
+                pixels[name].update(resized, mask)
+                entry.overlaps = mask_overlap(resized, mask, levels.of(name))
+                entry.mask_pixels = int(np.count_nonzero(mask))
         done()
     return compared
 

@@ -9,6 +9,8 @@ from agssp import __version__
 from agssp.errors import InputError
 
 SETTINGS_FILE = "settings.json"
+LATER_FLAGS = {"crowds": "auto"}
+"""Flags that earlier builds did not have, with the value that does what these did: their runs can go on."""
 
 
 def claim_output(
@@ -38,7 +40,9 @@ def claim_output(
         if not isinstance(found, dict) or found.get("command") != command:
             raise InputError(f"{flag} {folder}: its {SETTINGS_FILE} is not of `agssp {command}`; name another folder")
         before = found.get("settings", {})
-        differing = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
+        differing = [
+            name for name in {**before, **settings} if before.get(name, LATER_FLAGS.get(name)) != settings.get(name)
+        ]
         if differing and not started:
             write_json(record, {"command": command, "agssp": __version__, "settings": settings})
             return False

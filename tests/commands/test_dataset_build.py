@@ -22,7 +22,8 @@ from agssp.commands.dataset_verify import DatasetVerifyArguments
 from agssp.data.readers import read_dataset
 from agssp.data.schema import category_names, check_schema, defect_names
 from agssp.data.sources.defects import MaskShape
-from agssp.data.sources.image import SourceImage
+from agssp.data.sources.image import SourceImage, SourceReport
+from agssp.data.sources.layout import read_source_images
 from agssp.data.sources.plan import plan_source
 from agssp.data.sources.shards import make_row
 from agssp.data.sources.table import find_source, sources
@@ -335,6 +336,27 @@ def test_own_images_may_be_passed_on_once_their_licence_is_given(tmp_path):
         build("severstal", tmp_path, tmp_path / "c", licence="mit")
 
 
+def test_all_masks_of_a_source_are_read_alike(tmp_path, caplog):
+    root = tmp_path / "line"
+    (root / "masks").mkdir(parents=True)
+    border = np.zeros((16, 24), np.uint8)
+    border[2:6, 3:8] = 255
+    numbers = border.copy()
+    numbers[3:5, 4:7] = 2
+    lines = []
+    for name, mask in (("a.png", numbers), ("b.png", border)):
+        picture(len(lines)).save(root / name)
+        Image.fromarray(mask).save(root / "masks" / name)
+        lines.append({"file_name": name, "mask_file_name": f"masks/{name}"})
+    (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    images = read_source_images(find_source("own-line"), root, SourceReport())
+    found = [image.masks[0].read((16, 24))[0][1] for image in images]
+    assert [int(mask.sum()) for mask in found] == [6, 0]
+    (told,) = [record.getMessage() for record in caplog.records if "masks are read as" in record.getMessage()]
+    assert told.startswith(f"{root}: ")
+    assert "255 beside them ignored" in told
+
+
 def test_an_own_line_with_metadata_keeps_its_boxes_and_masks(tmp_path):
     root = tmp_path / "line"
     root.mkdir()
@@ -349,6 +371,43 @@ def test_an_own_line_with_metadata_keeps_its_boxes_and_masks(tmp_path):
     assert facts["counts"]["classes"] == {"pit": 1}
     assert facts["counts"]["masks"] == 1
     verify(tmp_path / "output")
+
+
+def test_an_own_line_keeps_its_crowd_regions(tmp_path, capsys):
+    root = tmp_path / "line"
+    root.mkdir()
+    for name in ("a", "b"):
+        picture(1).save(root / f"{name}.png")
+    boxes = [list(box) for box in DEFECTS]
+    told = [{"bbox": boxes, "category": ["pit", "rust"], "iscrowd": [0, 1]}, {"bbox": [], "category": []}]
+    lines = [{"file_name": f"{name}.png", "objects": objects} for name, objects in zip("ab", told, strict=True)]
+    (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    counts = build("own-line", root, tmp_path / "auto")["counts"]
+    assert (counts["boxes"], counts["crowds"], counts["classes"]) == (1, 1, {"pit": 1, "rust": 0})
+    assert "1 boxes, 1 crowd regions, 0 masks" in capsys.readouterr().out
+    verify(tmp_path / "auto")
+    assert [row["iscrowd"] for row in read_dataset(tmp_path / "auto")["objects"]] == [[False, True], []]
+    counts = build("own-line", root, tmp_path / "objects", crowds="objects")["counts"]
+    assert (counts["boxes"], counts["crowds"], counts["classes"]) == (2, 0, {"pit": 1, "rust": 1})
+    # Another reading is another data set, also under the same name.
+    with pytest.raises(InputError, match="holds results of other settings"):
+        build("own-line", root, tmp_path / "auto", crowds="objects")
+    with pytest.raises(InputError, match=r"--crowds is for your own images \(own-line\), not for severstal"):
+        build("severstal", tmp_path, tmp_path / "c", crowds="objects")
+
+
+def test_a_source_whose_file_marks_every_outline_as_a_crowd_has_objects(tmp_path, capsys):
+    write_fake("steel-pipe", tmp_path)
+    (file,) = tmp_path.rglob("train_4cate.json")
+    content = json.loads(file.read_text())
+    for marks, counted in (([0, 0], (2, 0)), ([1, 1], (2, 0)), (["0", "1"], (1, 1))):
+        for row, mark in zip(content["annotations"], marks, strict=True):
+            row["iscrowd"] = mark
+        file.write_text(json.dumps(content))
+        counts = build("steel-pipe", tmp_path, tmp_path / f"output {marks}")["counts"]
+        assert (counts["boxes"], counts["crowds"]) == counted
+        told = "all 2 boxes are marked as crowds" in capsys.readouterr().out
+        assert told == (marks == [1, 1])
 
 
 def test_the_command_line(tmp_path, capsys):

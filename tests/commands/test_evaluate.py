@@ -27,8 +27,11 @@ def evaluate(model, dataset, *flags):
     run("evaluate", [model, "--dataset", dataset, "--batch-size", "4", *flags])
 
 
-def label_with_finds(images):
-    """Replace the labels by some of the detector's own boxes, a little moved, so that precision is neither 0 nor 1."""
+def label_with_finds(images, crowds=False):
+    """Replace the labels by some of the detector's own boxes, a little moved, so that precision is neither 0 nor 1.
+
+    Every third may be a crowd region, which is larger and holds other finds.
+    """
     from agssp.data.readers import read_dataset
 
     lines = []
@@ -37,21 +40,24 @@ def label_with_finds(images):
         boxes = result.boxes[number % 3 :: 7].copy()
         boxes[:, 2:] -= boxes[:, :2]
         boxes[:, 2:] *= np.linspace(1, 0.7, len(boxes))[:, None]
+        iscrowd = np.arange(len(boxes)) % 3 == (2 if crowds else 3)
+        boxes[iscrowd, 2:] *= 2
         kept = boxes[:, 2:].min(1) > 2
         names = [CLASSES[label] for label in result.labels[number % 3 :: 7][kept]]
-        objects = {"bbox": boxes[kept].tolist(), "category": names}
+        objects = {"bbox": boxes[kept].tolist(), "category": names, "iscrowd": iscrowd[kept].tolist()}
         lines.append(json.dumps({"file_name": result.image_id, "category": "plate", "objects": objects}))
     (Path(images) / "metadata.jsonl").write_text("\n".join(lines))
 
 
-def test_numbers_are_those_of_pycocotools(model, tmp_path, capsys):
+@pytest.mark.parametrize("crowds", [False, True])
+def test_numbers_are_those_of_pycocotools(model, tmp_path, capsys, crowds):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     from agssp.data.readers import read_dataset
 
     images = make_images(tmp_path / "images", count=9)
-    label_with_finds(images)
+    label_with_finds(images, crowds)
     broken = tmp_path / "images" / "plate" / "3.png"
     Image.open(broken).save(broken, "JPEG")
     broken.write_bytes(broken.read_bytes()[:-500])
@@ -72,9 +78,10 @@ def test_numbers_are_those_of_pycocotools(model, tmp_path, capsys):
         if result.error is not None:
             continue
         numbers.append(number)
-        for label, box in zip(result.row["objects"]["category"], result.row["objects"]["bbox"], strict=True):
+        fields = (result.row["objects"][name] for name in ("category", "bbox", "iscrowd"))
+        for label, box, crowd in zip(*fields, strict=True):
             entry = {"image_id": number, "category_id": label, "bbox": box, "area": box[2] * box[3]}
-            truth.append({"id": len(truth) + 1, "iscrowd": 0, **entry})
+            truth.append({"id": len(truth) + 1, "iscrowd": int(crowd), **entry})
         for box, score, label in zip(result.boxes, result.scores, result.labels, strict=True):
             left, top, right, bottom = map(float, box)
             bbox = [left, top, right - left, bottom - top]
@@ -100,15 +107,45 @@ def test_numbers_are_those_of_pycocotools(model, tmp_path, capsys):
     assert metrics["map_50"] == pytest.approx(reference.stats[1], abs=1e-9)
     assert 0 < metrics["map_50"] < 1
     assert metrics["images"] == 8
-    assert metrics["boxes"] == len(truth)
+    assert (metrics["boxes"] + metrics["crowds"], metrics["crowds"] > 0) == (len(truth), crowds)
+    assert metrics["crowds"] == sum(entry["iscrowd"] for entry in truth)
     assert [entry["image_id"] for entry in metrics["skipped"]] == ["plate/3.png"]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "The worst images" in page
+    assert ("crowd regions" in page) == crowds
     assert "plate/3.png" in page
     assert (tmp_path / "out" / "precision_recall.png").stat().st_size > 1000
     printed = capsys.readouterr().out
     assert "1 of 9 images skipped: plate/3.png" in printed
+    assert (f"{metrics['crowds']} crowd regions: what is found in them counts neither" in printed) == crowds
     assert "all classes" in printed
+
+
+def test_training_measures_crowd_regions_as_evaluation_does(model, tmp_path, capsys):
+    from agssp.data.mosaic import DetectionTransform
+    from agssp.data.readers import read_dataset
+    from agssp.data.training_sets import DetectionImages, collate_detection
+    from agssp.training.evaluators import detection_evaluator
+
+    images = make_images(tmp_path / "images", count=4)
+    label_with_finds(images, crowds=True)
+    backbone = detector().config.backbone_config
+    transform = DetectionTransform(64, backbone.image_mean, backbone.image_std)
+    found = []
+    for crowds in ("auto", "objects"):
+        out = str(tmp_path / crowds)
+        evaluate(model, images, "--crowds", crowds, "--output", out)
+        metrics = json.loads((tmp_path / crowds / "metrics.json").read_text())
+        rows = read_dataset(images, crowds=crowds, defect_types=list(CLASSES))
+        data = DetectionImages(rows, None, transform, evaluation=True)
+        measured = detection_evaluator(data, CLASSES, collate_detection, batch_size=4)(detector())
+        assert measured == pytest.approx({name: metrics[name] for name in measured}, abs=1e-3)
+        found.append(measured["map_50"])
+    assert abs(found[0] - found[1]) > 0.02
+    # What was measured otherwise is not mixed up with it.
+    with pytest.raises(SystemExit, match="2"):
+        evaluate(model, images, "--crowds", "ignore", "--output", out)
+    assert "crowds: there 'objects', now 'ignore'" in capsys.readouterr().err
 
 
 def test_two_processes_give_the_numbers_of_one(model, tmp_path):
@@ -141,6 +178,7 @@ def test_classes_that_differ_are_both_named(model, tmp_path, capsys):
     ("flags", "words"),
     [
         (["--batch-size", "0"], "--batch-size 0: expected 1 or more"),
+        (["--crowds", "object"], "--crowds 'object': expected auto, ignore or objects"),
         (["--max-detections", "0"], "--max-detections 0: expected 1 or more"),
         (["--iou-threshold", "2"], "--iou-threshold 2.0: expected a number from 0 to 1"),
         (["--threshold", "-1"], "--threshold -1.0: expected a number from 0 to 1"),
@@ -172,13 +210,34 @@ def test_perfect_and_empty_finds_are_matched():
     from agssp.report.evaluation import match_boxes
 
     none, one = np.zeros((0, 4)), np.array([[0.0, 0, 10, 10]])
-    correct, found = match_boxes(none, np.zeros(0), np.zeros(0, int), one, np.array([0]))
-    assert (correct.shape, found.tolist()) == ((0,), [False])
+    target = one, np.array([0]), np.array([False])
+    correct, ignored, found = match_boxes(none, np.zeros(0), np.zeros(0, int), *target)
+    assert (correct.shape, ignored.shape, found.tolist()) == ((0,), (0,), [False])
     two = np.repeat(one, 2, 0)
-    correct, found = match_boxes(two, np.array([0.4, 0.9]), np.array([0, 0]), one, np.array([0]))
-    assert (correct.tolist(), found.tolist()) == ([False, True], [True])
-    correct, found = match_boxes(one, np.array([0.9]), np.array([1]), one, np.array([0]))
-    assert (correct.tolist(), found.tolist()) == ([False], [False])
+    correct, ignored, found = match_boxes(two, np.array([0.4, 0.9]), np.array([0, 0]), *target)
+    assert (correct.tolist(), ignored.tolist(), found.tolist()) == ([False, True], [False, False], [True])
+    correct, ignored, found = match_boxes(one, np.array([0.9]), np.array([1]), *target)
+    assert (correct.tolist(), ignored.tolist(), found.tolist()) == ([False], [False], [False])
+
+
+def test_finds_in_a_crowd_region_are_neither_right_nor_wrong():
+    from agssp.report.evaluation import Judged, match_boxes
+
+    # An object in a region of its class, a region of class 1, and what was found: the object, twice beside it within
+    # the region, half of a box outside, more than half outside, and in the region of another class.
+    targets = np.array([[10.0, 10, 20, 20], [0, 0, 100, 50], [0, 60, 100, 90]]), np.array([0, 0, 1])
+    crowds = np.array([False, True, True])
+    boxes = np.array(
+        [[10.0, 10, 20, 20], [10, 10, 20, 20], [60, 5, 70, 15], [0, 40, 10, 60], [0, 41, 10, 61], [0, 60, 9, 70]]
+    )
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.25])
+    correct, ignored, found = match_boxes(boxes, scores, np.zeros(6, int), *targets, crowds)
+    assert correct.tolist() == [True, False, False, False, False, False]
+    assert ignored.tolist() == [False, True, True, True, False, False]
+    assert found.tolist() == [True, False, False]
+    judged = Judged(0, "a", boxes, scores, np.zeros(6, int), correct, ignored, *targets, crowds, found)
+    assert (judged.missed.sum(), judged.false.sum()) == (0, 2)
+    assert judged.badness == pytest.approx(0.5 + 0.25)
 
 
 def test_next_step_predicts_at_the_measured_size():

@@ -231,6 +231,37 @@ def test_category_without_labelled_images_has_no_numbers(case):
     assert strip["pooled_iou"]["best_threshold"] is None
 
 
+def test_masks_of_class_numbers_with_a_border_that_is_ignored(case, caplog):
+    root, rows, truth, _, resized = case
+    expected = [[], []]
+    for row, mask, seen in zip(rows, truth, resized, strict=True):
+        border = (cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0) & ~mask
+        numbers = np.where(border, 255, np.where(mask, 1 + row["category"] * 7, 0)).astype(np.uint8)
+        Image.fromarray(numbers).save(root / "images/masks" / row["image_id"])
+        expected[0].append(mask[~border])
+        expected[1].append(seen.astype(np.float16)[~border])
+    metrics = evaluate(root)
+    assert metrics["pixel_auroc"] == pytest.approx(roc_auc_score(*map(np.concatenate, expected)), abs=1e-9)
+    assert (metrics["normal"], metrics["defective"]) == (4, 8)
+    assert metrics["mask_reading"] == "grey values: class numbers, each but 0 a defect, 255 beside them ignored"
+    warnings = [record.getMessage() for record in caplog.records if "masks are read as" in record.getMessage()]
+    assert len(warnings) == 1
+    level = metrics["thresholds"][20]
+    overlaps = [
+        jaccard_score(mask, seen > np.float32(level)) for mask, seen in zip(*expected, strict=True) if any(mask)
+    ]
+    assert metrics["mean_iou"]["by_threshold"][20] == pytest.approx(np.mean(overlaps), abs=2e-3)
+
+
+def test_a_mask_that_contradicts_the_others_is_left_out_by_name(case, monkeypatch):
+    root, *_ = case
+    monkeypatch.setattr("agssp.data.mask_reading.DECIDING", 5)
+    Image.fromarray(np.ones((58, 58), np.uint8)).save(root / "images/masks/06.png")
+    (left,) = evaluate(root)["skipped"]
+    assert left["image_id"] == "06.png"
+    assert left["reason"].startswith("mask of 06.png: holds 1 beside 0 and 255, unlike the first 5 masks")
+
+
 def test_boxes_stand_in_for_masks(tmp_path, capsys):
     rows, truth = write_images(tmp_path, masks=False)
     lines = [json.loads(line) for line in (tmp_path / "images/metadata.jsonl").read_text().splitlines()]
@@ -253,6 +284,33 @@ def test_boxes_stand_in_for_masks(tmp_path, capsys):
     assert (found.pop("masks"), expected.pop("masks")) == ("boxes", "masks")
     assert found.pop("dataset") != expected.pop("dataset")
     assert found == expected
+
+
+def test_images_with_crowd_regions_are_defective_and_their_pixels_unknown(tmp_path, capsys):
+    rows, truth = write_images(tmp_path, masks=False)
+    table = tmp_path / "images/metadata.jsonl"
+    lines = [json.loads(line) for line in table.read_text().splitlines()]
+    for index, (line, mask) in enumerate(zip(lines, truth, strict=True)):
+        boxes = [list(cv2.boundingRect(mask.astype(np.uint8)))] if mask.any() else []
+        # Of the eight images with a box every second has a region in its place.
+        line["objects"] = {"bbox": boxes, "category": ["pit"] * len(boxes), "iscrowd": [index % 2] * len(boxes)}
+    table.write_text("\n".join(map(json.dumps, lines)))
+    write_store(tmp_path, rows, make_maps(truth))
+    found, page = evaluate_to_files(tmp_path)
+    assert (found["images"], found["defective"], found["normal"]) == (12, 8, 4)
+    assert (found["masks"], found["with_masks"], found["with_crowds"]) == ("boxes", 8, 4)
+    assert "4 images have crowd regions (iscrowd 1), and no pixels that are known" in capsys.readouterr().out
+    assert "4 images have crowd regions; which of their pixels are defective is not known" in page
+    objects = evaluate(tmp_path, crowds="objects")
+    assert (objects["with_masks"], objects["with_crowds"]) == (12, 0)
+    assert objects["image_auroc"] == found["image_auroc"]
+    # Of regions alone no pixel is known, but still which images are defective.
+    for line in lines:
+        line["objects"]["iscrowd"] = [1] * len(line["objects"]["bbox"])
+    table.write_text("\n".join(map(json.dumps, lines)))
+    alone = evaluate(tmp_path, crowds="ignore")
+    assert (alone["masks"], alone["pixel_auroc"], alone["with_crowds"]) == (None, None, 8)
+    assert alone["image_auroc"] == found["image_auroc"]
 
 
 def test_only_is_normal_known(tmp_path, capsys):

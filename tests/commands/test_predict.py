@@ -1,13 +1,17 @@
 """`agssp predict`: pictures and JSON for every image that can be read, resumed where it stopped."""
 
 import json
+from pathlib import Path
 
 import pytest
+from datasets import Dataset
 from detector_cases import CLASSES, make_images, save_detector
 from faster_coco_eval import COCO
 from PIL import Image
 
 from agssp.cli import run
+from agssp.data.readers import read_dataset
+from agssp.data.schema import defect_names, features
 from agssp.errors import InputError
 
 
@@ -28,7 +32,8 @@ def test_pictures_json_and_page(model, tmp_path, capsys):
     names = [f"plate/{index}.png" for index in range(5)]
     coco = COCO(str(tmp_path / "out" / "predictions.json"))
     assert sorted(image["file_name"] for image in coco.imgs.values()) == names
-    assert [category["name"] for category in coco.cats.values()] == list(CLASSES)
+    assert {number: category["name"] for number, category in coco.cats.items()} == dict(enumerate(CLASSES, 1))
+    assert all(CLASSES[found["category_id"] - 1] == found["category"] for found in coco.anns.values())
     assert {annotation["category"] for annotation in coco.anns.values()} <= set(CLASSES)
     for image in coco.imgs.values():
         found = coco.imgToAnns[image["id"]]
@@ -73,6 +78,32 @@ def test_one_file_and_no_pictures(model, tmp_path):
     content = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert [image["file_name"] for image in content["images"]] == ["2.png"]
     assert not (tmp_path / "out" / "pictures").exists()
+
+
+def test_predictions_are_read_as_labels_of_the_same_classes(model, tmp_path):
+    images = make_images(tmp_path / "images", labelled=False)
+    predict(model, images, tmp_path / "out", "--no_pictures")
+    lines = [json.loads(line) for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()]
+    labels = Path(images) / "found.json"
+    labels.write_bytes((tmp_path / "out/predictions.json").read_bytes())
+    back = read_dataset(labels)
+    assert defect_names(back) == list(CLASSES)
+    assert {row["image_id"]: row["objects"]["category"] for row in back} == {
+        line["image_id"]: line["labels"] for line in lines
+    }
+
+
+def test_two_images_of_one_picture_are_refused_by_name(model, tmp_path, capsys):
+    content = {"bytes": Path(make_images(tmp_path / "images"), "plate/0.png").read_bytes(), "path": None}
+    rows = [
+        {"image": content, "image_id": name, "category": 0, "is_normal": None}
+        for name in ("a.png", "b.png", "../a.png")
+    ]
+    Dataset.from_list(rows, features=features(["plate"])).to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(SystemExit):
+        predict(model, str(tmp_path / "rows.parquet"), tmp_path / "out")
+    assert "images 'a.png' and '../a.png' would share the picture" in capsys.readouterr().err
+    predict(model, str(tmp_path / "rows.parquet"), tmp_path / "json", "--no_pictures")
 
 
 def test_nothing_found_is_a_result(model, tmp_path, capsys):

@@ -271,6 +271,10 @@ def test_coco_holds_the_same_boxes(root):
     rows = {row["image_id"]: row for row in written(output)}
     # The images lie in images/ beside the output folder, where the reader looks.
     back = read_dataset(output / "coco.json")
+    numbered = json.loads((output / "coco.json").read_text())
+    assert numbered["categories"] == [{"id": 1, "name": "defect"}]
+    assert [image["id"] for image in numbered["images"]] == list(range(1, 17))
+    assert {found["category_id"] for found in numbered["annotations"]} == {1}
     assert back.features["objects"]["category"].feature.names == ["defect"]
     assert len(back) == len(rows)
     for row in back:
@@ -304,6 +308,8 @@ def test_yolo_refuses_two_images_of_one_label_file(tmp_path):
     write_store(tmp_path, rows, make_maps(2), shards=(2,))
     with pytest.raises(InputError, match=r"'plate/same.png' and 'plate/same.bmp' would share"):
         run(tmp_path, yolo=True)
+    # Before any box is cut.
+    assert not list((tmp_path / "boxes").rglob("*"))
 
 
 @pytest.mark.parametrize("image_id", ["../../../plate.png", "/plate.png", "a/../../plate.png"])

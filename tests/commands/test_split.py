@@ -55,6 +55,62 @@ def classes_of(dataset):
     return Counter(index for row in dataset for index in set(row["objects"]["category"]))
 
 
+def mark(root, marks):
+    """Make these images' boxes crowd regions: file -> one flag a box."""
+    table = root / "labelled/metadata.jsonl"
+    lines = [json.loads(line) for line in table.read_text().splitlines()]
+    for line in lines:
+        if line["file_name"] in marks:
+            line["objects"]["iscrowd"] = marks[line["file_name"]]
+    table.write_text("\n".join(map(json.dumps, lines)))
+
+
+def test_crowds_are_no_examples_and_images_of_crowds_alone_are_not_trained_on(root, capsys):
+    # Image 01 has two boxes, 02 and 05 three, 03 one.
+    mark(root, {"strip/01.png": [1, 1], "plate/02.png": [0, 1, 1], "strip/03.png": [1]})
+    train, test = run(root, "all", count=28)
+    assert "2 images have crowd regions alone (iscrowd 1); none of them is for training" in capsys.readouterr().out
+    assert test["image_id"][:] == ["strip/01.png", "strip/03.png"]
+    assert {row["image_id"]: row["objects"]["iscrowd"] for row in train}["plate/02.png"] == [False, True, True]
+    assert [row["objects"]["iscrowd"] for row in test] == [[True, True], [True]]
+    with pytest.raises(InputError, match="--count 29: expected between 1 and 28"):
+        run(root, "more", count=29)
+    # Read as objects, all images are alike; a folder of one kind of split takes no other.
+    train, test = run(root, "objects", count=28, crowds="objects")
+    assert not any(any(row["objects"]["iscrowd"]) for part in (train, test) for row in part)
+    with pytest.raises(InputError, match="holds another split"):
+        run(root, "objects", count=28)
+    with pytest.raises(InputError, match="--crowds 'x'"):
+        run(root, "other", count=5, crowds="x")
+
+
+@pytest.mark.parametrize("way", [{"holdout": 0.3}, {"fraction": 0.4}, {"per_class": 3}])
+def test_every_way_leaves_images_of_crowds_alone_to_testing(root, way):
+    alone = {f"{('plate', 'strip')[index % 2]}/{index:02d}.png": [1] * (index % 3 + 1) for index in (1, 2, 3, 4, 5)}
+    mark(root, alone)
+    train, test = run(root, **way)
+    assert not {*train["image_id"]} & {*alone}
+    if "holdout" not in way:
+        assert {*test["image_id"]} >= {*alone}
+    if "per_class" in way:
+        for number in range(3):
+            objects = [
+                {label for label, crowd in zip(row["category"], row["iscrowd"], strict=True) if not crowd}
+                for row in train["objects"]
+            ]
+            assert sum(number in row for row in objects) >= 3
+
+
+def test_nothing_but_crowds(root):
+    boxes = {f"{('plate', 'strip')[index % 2]}/{index:02d}.png": index % 3 + 1 for index in range(30) if index % 10}
+    mark(root, {name: [1] * count for name, count in boxes.items()})
+    with pytest.raises(InputError, match=r"are crowd regions .*--crowds objects reads them as objects"):
+        run(root, count=5, crowds="ignore")
+    # As a file in which all is marked has no crowd regions, they are objects unless it is said that they are not.
+    train, _ = run(root, count=5)
+    assert not any(any(row["objects"]["iscrowd"]) for row in train)
+
+
 def test_no_images(tmp_path):
     (tmp_path / "labelled").mkdir()
     with pytest.raises(InputError, match="no images"):
@@ -65,7 +121,7 @@ def test_no_images(tmp_path):
 def test_images_without_labels(tmp_path):
     write_labelled(tmp_path / "labelled")
     (tmp_path / "labelled/metadata.jsonl").unlink()
-    with pytest.raises(InputError, match="has no labels"):
+    with pytest.raises(InputError, match="no label was found for any of its 30 images"):
         run(tmp_path, count=1)
 
 
@@ -216,7 +272,7 @@ def test_an_image_that_is_in_both_is_named(root):
     [
         ({"holdout": 0.3, "test": "t"}, "give --holdout, .* or --test"),
         ({"holdout": 1.5}, "between 0 and 1, got 1.5"),
-        ({"holdout": 0.3, "count": 22}, "--count 22: expected between 1 and 21$"),
+        ({"holdout": 0.3, "count": 22}, "--count 22: expected between 1 and 21"),
         ({"holdout": 0.3, "count": 3, "per_class": 3}, "give exactly one"),
     ],
 )

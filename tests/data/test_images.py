@@ -2,11 +2,13 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.TiffImagePlugin import AppendingTiffWriter
 
-from agssp.data import images
+from agssp.data.image_notes import ImageNotes, begin_image_notes
 from agssp.data.images import ImageError, decode_image, image_size
 from agssp.errors import InputError
 
@@ -58,9 +60,11 @@ def test_long_side_of_20000_px_is_read_and_too_many_pixels_are_refused():
 
 
 def test_huge_image_is_refused_before_it_is_decoded():
-    header_only = encoded(Image.new("1", (20_000, 20_000)))[:200]
-    with pytest.raises(ImageError, match="100,000,000"):
-        decode_image(header_only)
+    for content in (encoded(Image.new("1", (8, 8))), deep(COLOURS_OF_TWELVE)):
+        header = b"IHDR" + struct.pack(">II", 20_000, 20_000) + content[24:29]
+        content = content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
+        with pytest.raises(ImageError, match="100,000,000"):
+            decode_image(content)
 
 
 def test_sixteen_bit_uses_its_full_range():
@@ -136,15 +140,45 @@ def greys(content, **options):
 
 
 def png_with_significant_bits(values, bits):
-    content = encoded(Image.fromarray(values))
-    chunk = b"sBIT" + bytes([bits])
-    header = 8 + 25
-    return content[:header] + struct.pack(">I", 1) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[header:]
+    return with_chunk(encoded(Image.fromarray(values)), b"sBIT", bytes([bits]))
+
+
+def with_chunk(content, kind, value):
+    """A PNG with one more chunk behind its header."""
+    header, chunk = 8 + 25, kind + value
+    length = struct.pack(">I", len(value))
+    return content[:header] + length + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[header:]
+
+
+def tiff(values, *, planar=False, orientation=1, packed_bits=None, width=None):
+    """A TIFF of one strip a plane, (H, W, bands), which no writer at hand would make."""
+    height, shown, bands = values.shape
+    if packed_bits:
+        shown, bands = width, 1
+    bits, form = packed_bits or 8 * values.dtype.itemsize, {"u": 1, "f": 3}[values.dtype.kind]
+    data = (values.transpose(2, 0, 1) if planar else values).tobytes()
+    strips, colours = (bands, 3) if planar else (1, 3)
+    tags = {
+        256: [shown], 257: [height], 258: [bits] * bands, 259: [1], 262: [2 if bands >= 3 else 1], 273: [0] * strips,
+        274: [orientation], 277: [bands], 278: [height], 279: [len(data) // strips] * strips,
+        284: [2 if planar else 1], 338: [0] * (bands - (colours if bands >= 3 else 1)), 339: [form] * bands,
+    }  # fmt: skip
+    tags = {tag: entry for tag, entry in tags.items() if entry}
+    start = 8 + 2 + 12 * len(tags) + 4
+    data_start = start + sum(4 * len(entry) for entry in tags.values() if len(entry) > 1)
+    tags[273] = [data_start + index * (len(data) // strips) for index in range(strips)]
+    entries, beside = b"", b""
+    for tag, entry in tags.items():
+        words = struct.pack(f"<{len(entry)}I", *entry)
+        place = words if len(entry) == 1 else struct.pack("<I", start + len(beside))
+        entries += struct.pack("<HHI", tag, 4, len(entry)) + place
+        beside += words if len(entry) > 1 else b""
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + beside + data
 
 
 @pytest.fixture
-def unwarned(monkeypatch):
-    monkeypatch.setattr(images, "_warned", set())
+def unwarned():
+    begin_image_notes()
 
 
 @pytest.mark.parametrize("kind", ["png", "tiff"])
@@ -228,6 +262,158 @@ def test_pgm_names_its_own_maximum(monkeypatch, caplog, unwarned):
     assert greys(twelve) == AS_TWELVE
     assert not caplog.records
     assert greys(b"P5 5 1 65535\n" + TWELVE_BITS.astype(">u2").tobytes()) == AS_TWELVE
+
+
+# Red, green and blue of three pixels, as a 12-bit camera stores them in 16 bits; then 255 / 4095 and 255 / 65535 of it.
+COLOURS_OF_TWELVE = np.array([[[0, 16, 100], [4095, 2000, 16], [100, 0, 4095]]], np.uint16)
+COLOURS_AS_TWELVE = [[0, 1, 6], [255, 125, 1], [6, 0, 255]]
+COLOURS_AS_SIXTEEN = [[0, 0, 0], [16, 8, 0], [0, 0, 16]]
+
+
+def deep(values, kind=".png"):
+    """A file of 16-bit colour; OpenCV writes blue first."""
+    return cv2.imencode(kind, values[..., [2, 1, 0, *range(3, values.shape[-1])]])[1].tobytes()
+
+
+def colours_of(content, **options):
+    return np.asarray(decode_image(content, "plate 7", **options))[0].tolist()
+
+
+@pytest.mark.parametrize("kind", [".png", ".tif", ".ppm"])
+def test_twelve_bits_in_sixteen_of_colour_follow_the_bit_depth(kind, caplog, monkeypatch, unwarned):
+    content = deep(COLOURS_OF_TWELVE, kind)
+    assert colours_of(content) == colours_of(content) == COLOURS_AS_SIXTEEN
+    (record,) = caplog.records
+    assert "plate 7: a 16-bit image with no value above 4095" in record.getMessage()
+    assert colours_of(content, bit_depth=12) == COLOURS_AS_TWELVE
+    monkeypatch.setenv("AGSSP_BIT_DEPTH", "12")
+    assert colours_of(content) == COLOURS_AS_TWELVE
+    assert colours_of(content, bit_depth=16) == COLOURS_AS_SIXTEEN
+
+
+def test_sixteen_bits_of_colour_use_their_full_range(caplog, unwarned):
+    values = np.array([[[0, 257 * 3, 65_535]]], np.uint16)
+    assert colours_of(deep(values)) == colours_of(deep(values, ".tif")) == [[0, 3, 255]]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", [".png", ".tif"])
+def test_transparency_of_sixteen_bits_is_dropped(kind, unwarned):
+    values = np.dstack([COLOURS_OF_TWELVE, np.full((1, 3), 9, np.uint16)])
+    assert colours_of(deep(values, kind), bit_depth=12) == COLOURS_AS_TWELVE
+
+
+def test_sixteen_bits_of_jpeg_2000(unwarned):
+    # Flat colours survive its compression.
+    values = np.broadcast_to(np.array([4095, 2000, 16], np.uint16), (64, 64, 3))
+    try:
+        content = deep(values, ".jp2")
+    except cv2.error:
+        pytest.skip("OpenCV was built without JPEG 2000")
+    assert np.abs(np.array(colours_of(content, bit_depth=12)) - [255, 125, 1]).max() <= 1
+
+
+def test_a_ppm_of_colour_that_names_its_own_maximum(monkeypatch, unwarned):
+    monkeypatch.setenv("AGSSP_BIT_DEPTH", "10")
+    assert colours_of(b"P6 3 1 4095\n" + COLOURS_OF_TWELVE.astype(">u2").tobytes()) == COLOURS_AS_TWELVE
+
+
+def test_bit_depth_of_colour_that_the_file_names(caplog, unwarned):
+    content = deep(COLOURS_OF_TWELVE)
+    assert colours_of(with_chunk(content, b"sBIT", bytes([12, 12, 12]))) == COLOURS_AS_TWELVE
+    # The three channels may differ; the widest says what white is.
+    assert colours_of(with_chunk(content, b"sBIT", bytes([10, 12, 10]))) == COLOURS_AS_TWELVE
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", [".png", ".tif"])
+def test_sixteen_bits_of_colour_cut_short(kind):
+    noise = np.random.default_rng(0).integers(0, 65_536, (60, 60, 3), dtype=np.uint16)
+    content = deep(noise, kind)
+    with pytest.raises(ImageError, match=r"plate 7: .*(damaged|no known image format)"):
+        colours_of(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_sixteen_bits_of_colour(orientation):
+    values = np.arange(18, dtype=np.uint16).reshape(3, 6)
+    turns = {
+        1: values, 2: values[:, ::-1], 3: values[::-1, ::-1], 4: values[::-1],
+        5: values.T, 6: np.rot90(values, -1), 7: values[::-1, ::-1].T, 8: np.rot90(values),
+    }  # fmt: skip
+    colours = np.dstack([values * 257, values * 514, values * 771])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for content in (
+        with_chunk(deep(colours), b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")),
+        tiff(colours, orientation=orientation),
+    ):
+        decoded = np.asarray(decode_image(content))
+        assert np.array_equal(decoded, np.dstack([turns[orientation] * np.uint16(times) for times in (1, 2, 3)]))
+        assert image_size(content) == decoded.shape[1::-1]
+
+
+def test_one_warning_of_dark_images_a_data_set(caplog):
+    grey, colour = encoded(Image.fromarray(TWELVE_BITS)), deep(COLOURS_OF_TWELVE)
+    for _ in range(2):
+        notes = begin_image_notes()
+        for content in (grey, colour, grey):
+            decode_image(content)
+        assert notes.counts == {"dark": 3, "pages": 0}
+        (line,) = notes.lines()
+        assert line.startswith("3 images of 16 bits have no value above 4095")
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize("kind", ["tiff", "gif", "webp", "png"])
+def test_further_pages_are_told_once_and_counted(kind, caplog):
+    notes = ImageNotes()
+    pages = [Image.new("RGB", (9, 6), (value, value, value)) for value in (10, 200, 90)]
+    content = encoded(pages[0], kind, save_all=True, append_images=pages[1:])
+    for name in ("stack 1", "stack 2"):
+        assert np.abs(np.asarray(decode_image(content, name, notes=notes)).astype(int) - 10).max() <= 3
+    (record,) = caplog.records
+    assert record.getMessage().startswith("stack 1: holds 3 pages, of which the first is read")
+    assert notes.lines() == ["2 image files hold several pages, of which the first alone is read; the first: stack 1"]
+
+
+def test_previews_and_thumbnails_are_no_further_pages(colours):
+    notes = ImageNotes()
+    decode_image(encoded(colours, "MPO", save_all=True, append_images=[colours]), notes=notes)
+    file = io.BytesIO()
+    with AppendingTiffWriter(file, True) as writer:
+        colours.save(writer, "tiff")
+        writer.newFrame()
+        colours.resize((3, 2)).save(writer, "tiff", tiffinfo={254: 1})
+        writer.newFrame()
+    assert Image.open(file).n_frames == 2
+    assert np.array_equal(np.asarray(decode_image(file.getvalue(), notes=notes)), np.asarray(colours))
+    assert notes.lines() == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "planar", "words"),
+    [
+        ((6, 9, 5), np.uint8, False, "5 bands of 8 bits"),
+        ((6, 9, 5), np.uint16, False, "5 bands of 16 bits"),
+        ((6, 9, 7), np.uint16, True, "7 bands of 16 bits, one band after the other"),
+        ((6, 9, 3), np.uint16, True, "3 bands of 16 bits, one band after the other"),
+        ((6, 9, 2), np.uint16, False, "2 bands of 16 bits"),
+        ((6, 9, 3), np.float32, False, "3 bands of 32 bits, floating point"),
+    ],
+)
+def test_bands_that_are_no_picture(shape, kind, planar, words):
+    content = tiff(np.full(shape, 7, kind), planar=planar)
+    for read in (decode_image, image_size):
+        with pytest.raises(ImageError, match=f"plate 7: a TIFF of {words}, which is no picture; expected 1 band"):
+            read(content, "plate 7")
+
+
+def test_twelve_bits_packed_in_a_tiff(unwarned, caplog):
+    # Two values in three bytes: 0x010 and 0xFFF.
+    content = tiff(np.array([[[0x01, 0x0F, 0xFF]]], np.uint8), packed_bits=12, width=2)
+    assert greys(content) == [1, 255]
+    assert not caplog.records
 
 
 def test_open_file(colours, tmp_path):

@@ -1,3 +1,4 @@
+import json
 from collections import Counter
 from itertools import islice
 
@@ -97,6 +98,48 @@ def test_detection_batch_in_evaluation(images):
     # 60 px wide on 30: half; 10 rows of bars, of which 5 above. Box 5..25 -> x 2.5..12.5, y 7.5..17.5.
     assert (batch["labels"][0]["boxes"] * 30)[0].tolist() == pytest.approx([7.5, 12.5, 10, 10])
     assert data.targets(0)[0].tolist() == [[5, 5, 25, 25]]
+
+
+def with_a_crowd(images):
+    """One image of noise, 60 x 40 px, with an object and a crowd region that reaches over it."""
+    objects = {"bbox": [[4, 4, 10, 10], [8, 8, 40, 20]], "category": ["pit", "pit"], "iscrowd": [0, 1]}
+    line = {"file_name": "plate0/0.png", "category": "plate", "objects": objects}
+    (images / "metadata.jsonl").write_text(json.dumps(line))
+    return read_dataset(images)
+
+
+def test_crowd_regions_are_hidden_in_training_and_no_labels(images):
+    pixels = np.asarray(Image.open(images / "plate0/0.png"))
+    data = DetectionImages(with_a_crowd(images), None, DetectionTransform(64, **PLAIN))
+    sample = data.sample(0)
+    assert sample["boxes"].tolist() == [[4, 4, 14, 14]]
+    assert sample["class_labels"].tolist() == [0]
+    hidden = (sample["image"] == 114).all(2)
+    expected = np.zeros((40, 60), bool)
+    expected[8:28, 8:48] = True
+    expected[8:14, 8:14] = False
+    assert (hidden == expected)[~(pixels == 114).all(2)].all()
+    np.testing.assert_array_equal(sample["image"][~expected], pixels[~expected])
+    # At half the size region and object shrink with the image.
+    small = DetectionImages(with_a_crowd(images), None, DetectionTransform(32, **PLAIN)).sample(0)
+    assert small["image"].shape[1] == 32
+    assert (small["image"][5:14, 9:25] == 114).all()
+    np.testing.assert_allclose(small["boxes"], np.array([[4, 4, 14, 14]]) * 32 / 60, atol=0.2)
+
+
+def test_crowd_regions_are_seen_and_told_apart_in_evaluation(images):
+    data = DetectionImages(with_a_crowd(images), None, DetectionTransform(64, **PLAIN), evaluation=True)
+    np.testing.assert_array_equal(data.sample(0)["image"], np.asarray(Image.open(images / "plate0/0.png")))
+    boxes, labels, crowds = data.targets(0)
+    assert boxes.tolist() == [[4, 4, 14, 14], [8, 8, 48, 28]]
+    assert (labels.tolist(), crowds.tolist()) == ([0, 0], [False, True])
+    assert len(data[0]["labels"]["boxes"]) == 1
+
+
+def test_pseudo_boxes_are_no_crowds(images):
+    data = DetectionImages(with_a_crowd(images), boxes_of(["plate0/0.png"]), DetectionTransform(64, **PLAIN))
+    assert data.targets(0)[2].tolist() == [False]
+    np.testing.assert_array_equal(data.sample(0)["image"], np.asarray(Image.open(images / "plate0/0.png")))
 
 
 def test_bad_images_are_listed_and_replaced_by_the_next_good_one(images, maps):

@@ -11,6 +11,7 @@ from test_push import run_all
 from agssp.commands.dataset_push import DatasetPushArguments, main
 from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
+from agssp.hub.dataset_rows import Rows, write_shard
 
 LOAD = """
 import hashlib, json
@@ -265,6 +266,27 @@ def test_a_card_alone_needs_no_hub_and_says_what_is_recorded(root):
     assert f"{GRID} x {GRID}" in card
     assert (root / "card/example.jpg").stat().st_size > 1000
     assert "None" not in card
+
+
+def test_crowd_regions_are_kept_and_counted_apart(tmp_path):
+    labelled(tmp_path / "images", splits=("train",))
+    table = tmp_path / "images/train/metadata.jsonl"
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    for row in rows[:2]:
+        row["objects"] = {"bbox": [[1, 2, 10, 12], [20, 2, 9, 9]], "category": ["pit", "pit"], "iscrowd": [0, 1]}
+    table.write_text("\n".join(map(json.dumps, rows)))
+    push = {"folder": str(tmp_path / "images"), "repo_id": "agssp/x", "licence": "mit"}
+    for crowds, counted in (("auto", (6, 2)), ("objects", (8, 0))):
+        main(DatasetPushArguments(**push, crowds=crowds, card_only=str(tmp_path / crowds)))
+        counts = json.loads((tmp_path / crowds / "dataset.json").read_text())["counts"]
+        assert (counts["boxes"], counts["crowds"]) == counted
+        card = (tmp_path / crowds / "README.md").read_text()
+        assert ("with 6 boxes of defects and 2 crowd regions (`iscrowd`" in card) == (crowds == "auto")
+        assert ("crowd regions" in card) == (crowds == "auto")
+    published = Rows({"train": read_dataset(tmp_path / "images")})
+    write_shard(tmp_path / "train.parquet", published.of(published.splits["train"]), published.features)
+    back = read_dataset(tmp_path / "train.parquet")
+    assert [row["iscrowd"] for row in back["objects"]] == [[False, True]] * 2 + [[False]] * 4
 
 
 def test_a_card_takes_no_others_place(root):

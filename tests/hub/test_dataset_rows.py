@@ -5,10 +5,13 @@ import pyarrow.parquet as pq
 import pytest
 from dataset_cases import GRID, images, labelled, maps
 from datasets import Array2D, Features
+from PIL import Image
+from tqdm import tqdm
 
 from agssp.data.images import image_size
 from agssp.data.readers import read_dataset
 from agssp.errors import InputError
+from agssp.hub.dataset_publishing import describing_files, write_shards
 from agssp.hub.dataset_rows import ROW_GROUP, Rows, shard_counts, write_shard
 
 
@@ -81,3 +84,18 @@ def test_a_cut_image_is_not_published_though_its_header_is_whole(part, tmp_path)
     assert image_size(file) == (48, 40)
     with pytest.raises(InputError, match=r"images/3\.png \(split train\): cannot be read"):
         list(rows.of(rows.splits["train"]))
+
+
+def test_masks_are_published_as_they_are_and_the_card_says_how_they_are_read(tmp_path):
+    labelled(tmp_path / "labelled", splits=("train",))
+    files = sorted((tmp_path / "labelled/train/masks").iterdir())
+    numbers = np.zeros((40, 48), np.uint8)
+    numbers[5:9], numbers[9:11] = 3, 255
+    for file in files:
+        Image.fromarray(numbers).save(file)
+    rows = Rows({"train": read_dataset(tmp_path / "labelled/train")})
+    assert [row["mask"]["bytes"] for row in rows.of(rows.splits["train"])] == [file.read_bytes() for file in files]
+    facts = {"title": "Plates", "left_out": 0, "sources": [], "defect_types": ["pit"]}
+    write_shards(rows, facts, 100, None, tqdm(disable=True))
+    card = describing_files(rows, facts, "agssp/x", {})["README.md"].decode()
+    assert "(grey values: class numbers, each but 0 a defect, 255 beside them ignored)" in card

@@ -25,13 +25,34 @@ def random_images(seed: int, count: int = 12):
         yield index, found, generator.uniform(0, 1, len(found)), guesses, targets, labels
 
 
+def scenes_with_crowds(seed: int, count: int = 12):
+    """The same with crowd regions of every size, some of which hold objects, and many finds in and around them."""
+    generator = np.random.default_rng((seed, 1))
+    for index, found, scores, guesses, targets, labels in random_images(seed, count):
+        number = int(generator.integers(0, 3))
+        corners = generator.uniform(0, 120, (number, 2))
+        regions = np.concatenate([corners, corners + generator.uniform(10, 150, (number, 2))], 1)
+        kinds = generator.integers(0, 3, number)
+        places = generator.uniform(0, 200, (15, 2))
+        more = np.concatenate([places, places + generator.uniform(4, 60, (15, 2))], 1)
+        iscrowd = np.concatenate([np.zeros(len(labels), bool), np.ones(number, bool)])
+        order = generator.permutation(len(iscrowd))
+        yield (
+            index, np.concatenate([found, more]), np.concatenate([scores, generator.uniform(0, 1, 15)]),
+            np.concatenate([guesses, generator.integers(0, 3, 15)]),
+            np.concatenate([targets, regions])[order], np.concatenate([labels, kinds])[order], iscrowd[order],
+        )  # fmt: skip
+
+
 def by_pycocotools(images):
     annotations, detections = [], []
-    for index, boxes, scores, labels, targets, target_labels in images:
-        for box, label in zip(targets, target_labels, strict=True):
+    for index, boxes, scores, labels, targets, target_labels, *crowds in images:
+        for box, label, crowd in zip(
+            targets, target_labels, crowds[0] if crowds else np.zeros(len(targets)), strict=True
+        ):
             x, y, w, h = *box[:2], *(box[2:] - box[:2])
             annotations.append(
-                {"id": len(annotations) + 1, "image_id": index, "category_id": int(label), "iscrowd": 0}
+                {"id": len(annotations) + 1, "image_id": index, "category_id": int(label), "iscrowd": int(crowd)}
                 | {"bbox": [x, y, w, h], "area": w * h}
             )
         for box, score, label in zip(boxes, scores, labels, strict=True):
@@ -81,13 +102,36 @@ def test_perfect_boxes():
     assert result["map_50_95"] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_equals_pycocotools(seed):
-    images = list(random_images(seed))
+def test_crowd_regions_alone_are_nothing_labelled():
+    metrics = DetectionMetrics(NAMES)
+    metrics.update(0, [[0, 0, 5, 5]], [0.9], [0], [[0, 0, 50, 50]], [0], [True])
+    result = metrics.compute()
+    assert result["map_50_95"] is None
+    assert (result["boxes"], result["crowds"], result["per_class"]["scratch"]["boxes"]) == (0, 1, 0)
+
+
+def test_what_is_found_in_a_crowd_region_counts_for_nothing():
+    # One object found, but after two finds in a region beside it: precision 1 at every recall without them, 1/3 with.
+    found = [[110, 110, 140, 140], [140, 110, 170, 140], [10, 10, 60, 60]]
+    labelled = [[10, 10, 60, 60], [100, 100, 300, 300]]
+    metrics = DetectionMetrics(NAMES)
+    metrics.update(0, found, [0.9, 0.8, 0.5], [0, 0, 0], labelled, [0, 0], [0, 1])
+    assert metrics.compute()["map_50"] == pytest.approx(1)
+    # A region of another class does not excuse them.
+    metrics.update(0, found, [0.9, 0.8, 0.5], [0, 0, 0], labelled, [0, 1], [0, 1])
+    assert metrics.compute()["map_50"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("scenes", "seed"), [(random_images, 0), (random_images, 1), *((scenes_with_crowds, n) for n in range(4))]
+)
+def test_equals_pycocotools(scenes, seed):
+    images = list(scenes(seed))
     metrics = DetectionMetrics(NAMES)
     for image in images:
         metrics.update(*image)
     result, reference = metrics.compute(), by_pycocotools(images)
+    assert result["crowds"] == sum(int(np.sum(crowds)) for *_, crowds in images if scenes is scenes_with_crowds)
     names = ["map_50_95", "map_50", "map_75", "map_small", "map_medium", "map_large"]
     expected = [value if value >= 0 else None for value in reference.stats[:6]]
     assert [result[name] for name in names] == pytest.approx(expected, abs=1e-9)
@@ -97,8 +141,9 @@ def test_equals_pycocotools(seed):
         assert result["curves"][name]["precision"] == pytest.approx(precision.tolist(), abs=1e-9)
 
 
-def test_two_processes_merge_to_one():
-    images = list(random_images(7))
+@pytest.mark.parametrize("scenes", [random_images, scenes_with_crowds])
+def test_two_processes_merge_to_one(scenes):
+    images = list(scenes(7))
     whole, first, second = (DetectionMetrics(NAMES) for _ in range(3))
     for image in images:
         whole.update(*image)

@@ -51,6 +51,19 @@ def test_detection_in_batches_equals_the_class(load):
     assert 0 < expected["map_50"] < 1
 
 
+def test_crowd_regions_may_be_told(load):
+    found = {"boxes": [[110, 110, 140, 140], [10, 10, 60, 60]], "scores": [0.9, 0.5], "labels": [0, 0]}
+    labelled = {"boxes": [[10, 10, 60, 60], [100, 100, 300, 300]], "labels": [0, 0]}
+    for iscrowd, expected in (({}, 0.25), ({"iscrowd": [0, 0]}, 0.25), ({"iscrowd": [0, 1]}, 1)):
+        references = [labelled | iscrowd]
+        result = load("agssp_detection").compute(predictions=[found], references=references, class_names=NAMES)
+        assert result["crowds"] == sum(iscrowd.get("iscrowd", []))
+        assert result["map_50"] == pytest.approx(expected, abs=0.01)
+    metric = load("agssp_detection")
+    metric.add(prediction=found, reference=labelled)
+    assert metric.compute(class_names=NAMES)["boxes"] == 2
+
+
 def test_images_without_any_box(load):
     empty = {"boxes": [], "labels": []}
     result = load("agssp_detection").compute(

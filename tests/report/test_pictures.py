@@ -23,6 +23,18 @@ def test_boxes_colour_their_outline_and_nothing_inside():
     assert (drawn[55, 80] == 128).all()
 
 
+def test_dashed_boxes_have_gaps_on_every_side():
+    box = np.array([[10, 10, 80, 50], [15, 15, 40, 40]])
+    drawn = np.asarray(pictures.draw_boxes(GREY, box, colours="#ff0000", dashed=[True, False], text_size=14))
+    red = (drawn == (255, 0, 0)).all(2)
+    for side in (red[10, 10:81], red[50, 10:81], red[10:51, 10], red[10:51, 80]):
+        assert side.any()
+        assert not side.all()
+    assert red[15, 15:41].all()
+    assert not red[:9].any()
+    assert not red[52:].any()
+
+
 def test_a_box_outside_the_picture_is_drawn_at_its_edge():
     drawn = np.asarray(pictures.draw_boxes(GREY, np.array([[200.0, -5.0, 300.0, 500.0]]), names=["far"], scores=[0.5]))
     assert drawn.shape == GREY.shape

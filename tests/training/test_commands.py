@@ -371,6 +371,48 @@ def test_validation_and_test_images_may_lack_a_class(root):
     assert facts["test_dataset"]["images"] == 11
 
 
+def test_crowd_regions_are_left_out_of_training_and_counted(root, capsys):
+    def crowded(line):
+        objects = dict(line["objects"])
+        if line["file_name"] in ("strip/00.png", "plate/01.png"):  # nothing but a region
+            objects["iscrowd"] = [1]
+        elif line["file_name"] == "strip/02.png":  # a region beside the object
+            objects = {name: 2 * value for name, value in objects.items()} | {"iscrowd": [0, 1]}
+        return {**line, "objects": objects}
+
+    dataset = with_labels(root, "crowds", crowded)
+    finetune.main(*finetune_arguments(root, "out", dataset=dataset, test=dataset, num_train_epochs=1))
+    facts = run_facts(root / "out")["dataset"]
+    assert (facts["images"] + facts["selection_images"], facts["images_of_crowds_alone"], facts["crowds"]) == (10, 2, 3)
+    assert run_facts(root / "out")["test_dataset"]["images"] == 12
+    assert (
+        "3 crowd regions (iscrowd 1) are left out of training: they are painted over in 1 images; 2 images have no "
+        "other box and are left out"
+    ) in capsys.readouterr().out
+
+    def marked(line):
+        return {**line, "objects": line["objects"] | {"iscrowd": [1]}}
+
+    every = with_labels(root, "every", marked)
+    with pytest.raises(InputError, match=r"all 12 boxes of its 12 images are crowd regions .*--crowds objects"):
+        finetune.main(*finetune_arguments(root, "ignore", dataset=every, crowds="ignore"))
+    with pytest.raises(InputError, match="--crowds 'no'"):
+        finetune.main(*finetune_arguments(root, "no", dataset=every, crowds="no"))
+    assert [row["iscrowd"] for row in finetune.labelled(every, ["pit", "scratch"], "test")["objects"]] == [[False]] * 12
+    kept = finetune.labelled(every, ["pit", "scratch"], "test", "ignore")
+    assert [row["iscrowd"] for row in kept["objects"]] == [[True]] * 12
+
+
+def test_labels_with_crowd_regions_are_no_pseudo_boxes(root):
+    def defect(line):
+        mark = [int(line["file_name"] == "plate/01.png")]
+        return {**line, "objects": {**line["objects"], "category": ["defect"], "iscrowd": mark}}
+
+    dataset = with_labels(root, "defects", defect)
+    with pytest.raises(InputError, match="brings no pseudo boxes along, but labels, for some are crowd regions"):
+        pretrain_detector.main(*detector_arguments(root, "out", dataset=dataset, boxes=None))
+
+
 @pytest.mark.parametrize("flag", ["validation", "test"])
 def test_unknown_class_of_validation_and_test_images_is_named(root, flag):
     def with_crack(line):

@@ -85,7 +85,8 @@ def main(arguments: AnomalyMapsArguments) -> None:
     from agssp import __version__
     from agssp.data.fingerprint import dataset_fingerprint
     from agssp.data.map_store import MANIFEST, REFERENCES, MapStore
-    from agssp.data.readers import NamedRows, read_dataset
+    from agssp.data.readers import NamedRows
+    from agssp.data.reading import read_told
     from agssp.kead.knowledge_base import KnowledgeBase
     from agssp.kead.modeling_kead import KeAD
     from agssp.kead.reference_choice import ReferencePool, choose_references
@@ -97,7 +98,7 @@ def main(arguments: AnomalyMapsArguments) -> None:
             raise InputError(f"--{name.replace('_', '-')}: expected at least 1, got {getattr(arguments, name)}")
     if arguments.shots < 0 or not 0 < arguments.reference_fraction <= 1:
         raise InputError("--shots must be at least 0 and --reference-fraction in (0, 1]")
-    dataset = read_dataset(
+    dataset, _ = read_told(
         arguments.dataset, split=arguments.split, streaming=arguments.streaming, category=arguments.category
     )
     device = arguments.device
@@ -221,7 +222,7 @@ def reference_pool(
     Raises:
         InputError: the folder lacks a category.
     """
-    from agssp.data.readers import read_dataset
+    from agssp.data.reading import read_told
     from agssp.kead.reference_choice import ReferencePool
     from agssp.map_drawing import STREAM_HINT
 
@@ -229,7 +230,7 @@ def reference_pool(
     if asked in OWN_REFERENCES:
         streamed = isinstance(rows, list)
         return ReferencePool.from_rows(rows, names, STREAM_HINT if streamed else "")
-    folder = read_dataset(asked)
+    folder, _ = read_told(asked, "--references")
     return ReferencePool.from_rows(
         folder, folder.features["category"].names, f" in the folder {asked}"
     ).of_normal_images(occurring)

@@ -41,6 +41,9 @@ class DatasetBuildArguments:
         default=None, metadata={"help": "licence of your own images (own-line); without it they may not be pushed"}
     )
     title: str | None = field(default=None, metadata={"help": "name of your own data set (own-line)"})
+    crowds: str = field(
+        default="auto", metadata={"help": "boxes with iscrowd 1 (own-line): auto, ignore or objects, as for `split`"}
+    )
     seed: int = field(default=0, metadata={"help": "which of the possible splits and subsets"})
     max_pixels: int = field(default=MAX_PIXELS, metadata={"help": "larger images are skipped"})
     shard_images: int = field(default=1000, metadata={"help": "images a shard at most, the unit of work and upload"})
@@ -51,7 +54,7 @@ ARGUMENTS = (DatasetBuildArguments,)
 
 def main(arguments: DatasetBuildArguments) -> None:
     """Finish the data set under the output folder, or list the sources."""
-    from agssp.data.sources.table import CORPUS, sources
+    from agssp.data.sources.table import CORPUS, OWN_LINE, sources
 
     if arguments.list:
         for source in sources().values():
@@ -62,6 +65,8 @@ def main(arguments: DatasetBuildArguments) -> None:
             raise InputError(f"dataset build: expected {'NAME' if flag == 'name' else '--' + flag}; see --help")
     if arguments.shard_images < 1:
         raise InputError(f"--shard-images {arguments.shard_images}: expected 1 or more")
+    if arguments.crowds != "auto" and arguments.name != OWN_LINE:
+        raise InputError(f"--crowds is for your own images (own-line), not for {arguments.name}")
     root = Path(str(arguments.root))
     if not root.is_dir():
         raise InputError(f"--root {root}: no such folder")
@@ -99,7 +104,7 @@ def build_source(arguments: DatasetBuildArguments, root: Path) -> None:
     folder = download_folder(source, root)
     if folder is None:
         raise missing_folder(source, root)
-    images = read_images(source, folder)
+    images = read_images(source, folder, arguments.crowds)
     plan = plan_source(source, images, arguments.seed, shard_images=arguments.shard_images)
     write(arguments, source.title, [source], plan)
 
@@ -136,13 +141,13 @@ def own_line(source: "Source", arguments: DatasetBuildArguments) -> "Source":
     return replace(source, title=arguments.title or source.title)
 
 
-def read_images(source: "Source", folder: Path) -> "list[SourceImage]":
+def read_images(source: "Source", folder: Path, crowds: str = "auto") -> "list[SourceImage]":
     """All images of a source; says what was left out."""
     from agssp.data.sources.image import SourceReport
     from agssp.data.sources.layout import read_source_images
 
     report = SourceReport()
-    images = read_source_images(source, folder, report)
+    images = read_source_images(source, folder, report, crowds)
     print(f"{source.name}: {len(images)} images in {folder}")
     for line in report.lines():
         print(f"  {line}")
@@ -192,10 +197,12 @@ def write(arguments: DatasetBuildArguments, title: str, members: "list[Source]",
 def say(output: Path, facts: dict, skipped: list[dict[str, str]]) -> None:
     """Print what was built, and what comes next."""
     counts = facts["counts"]
+    crowds = f"{counts['crowds']} crowd regions, " if counts["crowds"] else ""
     splits = ", ".join(f"{count} {name}" for name, count in facts["splits"].items())
     print(
         f"{counts['images']} images ({splits}) of {len(counts['categories'])} categories in {output}: "
-        f"{counts['normal']} normal, {counts['defective']} defective, {counts['boxes']} boxes, {counts['masks']} masks"
+        f"{counts['normal']} normal, {counts['defective']} defective, {counts['boxes']} boxes, "
+        f"{crowds}{counts['masks']} masks"
     )
     if skipped:
         print(f"{len(skipped)} images skipped:")

@@ -57,7 +57,7 @@ def main(arguments: CheckOverlapArguments) -> None:
     import cv2
 
     from agssp.data.overlap import Gallery
-    from agssp.data.readers import read_dataset
+    from agssp.data.reading import read_told
     from agssp.output_folder import claim_output
     from agssp.report.overlap import write_overlap_report
 
@@ -65,8 +65,8 @@ def main(arguments: CheckOverlapArguments) -> None:
         raise InputError(f"--threshold {arguments.threshold}: expected more than 0, and 1 at most")
     if arguments.workers < 0:
         raise InputError(f"--workers {arguments.workers}: expected 0, for one a core, or more")
-    corpus = read_dataset(arguments.corpus, split=arguments.corpus_split)
-    validation = read_dataset(arguments.validation, split=arguments.validation_split)
+    corpus, _ = read_told(arguments.corpus, "--corpus", split=arguments.corpus_split)
+    validation, _ = read_told(arguments.validation, "--validation", split=arguments.validation_split)
     output = Path(arguments.output)
     names = ("corpus", "corpus_split", "validation", "validation_split", "threshold", "max_pixels")
     claim_output(output, "dataset check-overlap", {name: getattr(arguments, name) for name in names})

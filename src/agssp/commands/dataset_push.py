@@ -35,6 +35,10 @@ class DatasetPushArguments:
     boxes: str | None = field(default=None, metadata={"help": "pseudo boxes of these images (`agssp pseudo-boxes`)"})
     splits: list[str] | None = field(default=None, metadata={"help": "splits to publish; default: all that are found"})
     category: str | None = field(default=None, metadata={"help": "object category, where the layout does not tell"})
+    crowds: str = field(
+        default="auto",
+        metadata={"help": "boxes with iscrowd 1: objects, ignore (regions), or auto: objects if all of a file have it"},
+    )
     title: str | None = field(default=None, metadata={"help": "name on the card; default: as recorded, else NAME"})
     licence: str | None = field(
         default=None, metadata={"help": "licence of your own images, such as cc-by-4.0, under which they are passed on"}
@@ -122,23 +126,29 @@ def check_card_folder(folder: Path, source: Path) -> None:
 
 def read_splits(arguments: DatasetPushArguments) -> dict[str, Any]:
     """All splits to be published, with the same class labels in each."""
-    from agssp.data.readers import find_splits, read_dataset
+    from agssp.data.readers import ReadReport, find_splits, read_dataset
+    from agssp.data.reading import read_told
     from agssp.data.schema import category_names, defect_names
 
     asked = arguments.splits or find_splits(arguments.folder)
     if not asked:
-        return {"train": read_dataset(arguments.folder, category=arguments.category)}
-    splits = {name: read_dataset(arguments.folder, split=name, category=arguments.category) for name in asked}
+        return {"train": read_told(arguments.folder, "FOLDER", category=arguments.category, crowds=arguments.crowds)[0]}
+    options: dict[str, Any] = {"category": arguments.category, "crowds": arguments.crowds}
+    splits = {name: read_told(arguments.folder, "FOLDER", split=name, **options)[0] for name in asked}
     names: dict[str, list[str]] = {}
     for kind, of in (("categories", category_names), ("defect_types", defect_names)):
         names[kind] = list(dict.fromkeys(name for dataset in splits.values() for name in of(dataset)))
     return {
         name: read_dataset(
-            arguments.folder, split=name, category=arguments.category, categories=names["categories"],
+            arguments.folder,
+            split=name,
+            categories=names["categories"],
             defect_types=names["defect_types"] or None,
+            report=ReadReport(),
+            **options,
         )
         for name in splits
-    }  # fmt: skip
+    }
 
 
 def say_left_out(rows: "Rows") -> None:

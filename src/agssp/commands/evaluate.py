@@ -34,6 +34,10 @@ class EvaluateArguments:
     dataset: str = field(metadata={"help": "labelled images: folder, COCO, YOLO, VOC, Parquet or Hub id"})
     output: str | None = field(default=None, metadata={"help": "folder for metrics.json, curves and the page"})
     split: str | None = field(default=None, metadata={"help": "split of a data set that has several"})
+    crowds: str = field(
+        default="auto",
+        metadata={"help": "boxes with iscrowd 1: objects, ignore (regions), or auto: objects if all of a file have it"},
+    )
     threshold: float = field(
         default=0.001, metadata={"help": "lowest score that counts; average precision wants it low"}
     )
@@ -65,20 +69,18 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
-    from agssp.data.labels import with_known_boxes
     from agssp.data.origin import describe_source
-    from agssp.data.readers import read_dataset
+    from agssp.data.reading import read_labelled
     from agssp.data.schema import defect_names
     from agssp.detection_inference import check_detection_flags, choose_device, load_detector
 
     check_detection_flags(arguments)
     device = choose_device(arguments.device)
     state = PartialState(cpu=device.type == "cpu")
-    dataset = read_dataset(arguments.dataset, split=arguments.split)
+    dataset, reading = read_labelled(
+        arguments.dataset, split=arguments.split, crowds=arguments.crowds, boxes_needed=False
+    )
     classes = defect_names(dataset)
-    if not classes:
-        raise InputError(f"{arguments.dataset}: no labelled boxes (`objects`); evaluation needs labelled images")
-    everything, dataset = dataset, with_known_boxes(dataset, arguments.dataset)
     model = load_detector(arguments.model, classes)
     id2label = {int(index): name for index, name in (model.config.id2label or {}).items()}
     to_class = match_classes(id2label, classes, arguments)
@@ -105,7 +107,8 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
         "image_size": arguments.image_size or model.config.image_size,
         "threshold": arguments.threshold,
         "class_agnostic": arguments.class_agnostic,
-        "images_without_labels": len(everything) - len(dataset),
+        "images_without_labels": reading.images - len(dataset),
+        "reading": reading.as_json(),
         "classes_without_labels": [name for index, name in id2label.items() if to_class[index] < 0],
         "seconds": round(seconds, 2),
         "agssp": __version__,
@@ -150,6 +153,7 @@ def _detect_share(
     """Boxes and labels of this process's share of the images: every n-th."""
     from tqdm import tqdm
 
+    from agssp.data.labels import crowds_of
     from agssp.detection_inference import detect
 
     share = range(state.process_index, len(dataset), state.num_processes)
@@ -176,6 +180,7 @@ def _detect_share(
         entries.append({
             "index": index, "image_id": result.image_id, "error": result.error, "boxes": result.boxes[known],
             "scores": result.scores[known], "labels": mine[known], "target_boxes": corners,
+            "target_crowds": crowds_of(objects),
             "target_labels": np.zeros_like(labels) if arguments.class_agnostic else labels,
         })  # fmt: skip
     return entries
@@ -188,7 +193,7 @@ def _measure(entries: list[dict[str, Any]], classes: list[str]) -> dict[str, Any
     metrics = DetectionMetrics(classes)
     for entry in entries:
         if entry["error"] is None:
-            names = ("index", "boxes", "scores", "labels", "target_boxes", "target_labels")
+            names = ("index", "boxes", "scores", "labels", "target_boxes", "target_labels", "target_crowds")
             metrics.update(*(entry[name] for name in names))
     bad = [entry for entry in entries if entry["error"] is not None]
     return metrics.compute() | {"skipped": [{"image_id": entry["image_id"], "reason": entry["error"]} for entry in bad]}
@@ -205,9 +210,9 @@ def _worst(entries: list[dict[str, Any]], dataset: Any, classes: list[str], argu
             continue
         shown = entry["scores"] > arguments.shown_threshold
         boxes, scores, labels = (entry[name][shown] for name in ("boxes", "scores", "labels"))
-        targets = entry["target_boxes"], entry["target_labels"]
-        correct, met = match_boxes(boxes, scores, labels, *targets)
-        judged.append(Judged(entry["index"], entry["image_id"], boxes, scores, labels, correct, *targets, met))
+        targets = entry["target_boxes"], entry["target_labels"], entry["target_crowds"]
+        correct, ignored, met = match_boxes(boxes, scores, labels, *targets)
+        judged.append(Judged(entry["index"], entry["image_id"], boxes, scores, labels, correct, ignored, *targets, met))
     worst = sorted((entry for entry in judged if entry.badness > 0), key=lambda entry: -entry.badness)[:SHOWN]
     if not worst:
         return None
@@ -236,6 +241,8 @@ def _print(metrics: dict[str, Any], arguments: EvaluateArguments) -> None:
     for name, row in rows.items():
         first, second = ("-" if row[key] is None else f"{row[key]:.4f}" for key in ("ap_50", "ap_50_95"))
         print(f"{name:<{width}}  {row['boxes']:>5}  {first:>6}  {second:>9}")
+    if metrics["crowds"]:
+        print(f"{metrics['crowds']} crowd regions: what is found in them counts neither as right nor as wrong")
     if metrics["classes_without_labels"]:
         print(f"classes of the model without labels here: {', '.join(metrics['classes_without_labels'])}")
     if metrics["skipped"]:

@@ -10,7 +10,10 @@ where a number cannot be given:
 - `rule` and `delta`: of the adaptive threshold, as `agssp pseudo-boxes` takes them for this teacher; `deltas` and
   `thresholds`: other deltas, and fixed thresholds in the maps' units, both ascending;
 - `masks`: where the pixels come from: `masks`, or `boxes` that stand in for them; null if neither is there;
+- `mask_reading`: how the masks' values were read, decided from the first 100 of them, where they are more than two;
+  else null. Pixels that are to be ignored, such as VOC's void border, count in no number;
 - `images`, `normal`, `defective`, `with_masks`: how many were compared, are known to be so, have known pixels;
+- `with_crowds`: how many images have boxes that are crowd regions, so that boxes do not tell their pixels;
 - `image_auroc`, `pixel_auroc`, `image_average_precision`, `pixel_average_precision`;
 - `mean_iou` (over the images with a defect in their mask) and `pooled_iou` (of all known pixels, sound images' too),
   each {`default`: at `delta`, `by_delta`: [...], `by_threshold`: [...], `best_delta`, `best_delta_iou`,
@@ -33,6 +36,7 @@ from agssp.errors import InputError
 
 if TYPE_CHECKING:
     from agssp.data.map_store import MapStore
+    from agssp.data.mask_reading import MaskReading
     from agssp.map_evaluation import Compared, Levels
 
 POSITIONAL = ("maps",)
@@ -62,6 +66,10 @@ class EvaluateMapsArguments:
     category: str | None = field(
         default=None, metadata={"help": "as for `anomaly-maps`; numbers are by the categories of the maps"}
     )
+    crowds: str = field(
+        default="auto",
+        metadata={"help": "boxes with iscrowd 1: objects, ignore (regions), or auto: objects if all of a file have it"},
+    )
 
 
 ARGUMENTS = (EvaluateMapsArguments,)
@@ -79,7 +87,7 @@ def main(arguments: EvaluateMapsArguments) -> dict[str, Any] | None:
 
     from agssp.commands.pseudo_boxes import PseudoBoxesArguments, threshold_rule
     from agssp.data.map_store import MapStore
-    from agssp.data.readers import read_dataset
+    from agssp.data.reading import read_told
     from agssp.map_evaluation import TRUTH_COLUMNS, compare_shard, measure
     from agssp.metrics.anomaly import PixelScores
     from agssp.output_folder import claim_output, write_json
@@ -91,7 +99,9 @@ def main(arguments: EvaluateMapsArguments) -> dict[str, Any] | None:
     state = PartialState(cpu=True)
     store = MapStore.open(arguments.maps)
     rule, delta = threshold_rule(PseudoBoxesArguments(arguments.maps, "", threshold_rule=arguments.rule), store)
-    dataset = read_dataset(arguments.dataset, split=arguments.split, category=arguments.category)
+    dataset, report = read_told(
+        arguments.dataset, split=arguments.split, category=arguments.category, crowds=arguments.crowds
+    )
     index = {image_id: row for row, image_id in enumerate(dataset["image_id"])}
     truth = dataset.select_columns([name for name in TRUTH_COLUMNS if name in dataset.features])
     output = None if arguments.output is None else Path(arguments.output)
@@ -99,7 +109,9 @@ def main(arguments: EvaluateMapsArguments) -> dict[str, Any] | None:
 
     def look() -> None:
         check_images(arguments, store, index)
-        found.append((store.shards(), choose_levels(arguments, store, rule, delta), masks_of(truth)))
+        masks = masks_of(truth)
+        reading = mask_reading(truth, arguments.dataset) if masks == "masks" else None
+        found.append((store.shards(), choose_levels(arguments, store, rule, delta), masks, reading))
         if output is None:
             return
         settings = {name: value for name, value in asdict(arguments).items() if name != "output"}
@@ -107,13 +119,13 @@ def main(arguments: EvaluateMapsArguments) -> dict[str, Any] | None:
 
     # One process looks for all, since the store may still be written to; the maps are divided.
     on_main_process(look)
-    shards, levels, masks = broadcast_object_list(found or [None])[0]
+    shards, levels, masks, reading = broadcast_object_list(found or [None])[0]
     pixels = {name: PixelScores() for name in levels.adaptive}
     parts = []
     with tqdm(total=len(index), desc="evaluate maps", unit="image", disable=not state.is_main_process) as progress:
         for number in range(state.process_index, len(shards), state.num_processes):
             entries = compare_shard(
-                store, shards[number], truth, index, levels, pixels, masks=masks,
+                store, shards[number], truth, index, levels, pixels, masks=masks, reading=reading,
                 done=lambda: progress.update(state.num_processes),
             )  # fmt: skip
             parts.append((number, entries))
@@ -138,13 +150,16 @@ def main(arguments: EvaluateMapsArguments) -> dict[str, Any] | None:
         "deltas": levels.deltas.tolist(),
         "thresholds": levels.thresholds.tolist(),
         "masks": masks,
+        "reading": report.as_json(),
+        "mask_reading": None if reading is None or reading.is_plain else reading.words(),
+        "with_crowds": images_with_crowds(truth),
         **measure(compared, pixels, levels),
         **left_out(compared, store, index),
         "agssp": __version__,
     }
     if output is not None:
         write_json(output / "metrics.json", metrics)
-        write_map_report(output / "report.html", metrics, compared, store, dataset, levels, next_step(metrics))
+        write_map_report(output / "report.html", metrics, compared, store, dataset, levels, next_step(metrics), reading)
     print_metrics(metrics, output)
     return metrics
 
@@ -162,13 +177,31 @@ def check_images(arguments: EvaluateMapsArguments, store: "MapStore", index: dic
 
 
 def masks_of(truth: Any) -> str | None:
-    """Where the pixels of defects are known from: `masks`, else `boxes`, else None."""
-    for column, name in (("mask", "masks"), ("objects", "boxes")):
-        if column in truth.features:
-            rows = truth.select_columns(column)
-            if any(row[column] is not None and (column == "mask" or row[column]["bbox"]) for row in rows):
-                return name
+    """Where the pixels of defects are known from: `masks`, else `boxes` (crowd regions tell none), else None."""
+    if "mask" in truth.features and any(mask is not None for mask in truth["mask"]):
+        return "masks"
+    if "objects" in truth.features and any(
+        objects is not None and objects["bbox"] and not any(objects["iscrowd"]) for objects in truth["objects"]
+    ):
+        return "boxes"
     return None
+
+
+def mask_reading(truth: Any, source: str) -> "MaskReading":
+    """How the masks of a data set are read; a warning tells it where it had to be guessed."""
+    from agssp.data.mask_reading import MaskReading
+    from agssp.data.masks import named_masks
+
+    reading = MaskReading.of(named_masks(truth.select_columns(["image_id", "mask"])), source)
+    reading.tell(source)
+    return reading
+
+
+def images_with_crowds(truth: Any) -> int:
+    """How many images have a box that is a crowd region."""
+    if "objects" not in truth.features:
+        return 0
+    return sum(objects is not None and any(objects["iscrowd"]) for objects in truth["objects"])
 
 
 def choose_levels(arguments: EvaluateMapsArguments, store: "MapStore", rule: str, delta: float) -> "Levels":
@@ -248,6 +281,8 @@ def print_metrics(metrics: dict[str, Any], output: Path | None) -> None:
         print(f"{name:<{width}}  {row['images']:6d}  {image:>11}  {pixel:>11}  {default:>22}  {best:>10} ({place})")
     if metrics["masks"] == "boxes":
         print("boxes stand in for masks: IoU and pixel AUROC are of the boxes' whole area")
+    if metrics["masks"] != "masks" and metrics["with_crowds"]:
+        print(f"{metrics['with_crowds']} images have crowd regions (iscrowd 1), and no pixels that are known")
     if metrics["image_auroc"] is None:
         print(
             f"no image AUROC: it needs normal and defective images; known are {metrics['normal']} normal and "

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from agssp.commands.push import check_before_training, publish_result
-from agssp.errors import InputError
 from agssp.training.arguments import AgsspTrainingArguments
 
 POSITIONAL = ("model",)
@@ -48,6 +47,10 @@ class FinetuneArguments:
     flip: float = field(default=0.5, metadata={"help": "probability of mirroring left and right"})
     vertical_flip: float = field(default=0.0, metadata={"help": "probability of mirroring top and bottom"})
     split: str | None = field(default=None, metadata={"help": "split of the data set"})
+    crowds: str = field(
+        default="auto",
+        metadata={"help": "boxes with iscrowd 1: objects, ignore (regions), or auto: objects if all of a file have it"},
+    )
 
 
 @dataclass
@@ -73,10 +76,10 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
 
     from agssp.arguments import command_line, shell_command
     from agssp.data.fingerprint import dataset_fingerprint, label_fingerprint
-    from agssp.data.labels import with_known_boxes
+    from agssp.data.labels import crowds_of, object_classes, without_crowds_alone
     from agssp.data.mosaic import DetectionTransform
     from agssp.data.origin import describe_source
-    from agssp.data.readers import read_dataset
+    from agssp.data.reading import read_labelled
     from agssp.data.schema import defect_names
     from agssp.data.splits import split_rows
     from agssp.data.training_sets import DetectionImages, collate_detection
@@ -89,12 +92,14 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
 
     transformers.set_seed(training.seed)
     check_before_training(training)
-    dataset = read_dataset(arguments.dataset, split=arguments.split)
-    names = defect_names(dataset)
-    if not names:
-        raise InputError(f"{arguments.dataset}: has no labelled boxes; finetuning needs them")
-    everything, dataset = dataset, with_known_boxes(dataset, arguments.dataset)
-    others = {flag: labelled(getattr(arguments, flag), names, flag) for flag in ("validation", "test")}
+    known, reading = read_labelled(
+        arguments.dataset, split=arguments.split, crowds=arguments.crowds, image_size=arguments.image_size
+    )
+    names = defect_names(known)
+    dataset = without_crowds_alone(known, arguments.dataset)
+    others = {
+        flag: labelled(getattr(arguments, flag), names, flag, arguments.crowds) for flag in ("validation", "test")
+    }
     model, report = start_detector(
         arguments.model, arguments.detector, names, arguments.image_size, arguments.frozen_stages
     )
@@ -128,8 +133,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     )
     rows, selecting = list(range(len(dataset))), others["validation"]
     if selecting is None and arguments.val_fraction > 0 and len(dataset) > 1:
-        classes = [row["category"] for row in dataset["objects"]]
-        rows, kept = split_rows(dataset["image_id"], classes, arguments.val_fraction, training.seed)
+        rows, kept = split_rows(dataset["image_id"], object_classes(dataset), arguments.val_fraction, training.seed)
         selecting = dataset.select(kept)
     images = DetectionImages(
         dataset.select(rows),
@@ -175,8 +179,11 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
                 | {
                     "images": len(rows),
                     "selection_images": 0 if selecting is None else len(selecting),
-                    "images_without_labels": len(everything) - len(dataset),
+                    "images_without_labels": reading.images - len(known),
+                    "images_of_crowds_alone": len(known) - len(dataset),
+                    "crowds": sum(int(crowds_of(objects).sum()) for objects in known["objects"]),
                     "classes": names,
+                    "reading": reading.as_json(),
                 }
                 | describe_source(arguments.dataset, arguments.split),
                 "test_dataset": None if others["test"] is None else _measured_on(arguments.test, others["test"]),
@@ -200,22 +207,16 @@ def _measured_on(source: Any, dataset: Any) -> dict[str, Any]:
     return describe_source(source) | {"images": len(dataset)}
 
 
-def labelled(source: str | None, names: list[str], flag: str) -> Any:
+def labelled(source: str | None, names: list[str], flag: str, crowds: str = "auto") -> Any:
     """A labelled data set with the classes of the training images, of which it may lack some; None for None.
 
     Raises:
-        InputError: it has a class that the training images do not have, or no boxes at all.
+        InputError: it has a class that the training images do not have, nothing is known of any image, or, where the
+            best epoch is to be selected, no image has a box.
     """
-    from agssp.data.labels import with_known_boxes
-    from agssp.data.readers import read_dataset
-    from agssp.data.schema import defect_names
+    from agssp.data.reading import read_labelled
 
     if source is None:
         return None
-    try:
-        dataset = read_dataset(source, defect_types=names)
-    except InputError as error:
-        raise InputError(f"--{flag} {error}") from error
-    if not defect_names(dataset):
-        raise InputError(f"--{flag} {source}: has no labelled boxes (`objects`); measuring needs them")
-    return with_known_boxes(dataset, f"--{flag} {source}")
+    needed = flag == "validation"
+    return read_labelled(source, f"--{flag}", boxes_needed=needed, defect_types=names, crowds=crowds)[0]

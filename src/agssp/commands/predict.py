@@ -7,8 +7,8 @@ An interrupted run goes on where it stopped when the same command is run again, 
     agssp predict runs/finetuned my_images --threshold 0.4 --image-size 640 --batch-size 32 --output found-0.4
 
 OUTPUT/pictures/<image_id>.jpg (small images enlarged by a whole factor), OUTPUT/predictions.json (COCO: images,
-categories, annotations with score), OUTPUT/predictions.jsonl (one image a line, written as it goes),
-OUTPUT/skipped.jsonl, OUTPUT/report.html
+categories, annotations with score; ids begin with 1), OUTPUT/predictions.jsonl (one image a line, written as it goes;
+its labels are the detector's own, from 0 on), OUTPUT/skipped.jsonl, OUTPUT/report.html
 """
 
 import heapq
@@ -89,6 +89,7 @@ def main(arguments: PredictArguments) -> None:
     if finished:
         print(f"{len(finished)} images were finished by an earlier run and are kept")
     todo = (row for row in rows if row["image_id"] not in finished)
+    owners = {_picture_path(output, image_id): image_id for image_id in finished if arguments.pictures}
     found = detect(
         model,
         tqdm(todo, total=None if total is None else total - len(finished), desc="predict", unit="image"),
@@ -110,7 +111,14 @@ def main(arguments: PredictArguments) -> None:
                 _write(skipped, {"image_id": result.image_id, "reason": result.error})
                 continue
             if result.image is not None:
-                _save_picture(_picture_path(output, result.image_id), result, names)
+                path = _picture_path(output, result.image_id)
+                other = owners.setdefault(path, result.image_id)
+                if other != result.image_id:
+                    raise InputError(
+                        f"images {other!r} and {result.image_id!r} would share the picture {path}; give them other "
+                        "names, or leave the pictures out (--no-pictures)"
+                    )
+                _save_picture(path, result, names)
             _write(lines, {
                 "image_id": result.image_id, "height": result.size[0], "width": result.size[1],
                 "boxes": [[round(value, 2) for value in box] for box in result.boxes.tolist()],
@@ -213,9 +221,10 @@ def _rows(arguments: PredictArguments) -> tuple[Iterable[dict[str, Any]], int | 
     path = Path(arguments.images)
     if path.is_file() and path.suffix.lower() not in (".json", ".yaml", ".yml", ".parquet"):
         return [{"image": {"path": str(path), "bytes": None}, "image_id": path.name}], 1
-    from agssp.data.readers import NamedRows, read_dataset
+    from agssp.data.readers import NamedRows
+    from agssp.data.reading import read_told
 
-    dataset = read_dataset(arguments.images, split=arguments.split, streaming=arguments.streaming)
+    dataset, _ = read_told(arguments.images, "IMAGES", split=arguments.split, streaming=arguments.streaming)
     dataset = dataset.select_columns(["image", "image_id"])
     return NamedRows(dataset, arguments.images), None if arguments.streaming else len(dataset)
 
@@ -258,25 +267,28 @@ def _write(file: Any, line: dict[str, Any]) -> None:
 
 def _write_coco(path: Path, journal: Path, names: dict[int, str]) -> None:
     """COCO json from the journal, line by line, so that millions of images need no memory."""
+    from agssp.data.box_store import FIRST_COCO_ID
+
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as file:
         info = {"description": "defects predicted by agssp", "version": __version__}
-        categories = [{"id": index, "name": name} for index, name in sorted(names.items())]
+        categories = [{"id": index + FIRST_COCO_ID, "name": name} for index, name in sorted(names.items())]
         file.write(
             f'{{"info": {json.dumps(info)},\n"categories": {json.dumps(categories, ensure_ascii=False)},\n"images": ['
         )
-        for number, line in enumerate(_lines(journal), 1):
+        for number, line in enumerate(_lines(journal), FIRST_COCO_ID):
             image = {"id": number, "file_name": line["image_id"], "width": line["width"], "height": line["height"]}
-            file.write((",\n" if number > 1 else "\n") + json.dumps(image, ensure_ascii=False))
+            file.write((",\n" if number > FIRST_COCO_ID else "\n") + json.dumps(image, ensure_ascii=False))
         file.write('],\n"annotations": [')
         count = 0
-        for number, line in enumerate(_lines(journal), 1):
+        for number, line in enumerate(_lines(journal), FIRST_COCO_ID):
             for (left, top, right, bottom), score, label in zip(
                 line["boxes"], line["scores"], line["labels"], strict=True
             ):
                 count += 1
                 width, height = round(right - left, 2), round(bottom - top, 2)
-                annotation = {"id": count, "image_id": number, "category_id": label, "category": names[label],
+                annotation = {"id": count, "image_id": number, "category_id": label + FIRST_COCO_ID,
+                              "category": names[label],
                               "bbox": [left, top, width, height], "area": round(width * height, 2), "score": score,
                               "iscrowd": 0}  # fmt: skip
                 file.write((",\n" if count > 1 else "\n") + json.dumps(annotation, ensure_ascii=False))

@@ -131,7 +131,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     from agssp.data.held_out import choose_maps, divide_rows, divide_stream, with_maps
     from agssp.data.map_store import MapStore
     from agssp.data.origin import describe_source, recorded_about
-    from agssp.data.readers import read_dataset
+    from agssp.data.reading import read_told
     from agssp.data.schema import category_names
     from agssp.data.training_sets import collate_pretraining
     from agssp.data.views import augmentation
@@ -157,7 +157,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
             raise InputError(f"--shuffle-buffer {arguments.shuffle_buffer}: expected 1 or more rows")
         # There are no epochs to count by: losses are logged, and checkpoints written, every so many steps.
         training.logging_strategy = IntervalStrategy.STEPS
-    dataset = read_dataset(
+    dataset, reading = read_told(
         arguments.dataset, split=arguments.split, category=arguments.category, streaming=arguments.streaming
     )
     dataset = without_excluded(dataset, arguments.exclude)
@@ -286,6 +286,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
             | {
                 "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}
                 | {"images": None if arguments.streaming else len(dataset), "categories": categories}
+                | {"reading": reading.as_json()}
                 | describe_source(arguments.dataset, arguments.split),
                 "teacher": teacher_facts(recorded.get("maps") if store is None else store.manifest, arguments),
                 "start": str(backbone.start_report),

@@ -89,9 +89,10 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     from agssp.data.box_store import box_facts, boxes_of, read_boxes
     from agssp.data.exclusion import without_excluded
     from agssp.data.fingerprint import dataset_fingerprint
+    from agssp.data.labels import crowds_of
     from agssp.data.mosaic import DetectionTransform
     from agssp.data.origin import describe_source, recorded_about
-    from agssp.data.readers import read_dataset
+    from agssp.data.reading import box_shares, read_told, tell_small_boxes
     from agssp.data.schema import PSEUDO_CLASS, defect_names
     from agssp.data.splits import split_rows
     from agssp.data.training_sets import DetectionImages, collate_detection
@@ -108,7 +109,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
         raise InputError(
             "give --backbone (a pretrained backbone), --start (a whole detector, or scratch:yolov8n), or both"
         )
-    dataset = read_dataset(arguments.dataset, split=arguments.split, category=arguments.category)
+    dataset, reading = read_told(arguments.dataset, split=arguments.split, category=arguments.category)
     dataset = without_excluded(dataset, arguments.exclude)
     if arguments.boxes is None and defect_names(dataset) != [PSEUDO_CLASS]:
         labels = ", ".join(defect_names(dataset))
@@ -116,6 +117,11 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
             f"--boxes: {arguments.dataset} brings no pseudo boxes along"
             + (f", but labels ({labels}): those are for `agssp finetune`" if labels else "")
             + "; cut boxes from its maps with `agssp pseudo-boxes`"
+        )
+    if arguments.boxes is None and any(crowds_of(row).any() for row in dataset["objects"] if row is not None):
+        raise InputError(
+            f"--boxes: {arguments.dataset} brings no pseudo boxes along, but labels, for some are crowd regions "
+            "(iscrowd 1): those are for `agssp finetune`; cut boxes from its maps with `agssp pseudo-boxes`"
         )
     boxes = boxes_of(dataset) if arguments.boxes is None else read_boxes(arguments.boxes)
     boxes_name = f"--boxes {arguments.boxes}" if arguments.boxes else f"column `objects` of {arguments.dataset}"
@@ -135,6 +141,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     dataset = dataset.select(known)
     if not any(len(boxes[image_id][0]) for image_id in dataset["image_id"]):
         raise InputError(f"{boxes_name}: no image has a box; lower the threshold of `agssp pseudo-boxes`")
+    tell_small_boxes({PSEUDO_CLASS: box_shares(dataset, boxes)}, arguments.image_size, boxes_name)
 
     model, report = start_detector(
         arguments.start or str(arguments.backbone),
@@ -219,6 +226,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
                 "boxes": box_facts(arguments.boxes) if arguments.boxes else pseudo,
                 "dataset": {"source": arguments.dataset, "fingerprint": dataset_fingerprint(dataset, arguments.dataset)}
                 | {"images": len(rows), "boxes": sum(len(boxes[image_id][0]) for image_id in dataset["image_id"])}
+                | {"reading": reading.as_json()}
                 | describe_source(arguments.dataset, arguments.split),
                 "start": str(report),
                 "results": result,

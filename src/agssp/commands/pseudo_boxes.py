@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from agssp.arguments import shell_command
 from agssp.boxes import RULES, CategoryStatistics, category_statistics, category_threshold, pseudo_boxes
-from agssp.data.box_store import THRESHOLDS, pseudo_objects, write_boxes, write_coco, write_yolo
+from agssp.data.box_store import THRESHOLDS, pseudo_objects, write_boxes, write_coco, write_yolo, yolo_files
 from agssp.data.map_store import MapStore, write_atomically
 from agssp.errors import InputError
 
@@ -87,6 +87,9 @@ def main(arguments: PseudoBoxesArguments) -> None:
         shards = store.shards()
         if not shards:
             raise InputError(f"{arguments.maps}: has no finished shard; run `agssp anomaly-maps` again to finish it")
+        if arguments.yolo:
+            # Before the boxes are cut, which may take hours.
+            yolo_files(output / "yolo", store.table()["image_id"].to_pylist())
         found.append((shards, store_statistics(store), score_limits(arguments, store)))
 
     # One process looks for all, since the store may still be written to; the boxes are divided.
@@ -116,7 +119,7 @@ def main(arguments: PseudoBoxesArguments) -> None:
         "merge_distance": arguments.merge_distance,
     }
     count = len(shards)
-    files = [output / "data" / f"boxes-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
+    files = [output.absolute() / "data" / f"boxes-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
     share = range(state.process_index, count, state.num_processes)
     jobs = [(str(store.path), shards[index], thresholds, scores, options) for index in share]
     workers = min(arguments.workers or (os.cpu_count() or 1) // state.num_processes or 1, max(len(jobs), 1))

@@ -38,6 +38,10 @@ class SplitArguments:
     seed: int = field(default=0, metadata={"help": "which of the possible choices"})
     split: str | None = field(default=None, metadata={"help": "split of the data set to divide"})
     category: str | None = field(default=None, metadata={"help": "object category, where the layout does not tell"})
+    crowds: str = field(
+        default="auto",
+        metadata={"help": "boxes with iscrowd 1: objects, ignore (regions), or auto: objects if all of a file have it"},
+    )
 
 
 ARGUMENTS = (SplitArguments,)
@@ -45,8 +49,8 @@ ARGUMENTS = (SplitArguments,)
 
 def main(arguments: SplitArguments) -> None:
     """Write train/ and test/ under the output folder."""
-    from agssp.data.labels import with_known_boxes
-    from agssp.data.readers import read_dataset
+    from agssp.data.labels import object_classes, trainable_rows
+    from agssp.data.reading import read_labelled, read_told
     from agssp.data.schema import defect_names
     from agssp.data.splits import split_rows
 
@@ -55,24 +59,34 @@ def main(arguments: SplitArguments) -> None:
         raise InputError("give exactly one of --per-class, --count and --fraction (or --holdout alone)")
     if arguments.holdout is not None and arguments.test is not None:
         raise InputError("give --holdout, to put images aside for testing, or --test, where there are some, not both")
-    dataset = read_dataset(arguments.dataset, split=arguments.split, category=arguments.category)
+    dataset, report = read_labelled(
+        arguments.dataset, split=arguments.split, category=arguments.category, crowds=arguments.crowds
+    )
     names = defect_names(dataset)
-    if not names:
-        raise InputError(f"{arguments.dataset}: has no labels (`objects`); a split needs labelled images")
-    dataset = with_known_boxes(dataset, arguments.dataset)
     ids = list(dataset["image_id"])
-    classes = [row["category"] for row in dataset["objects"]]
+    trainable = set(trainable_rows(dataset, arguments.dataset))
+    if len(trainable) < len(ids):
+        print(f"{len(ids) - len(trainable)} images have crowd regions alone (iscrowd 1); none of them is for training")
+    classes = object_classes(dataset)
     pool: list[int] = list(range(len(ids)))
     test: list[int] = []
     if arguments.holdout is not None:
         pool, test = split_rows(ids, classes, arguments.holdout, arguments.seed)
     elif arguments.test is not None:
-        check_apart(dataset, read_dataset(arguments.test), arguments.test)
+        check_apart(dataset, read_told(arguments.test, "--test")[0], arguments.test)
     reserved = arguments.holdout is not None or arguments.test is not None
-    train = pool
+    train = usable = [row for row in pool if row in trainable]
     if arguments.holdout is None or any(way is not None for way in ways):
-        positions = choose(arguments, [ids[row] for row in pool], [classes[row] for row in pool], len(names), reserved)
-        train = [pool[position] for position in positions]
+        may_take_all = reserved or len(usable) < len(pool)
+        positions = choose(
+            arguments,
+            [ids[row] for row in usable],
+            [classes[row] for row in usable],
+            names,
+            may_take_all,
+            report.origin(),
+        )
+        train = [usable[position] for position in positions]
     if not reserved:
         chosen = set(train)
         test = [row for row in pool if row not in chosen]
@@ -83,15 +97,19 @@ def main(arguments: SplitArguments) -> None:
         "classes": names,
         "train": [ids[row] for row in train],
         "test": [ids[row] for row in test] if arguments.test is None else arguments.test,
+        # As splits were recorded before there was the choice.
+        **({} if arguments.crowds == "auto" else {"crowds": arguments.crowds}),
     }
     output = Path(arguments.output)
-    claim(output, facts)
+    claim(output, facts, report.as_json())
     parts = {"train": train} if arguments.test is not None else {"train": train, "test": test}
     for name, rows in parts.items():
         (output / name).mkdir(exist_ok=True)
         file = output / name / f"{name}-00000-of-00001.parquet"
         part = file.with_name(f".{file.name}.tmp")
-        _embedded(dataset.select(rows)).to_parquet(part)
+        # As an open file, since `datasets` would take some names of folders for addresses.
+        with part.open("wb") as parquet:
+            _embedded(dataset.select(rows)).to_parquet(parquet)
         part.replace(file)
     measured = "those of " + arguments.test if arguments.test else f"{len(test)}"
     print(f"{len(train)} training and {measured} test images in {output}")
@@ -101,7 +119,12 @@ def main(arguments: SplitArguments) -> None:
 
 
 def choose(
-    arguments: SplitArguments, ids: list[str], classes: list[list[int]], num_classes: int, may_take_all: bool
+    arguments: SplitArguments,
+    ids: list[str],
+    classes: list[list[int]],
+    names: list[str],
+    may_take_all: bool,
+    origin: str = "",
 ) -> list[int]:
     """Training rows among the images that may be trained on.
 
@@ -109,8 +132,9 @@ def choose(
         arguments: how many, and the seed.
         ids: of the images, in row order.
         classes: of each image's boxes.
-        num_classes: number of classes.
+        names: of the classes.
         may_take_all: whether there are test images elsewhere.
+        origin: what was read, for the error that there are too few images.
 
     Raises:
         InputError: there are not so many images, or none would be left to test on.
@@ -121,14 +145,16 @@ def choose(
     if arguments.per_class is not None:
         if arguments.per_class < 1:
             raise InputError(f"--per-class {arguments.per_class}: expected 1 or more")
-        train = few_per_class(ids, classes, arguments.per_class, arguments.seed, num_classes)
+        train = few_per_class(ids, classes, arguments.per_class, arguments.seed, names)
         if len(train) > most:
             raise InputError(f"--per-class {arguments.per_class} takes all {len(ids)} images; none is left to test on")
         return train
     if arguments.count is not None:
         if not 0 < arguments.count <= most:
             less = "" if may_take_all else ", the images there are less one"
-            raise InputError(f"--count {arguments.count}: expected between 1 and {most}{less}")
+            raise InputError(
+                f"--count {arguments.count}: expected between 1 and {most}{less}{f' ({origin})' if origin else ''}"
+            )
         return sorted(shuffled_order(ids, arguments.seed)[: arguments.count])
     return split_rows(ids, classes, float(arguments.fraction or 0), arguments.seed)[1]
 
@@ -147,8 +173,13 @@ def check_apart(dataset: Any, test: Any, name: str) -> None:
         )
 
 
-def claim(output: Path, facts: dict[str, Any]) -> None:
+def claim(output: Path, facts: dict[str, Any], reading: dict[str, Any]) -> None:
     """Write split.json before any image, so that a run cut short is finished by the same split alone.
+
+    Args:
+        output: the folder.
+        facts: what the split is.
+        reading: what was read, which is kept beside it.
 
     Raises:
         InputError: the folder holds something else, or another split, whose training images may be this one's for
@@ -159,7 +190,7 @@ def claim(output: Path, facts: dict[str, Any]) -> None:
     record = output / RECORD
     if record.is_file():
         before = json.loads(record.read_text(encoding="utf-8"))
-        if before != facts:
+        if {name: value for name, value in before.items() if name != "reading"} != facts:
             raise InputError(
                 f"--output {output}: holds another split (seed {before.get('seed')}, {len(before.get('train', []))} "
                 "training images); give a new folder"
@@ -167,7 +198,7 @@ def claim(output: Path, facts: dict[str, Any]) -> None:
     elif output.exists() and any(output.iterdir()):
         raise InputError(f"--output {output}: holds files that are no split; give an empty or new folder")
     output.mkdir(parents=True, exist_ok=True)
-    write_json(record, facts)
+    write_json(record, facts | {"reading": reading})
 
 
 def _embedded(dataset):

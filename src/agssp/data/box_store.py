@@ -1,7 +1,7 @@
 """Pseudo boxes on disk: Parquet with `objects`, and the same as COCO or YOLO files."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from agssp.data.schema import PSEUDO_CLASS, objects_feature
 from agssp.errors import InputError
 
 THRESHOLDS = "thresholds.json"
+FIRST_COCO_ID = 1
+"""Of categories, images and annotations in the COCO files that are written: some tools take 0 for none."""
 
 
 def box_features(categories: Sequence[str]) -> Features:
@@ -73,7 +75,8 @@ def read_boxes(path: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     Raises:
         InputError: no boxes there.
     """
-    files = sorted((Path(path) / "data").glob("boxes-*.parquet"))
+    # pyarrow takes a relative path whose first folder has a colon for an address.
+    files = sorted((Path(path).absolute() / "data").glob("boxes-*.parquet"))
     if not files or not (Path(path) / THRESHOLDS).is_file():
         raise InputError(f"{path}: holds no finished pseudo boxes; make them with `agssp pseudo-boxes --output {path}`")
     boxes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
@@ -108,16 +111,16 @@ def box_facts(path: str | Path) -> dict[str, Any]:
 
 
 def write_coco(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write the boxes as one COCO file, `file_name` being the image id."""
+    """Write the boxes as one COCO file, `file_name` being the image id; ids begin with `FIRST_COCO_ID`."""
     annotations: list[dict[str, Any]] = []
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(rows, FIRST_COCO_ID):
         objects = row["objects"]
         for bbox, score in zip(objects["bbox"], objects["score"], strict=True):
             annotations.append(
                 {
-                    "id": len(annotations) + 1,
+                    "id": len(annotations) + FIRST_COCO_ID,
                     "image_id": number,
-                    "category_id": 1,
+                    "category_id": FIRST_COCO_ID,
                     "bbox": [float(value) for value in bbox],
                     "area": float(bbox[2] * bbox[3]),
                     "iscrowd": 0,
@@ -127,30 +130,38 @@ def write_coco(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     content = {
         "images": [
             {"id": number, "file_name": row["image_id"], "width": row["width"], "height": row["height"]}
-            for number, row in enumerate(rows, 1)
+            for number, row in enumerate(rows, FIRST_COCO_ID)
         ],
         "annotations": annotations,
-        "categories": [{"id": 1, "name": PSEUDO_CLASS}],
+        "categories": [{"id": FIRST_COCO_ID, "name": PSEUDO_CLASS}],
     }
     write_atomically(path, json.dumps(content).encode())
 
 
-def write_yolo(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write one YOLO text file an image (`labels/ID.txt`, empty where there is no box) and `data.yaml`."""
+def yolo_files(folder: Path, image_ids: Iterable[str]) -> list[Path]:
+    """The label file of each image, `FOLDER/labels/ID.txt` with `.txt` for its suffix.
+
+    Raises:
+        InputError: an id leads out of the folder, or two images would share a file; they are named.
+    """
     root = (folder / "labels").resolve()
     owners: dict[Path, str] = {}
-    for row in rows:
-        path = (root / row["image_id"]).resolve().with_suffix(".txt")
+    for image_id in image_ids:
+        path = (root / image_id).resolve().with_suffix(".txt")
         if not path.is_relative_to(root):
+            raise InputError(f"image id {image_id!r} points outside of {folder}; YOLO files cannot be written for it")
+        if path in owners:
             raise InputError(
-                f"image id {row['image_id']!r} points outside of {folder}; YOLO files cannot be written for it"
-            )
-        other = owners.setdefault(path, row["image_id"])
-        if other != row["image_id"]:
-            raise InputError(
-                f"images {other!r} and {row['image_id']!r} would share the YOLO file {path.name}; "
+                f"images {owners[path]!r} and {image_id!r} would share the YOLO file {path.name}; "
                 "take the Parquet files or COCO"
             )
+        owners[path] = image_id
+    return list(owners)
+
+
+def write_yolo(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write one YOLO text file an image (`labels/ID.txt`, empty where there is no box) and `data.yaml`."""
+    for path, row in zip(yolo_files(folder, (row["image_id"] for row in rows)), rows, strict=True):
         lines = []
         for x, y, w, h in row["objects"]["bbox"]:
             values = ((x + w / 2) / row["width"], (y + h / 2) / row["height"], w / row["width"], h / row["height"])

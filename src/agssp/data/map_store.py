@@ -218,10 +218,15 @@ class MapStore:
         """Side of the maps in cells."""
         return int(self.manifest["grid_size"])
 
+    @property
+    def _data(self) -> Path:
+        # pyarrow takes a relative path whose first folder has a colon for an address.
+        return self.path.absolute() / "data"
+
     def shard_path(self, index: int, count: int | None) -> Path:
         """Where a shard belongs; `count` is None while a stream's length is not known."""
         name = f"maps-{index:05d}.parquet" if count is None else f"maps-{index:05d}-of-{count:05d}.parquet"
-        return self.path / "data" / name
+        return self._data / name
 
     def is_done(self, path: Path) -> bool:
         """Whether a shard is there, whole, and made as the manifest says."""
@@ -249,7 +254,7 @@ class MapStore:
 
     def shards(self) -> list[Path]:
         """The finished shards, in order."""
-        return [path for path in sorted((self.path / "data").glob("maps-*.parquet")) if self.is_done(path)]
+        return [path for path in sorted(self._data.glob("maps-*.parquet")) if self.is_done(path)]
 
     def skipped(self) -> list[dict[str, str]]:
         """Images without a map: `image_id` and `reason`, in the order of the data set."""

@@ -15,7 +15,11 @@ def shuffled_order(image_ids: Sequence[str], seed: int) -> list[int]:
 
 
 def few_per_class(
-    image_ids: Sequence[str], classes: Sequence[Sequence[int]], count: int, seed: int, num_classes: int | None = None
+    image_ids: Sequence[str],
+    classes: Sequence[Sequence[int]],
+    count: int,
+    seed: int,
+    names: Sequence[str] | None = None,
 ) -> list[int]:
     """Choose images so that each class occurs in at least `count` of them.
 
@@ -26,7 +30,7 @@ def few_per_class(
         classes: class indices that occur in each image.
         count: how many images a class.
         seed: which of the possible choices.
-        num_classes: number of classes; default: those that occur.
+        names: of all classes, each of which is served; default: those that occur.
 
     Returns:
         Row indices, ascending.
@@ -34,13 +38,14 @@ def few_per_class(
     Raises:
         InputError: a class occurs in fewer images than `count`.
     """
-    wanted = range(num_classes) if num_classes is not None else sorted({index for row in classes for index in row})
+    wanted = range(len(names)) if names is not None else sorted({index for row in classes for index in row})
     members = {
         index: [row for row in shuffled_order(image_ids, seed) if index in set(classes[row])] for index in wanted
     }
     for index, rows in members.items():
         if len(rows) < count:
-            raise InputError(f"class {index} occurs in {len(rows)} images; {count} a class were asked for")
+            name = f"{index}" if names is None else repr(names[index])
+            raise InputError(f"class {name} occurs in {len(rows)} images; {count} a class were asked for")
     chosen: set[int] = set()
     for index in sorted(members, key=lambda index: (len(members[index]), index)):
         have = sum(row in chosen for row in members[index])

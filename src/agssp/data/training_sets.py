@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from agssp.data.images import ImageError, decode_image
+from agssp.data.labels import crowds_of, paint_crowds
 from agssp.data.mosaic import DetectionTransform
 from agssp.data.readers import NamedRows
 from agssp.data.transforms import PretrainingAugmentation
@@ -289,6 +290,9 @@ def _hash(image_id: str) -> int:
 class DetectionImages(_Images):
     """Images with boxes for detectors.
 
+    Crowd regions are no labels. In training they are painted over, since no detector's loss can leave a place out;
+    images that have nothing else should not be given (`agssp.data.labels.without_crowds_alone`).
+
     Args:
         dataset: rows of the schema; `objects` gives the labels unless `boxes` does.
         boxes: pseudo boxes by image id: COCO xywh px (n, 4) and scores (n,), all of class 0; images without stay in.
@@ -343,12 +347,16 @@ class DetectionImages(_Images):
         position, row, image = self._good_row(index)
         pixels = np.asarray(image)
         original = pixels.shape[:2]
-        boxes, class_labels = self._labels(row)
+        boxes, class_labels, iscrowd = self._labels(row)
         if max(original) > self.transform.size:
             # As the detector's letterbox does it, so that training sees the pixels that prediction will see.
             height, width = letterbox_geometry(original, (self.transform.size, self.transform.size)).resized
             pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
             boxes *= np.array([width / original[1], height / original[0]] * 2, np.float32)
+        if iscrowd.any():
+            crowds, boxes, class_labels = boxes[iscrowd], boxes[~iscrowd], class_labels[~iscrowd]
+            if not self.evaluation:
+                pixels = paint_crowds(pixels, crowds, boxes)
         sample: dict[str, Any] = {"image": pixels, "boxes": boxes, "class_labels": class_labels}
         sample |= {"image_index": position, "orig_size": original}
         if self._room < 0:
@@ -359,20 +367,25 @@ class DetectionImages(_Images):
             self._cache[index] = sample
         return sample
 
-    def targets(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Labels of one row on the original image, without decoding it: boxes (n, 4) xyxy px and classes (n,)."""
+    def targets(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Labels of one row on the original image, without decoding it.
+
+        Returns:
+            Boxes (n, 4) xyxy px, classes (n,), and bool (n,), whether a box is a crowd region.
+        """
         return self._labels(self.dataset[index])
 
-    def _labels(self, row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    def _labels(self, row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if self.boxes is not None:
             bbox = self.boxes[row["image_id"]][0] if row["image_id"] in self.boxes else np.zeros((0, 4))
             classes: Sequence[int] = [0] * len(bbox)
+            iscrowd = np.zeros(len(bbox), bool)
         else:
             objects = row["objects"] or {"bbox": [], "category": []}
-            bbox, classes = objects["bbox"], objects["category"]
+            bbox, classes, iscrowd = objects["bbox"], objects["category"], crowds_of(objects)
         boxes = np.asarray(bbox, dtype=np.float32).reshape(-1, 4).copy()
         boxes[:, 2:] += boxes[:, :2]
-        return boxes, np.asarray(classes, dtype=np.int64)
+        return boxes, np.asarray(classes, dtype=np.int64), iscrowd
 
 
 def collate_pretraining(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

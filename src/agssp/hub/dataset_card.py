@@ -20,7 +20,7 @@ COLUMNS = {
     "image_id": "unique and stable",
     "category": "kind of product",
     "is_normal": "whether it is known to be without defect; null where that is not known",
-    "mask": "pixels of defects, 255 on 0, of the image's size; null where there is none",
+    "mask": "pixels of defects, of the image's size ({masks}); null where there is none",
     "objects": "`bbox` (left, top, width, height in px), `category`, `score`, `iscrowd`",
     "anomaly_map": "raw values on the teacher's patch grid, {grid} x {grid} float16; stretch it over the image",
     "anomaly_score": "one number for the image, higher where it is more unusual",
@@ -49,7 +49,7 @@ def dataset_card(facts: dict[str, Any], repo_id: str, published: Features, *, pi
         "metadata": _metadata(facts, published, licences),
         "repo_id": repo_id,
         "title": facts["title"],
-        **{name: total[name] for name in ("images", "boxes", "masks", "maps")},
+        **{name: total[name] for name in ("images", "boxes", "crowds", "masks", "maps")},
         "unknown": total["images"] - total["normal"] - total["defective"],
         "pseudo": defect_types == [PSEUDO_CLASS] and "boxes" in facts,
         "box_rule": _box_rule(facts.get("boxes")),
@@ -65,7 +65,12 @@ def dataset_card(facts: dict[str, Any], repo_id: str, published: Features, *, pi
         "first_split": next(iter(splits)),
         "categories": facts["categories"],
         "left_out": facts["left_out"],
-        "columns": {name: COLUMNS[name].format(grid=facts.get("grid_size")) for name in published},
+        "columns": {
+            name: COLUMNS[name].format(
+                grid=facts.get("grid_size"), masks=facts.get("mask_values") or "0 is sound, 255 a defect"
+            )
+            for name in published
+        },
         "teacher": _teacher(maps, facts),
         "teacher_licence": maps.get("licence"),
         "sources": facts["sources"],

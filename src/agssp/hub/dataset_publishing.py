@@ -75,6 +75,8 @@ def write_shards(
     facts["splits"] = splits
     facts["counts"] = {key: sum(one[key] for one in splits.values()) for key in next(iter(splits.values()))}
     facts["categories"] = {name: categories[label] for label, name in enumerate(rows.categories) if categories[label]}
+    if rows.mask_reading is not None:
+        facts["mask_values"] = rows.mask_reading.words()
     if shards:
         facts["shards"] = shards
     return {PICTURE: example_picture(best)} if best is not None else {}

@@ -5,6 +5,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from datasets.features.features import Array2DExtensionType
 
 from agssp.data.box_store import pseudo_objects, read_boxes
 from agssp.data.images import ImageError, decode_image, image_size
+from agssp.data.labels import crowds_of
 from agssp.data.map_store import MapStore
+from agssp.data.mask_reading import MaskReading
+from agssp.data.masks import named_masks
 from agssp.data.schema import PSEUDO_CLASS, category_names, defect_names, features
 from agssp.errors import InputError
 
@@ -73,6 +77,7 @@ class Rows:
                 )
             self.defect_types = [PSEUDO_CLASS]
         self.has_masks = "mask" in present
+        self.mask_reading = self._mask_reading() if self.has_masks else None
         self.grid_size = self._grid_size()
         for split in self.splits.values():
             self._join(split, maps, boxes)
@@ -116,6 +121,11 @@ class Rows:
                 bbox, score = self.boxes[image_id]
                 columns["objects"] = pseudo_objects(bbox, score)
             yield columns
+
+    def _mask_reading(self) -> MaskReading:
+        with_masks = (split.dataset for split in self.splits.values() if "mask" in split.dataset.features)
+        rows = chain.from_iterable(dataset.select_columns(["image_id", "mask"]) for dataset in with_masks)
+        return MaskReading.of(named_masks(rows), "the masks")
 
     def _grid_size(self) -> int | None:
         if self.store is not None:
@@ -183,6 +193,7 @@ class Counts:
     normal: int = 0
     defective: int = 0
     boxes: int = 0
+    crowds: int = 0
     masks: int = 0
     maps: int = 0
     categories: Counter[int] = field(default_factory=Counter)
@@ -192,7 +203,9 @@ class Counts:
         self.images += 1
         self.normal += row["is_normal"] is True
         self.defective += row["is_normal"] is False
-        self.boxes += len((row.get("objects") or {}).get("bbox") or [])
+        iscrowd = crowds_of(row.get("objects") or {"bbox": []})
+        self.boxes += int((~iscrowd).sum())
+        self.crowds += int(iscrowd.sum())
         self.masks += row.get("mask") is not None
         self.maps += row.get("anomaly_map") is not None
         self.categories[row["category"]] += 1
@@ -266,7 +279,7 @@ def example_picture(row: dict[str, Any]) -> bytes:
     if objects["bbox"]:
         corners = np.array(objects["bbox"], np.float32).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
-        tiles.append(tile(image, boxes=corners))
+        tiles.append(tile(image, boxes=corners, dashed=crowds_of(objects)))
     sheet = Pictures.new("RGB", (sum(each.width + 8 for each in tiles) - 8, tiles[0].height), "white")
     left = 0
     for each in tiles:

@@ -40,8 +40,8 @@ class PixelScores:
         """Add one image.
 
         Args:
-            anomaly_map: (H, W) finite; rounded to float16.
-            mask: (H, W), non-zero where there is a defect.
+            anomaly_map: (H, W) finite; rounded to float16. Of an image with ignored pixels the others, (n,).
+            mask: of the same shape, non-zero where there is a defect.
         """
         order = _float16_order(np.asarray(anomaly_map))
         defect = np.asarray(mask).astype(bool)

@@ -24,7 +24,7 @@ class DetectionMetrics:
     def __init__(self, class_names: Sequence[str], max_detections: int = 100) -> None:
         self.class_names = list(class_names)
         self.max_detections = max_detections
-        self._images: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = {}
+        self._images: dict[int, tuple[np.ndarray, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._images)
@@ -37,6 +37,7 @@ class DetectionMetrics:
         labels: Any,
         target_boxes: Any,
         target_labels: Any,
+        target_crowds: Any = None,
     ) -> None:
         """Add one image; an image that is added twice counts once.
 
@@ -47,23 +48,27 @@ class DetectionMetrics:
             labels: (n,) class indices.
             target_boxes: (m, 4) labelled, xyxy px; may be empty.
             target_labels: (m,) class indices.
+            target_crowds: (m,) bool, whether a labelled box is a crowd region: what is found of its class in there, and
+                is no labelled object, counts neither as right nor as wrong. None: there is none.
 
         Raises:
             InputError: the numbers of boxes, scores and labels differ, or a label stands for no class.
         """
+        targets = np.asarray(target_boxes, np.float64).reshape(-1, 4)
         entry = (
             np.asarray(boxes, np.float64).reshape(-1, 4),
             np.asarray(scores, np.float64).reshape(-1),
             np.asarray(labels, np.int64).reshape(-1),
-            np.asarray(target_boxes, np.float64).reshape(-1, 4),
+            targets,
             np.asarray(target_labels, np.int64).reshape(-1),
+            np.zeros(len(targets), bool) if target_crowds is None else np.asarray(target_crowds, bool).reshape(-1),
         )
-        found, targets = {len(part) for part in entry[:3]}, {len(part) for part in entry[3:]}
-        if len(found) > 1 or len(targets) > 1:
+        if len({len(part) for part in entry[:3]}) > 1 or len({len(part) for part in entry[3:]}) > 1:
             lengths = ", ".join(str(len(part)) for part in entry)
             raise InputError(
-                f"image {image_index}: expected a score and a label for each box found, and a label for each box "
-                f"labelled; got lengths {lengths} (boxes, scores, labels, target_boxes, target_labels)"
+                f"image {image_index}: expected a score and a label for each box found, and a label and a crowd flag "
+                f"for each box labelled; got lengths {lengths} (boxes, scores, labels, target_boxes, target_labels, "
+                "target_crowds)"
             )
         if ((entry[4] < 0) | (entry[4] >= len(self.class_names))).any():
             raise InputError(
@@ -86,15 +91,17 @@ class DetectionMetrics:
 
         Returns:
             `map_50_95`, `map_50`, `map_75`, `map_small`, `map_medium`, `map_large`: floats in 0..1, None where there is
-            nothing labelled; `images`, `boxes` (labelled), `detections`: counts; `per_class`: name -> {`ap_50_95`,
-            `ap_50`, `recall_50` (largest recall at IoU 0.5), `boxes`}; `curves`: name -> {`recall`, `precision`} of 101
-            points at IoU 0.5.
+            nothing labelled; `images`, `boxes` (labelled), `crowds` (labelled crowd regions, which are no `boxes`),
+            `detections`: counts; `per_class`: name -> {`ap_50_95`, `ap_50`, `recall_50` (largest recall at IoU 0.5),
+            `boxes`}; `curves`: name -> {`recall`, `precision`} of 101 points at IoU 0.5.
         """
-        targets = sum(len(entry[4]) for entry in self._images.values())
+        crowds = sum(int(entry[5].sum()) for entry in self._images.values())
+        targets = sum(len(entry[5]) for entry in self._images.values()) - crowds
         result: dict[str, Any] = {
             **dict.fromkeys(_SUMMARY),
             "images": len(self._images),
             "boxes": targets,
+            "crowds": crowds,
             "detections": sum(len(entry[1]) for entry in self._images.values()),
             "per_class": {
                 name: {"ap_50_95": None, "ap_50": None, "recall_50": None, "boxes": count}
@@ -124,7 +131,7 @@ class DetectionMetrics:
         return result
 
     def _target_counts(self) -> list[int]:
-        labels = [entry[4] for entry in self._images.values()]
+        labels = [entry[4][~entry[5]] for entry in self._images.values()]
         counts = np.bincount(np.concatenate([*labels, np.zeros(0, np.int64)]), minlength=len(self.class_names))
         return counts[: len(self.class_names)].tolist()
 
@@ -133,8 +140,9 @@ class DetectionMetrics:
 
         annotations: list[dict[str, Any]] = []
         detections: list[dict[str, Any]] = []
-        for image, (boxes, scores, labels, target_boxes, target_labels) in sorted(self._images.items()):
-            for box, label in zip(_xywh(target_boxes), target_labels, strict=True):
+        for image, (boxes, scores, labels, *targets) in sorted(self._images.items()):
+            target_boxes, target_labels, target_crowds = targets
+            for box, label, crowd in zip(_xywh(target_boxes), target_labels, target_crowds, strict=True):
                 area = float(box[2] * box[3])
                 annotations.append(
                     {
@@ -143,7 +151,7 @@ class DetectionMetrics:
                         "category_id": int(label),
                         "bbox": box.tolist(),
                         "area": area,
-                        "iscrowd": 0,
+                        "iscrowd": int(crowd),
                     }
                 )
             known = (labels >= 0) & (labels < len(self.class_names))

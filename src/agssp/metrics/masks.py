@@ -11,8 +11,9 @@ def mask_overlap(anomaly_map: Any, mask: Any, thresholds: Any) -> np.ndarray:
     The pixels above all thresholds are counted in one pass, by how many of the thresholds they exceed.
 
     Args:
-        anomaly_map: (H, W) finite, compared as float32, in which `boxes.pseudo_boxes` cuts its boxes.
-        mask: (H, W), non-zero where there is a defect.
+        anomaly_map: (H, W) finite, compared as float32, in which `boxes.pseudo_boxes` cuts its boxes. Of an image with
+            ignored pixels the others, (n,).
+        mask: of the same shape, non-zero where there is a defect.
         thresholds: (t,) in any order; a pixel above one counts as defective.
 
     Returns:

@@ -23,8 +23,10 @@ class Judged:
         image_id: Its name.
         boxes, scores, labels: What was found, above the threshold: (n, 4) left, top, right, bottom, (n,), (n,).
         correct: bool (n,), whether a box meets a label.
+        ignored: bool (n,), whether it lies in a crowd region instead, and is neither right nor wrong.
         target_boxes, target_labels: What is labelled: (m, 4), (m,).
-        found: bool (m,), whether a label was met.
+        target_crowds: bool (m,), whether that is a crowd region.
+        found: bool (m,), whether a label was met; crowd regions are not.
     """
 
     index: int
@@ -33,14 +35,26 @@ class Judged:
     scores: np.ndarray
     labels: np.ndarray
     correct: np.ndarray
+    ignored: np.ndarray
     target_boxes: np.ndarray
     target_labels: np.ndarray
+    target_crowds: np.ndarray
     found: np.ndarray
 
     @property
+    def missed(self) -> np.ndarray:
+        """Whether an object was not found, bool (m,)."""
+        return ~self.found & ~self.target_crowds
+
+    @property
+    def false(self) -> np.ndarray:
+        """Whether a box was found where nothing is labelled, bool (n,)."""
+        return ~self.correct & ~self.ignored
+
+    @property
     def badness(self) -> float:
-        """Missed labels, and the confidence put into boxes where nothing is labelled."""
-        return float((~self.found).sum() + self.scores[~self.correct].sum())
+        """Missed objects, and the confidence put into boxes where nothing is labelled."""
+        return float(self.missed.sum() + self.scores[self.false].sum())
 
 
 def match_boxes(
@@ -49,9 +63,12 @@ def match_boxes(
     labels: np.ndarray,
     target_boxes: np.ndarray,
     target_labels: np.ndarray,
+    target_crowds: np.ndarray,
     iou_threshold: float = 0.5,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Match found boxes with labelled ones of the same class, the most confident first, each label once.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Match found boxes with labelled objects of the same class, the most confident first, each object once.
+
+    What meets no object may lie in a crowd region of its class, any number of boxes in one.
 
     Args:
         boxes: (n, 4) left, top, right, bottom.
@@ -59,22 +76,34 @@ def match_boxes(
         labels: (n,) class numbers.
         target_boxes: (m, 4).
         target_labels: (m,).
-        iou_threshold: least intersection over union of a match.
+        target_crowds: bool (m,), whether a label is a crowd region.
+        iou_threshold: least intersection over union of a match, and least share of a box that lies in a crowd region.
 
     Returns:
-        bool (n,), whether a box met a label, and bool (m,), whether a label was met.
+        bool (n,), whether a box met an object; bool (n,), whether it met none and lies in a crowd region; and bool
+        (m,), whether an object was met.
     """
-    correct, found = np.zeros(len(boxes), bool), np.zeros(len(target_boxes), bool)
+    correct, ignored, found = (np.zeros(len(each), bool) for each in (boxes, boxes, target_boxes))
     if not len(boxes) or not len(target_boxes):
-        return correct, found
+        return correct, ignored, found
+    same = labels[:, None] == target_labels[None]
     overlap = box_iou(as_tensor(boxes, dtype=float64), as_tensor(target_boxes, dtype=float64)).numpy()
-    overlap[labels[:, None] != target_labels[None]] = 0
+    overlap[~same | target_crowds[None]] = 0
     for index in np.argsort(-scores, kind="stable"):
         free = np.where(found, 0, overlap[index])
         best = int(free.argmax())
         if free[best] >= iou_threshold:
             correct[index] = found[best] = True
-    return correct, found
+    inside = (_shares(boxes, target_boxes) >= iou_threshold) & same & target_crowds[None]
+    return correct, inside.any(1) & ~correct, found
+
+
+def _shares(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Share of each box's area that lies in each region, (n, m): how COCO measures the overlap with a crowd region."""
+    low = np.maximum(boxes[:, None, :2], regions[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], regions[None, :, 2:])
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1).astype(np.float64)
+    return (high - low).clip(0).prod(2) / np.maximum(areas, 1e-12)[:, None]
 
 
 def worst_sheet(judged: Sequence[tuple[Judged, Image.Image | np.ndarray]], class_names: Sequence[str]) -> Any:
@@ -90,16 +119,17 @@ def worst_sheet(judged: Sequence[tuple[Judged, Image.Image | np.ndarray]], class
     tiles: list[Any] = []
     for entry, image in judged:
         names = [class_names[label] for label in entry.target_labels]
-        truth = tile(image, boxes=entry.target_boxes, names=names, colours=TRUTH, side=400)
+        truth = tile(image, boxes=entry.target_boxes, names=names, colours=TRUTH, dashed=entry.target_crowds, side=400)
         finds = tile(
             image,
             boxes=entry.boxes,
             scores=entry.scores,
             names=[class_names[label] for label in entry.labels],
             colours=class_colours(entry.labels),
+            dashed=entry.ignored,
             side=400,
         )
-        missed, false = int((~entry.found).sum()), int((~entry.correct).sum())
+        missed, false = int(entry.missed.sum()), int(entry.false.sum())
         tiles += [(truth, _short(entry.image_id)), (finds, f"{missed} missed, {false} false")]
     rows = [tiles[start : start + 4] for start in range(0, len(tiles), 4)]
     return figures.contact_sheet(rows, column_titles=("labelled", "found") * 2, tile_inches=2.6)
@@ -125,12 +155,17 @@ def sections(metrics: dict[str, Any], worst: Any, model: str, threshold: float, 
     classes = metrics["per_class"]
     rows = [(name, row["boxes"], row["ap_50"], row["ap_50_95"], row["recall_50"]) for name, row in classes.items()]
     rows.append(("all classes", metrics["boxes"], metrics["map_50"], metrics["map_50_95"], None))
+    crowds = (
+        f", and {metrics['crowds']:,} crowd regions, in which what is found counts neither as right nor as wrong"
+        if metrics["crowds"]
+        else ""
+    )
     by_size = [(size, metrics[f"map_{size}"]) for size in ("small", "medium", "large")]
     page = [
         Section(
             "Average precision",
             [
-                f"{metrics['images']:,} images with {metrics['boxes']:,} labelled boxes. Detector: `{model}`. "
+                f"{metrics['images']:,} images with {metrics['boxes']:,} labelled boxes{crowds}. Detector: `{model}`. "
                 f"Data: `{metrics['dataset']}`.",
                 Table(
                     ("class", "labelled boxes", "AP@.5", "AP@.5:.95", "recall"),
@@ -150,6 +185,7 @@ def sections(metrics: dict[str, Any], worst: Any, model: str, threshold: float, 
     ]
     if worst is not None:
         text = f"Labels in green on the left; beside them what was found with a score above {threshold}."
+        text += " Dashed are crowd regions, and what was found in them." if metrics["crowds"] else ""
         page.append(Section("The worst images", [Text(text), Picture(worst)]))
     if metrics["skipped"]:
         skipped = [(entry["image_id"], entry["reason"]) for entry in metrics["skipped"][:50]]

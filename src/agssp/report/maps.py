@@ -9,6 +9,7 @@ import numpy as np
 from agssp.boxes import resize_map
 from agssp.data.images import ImageError, decode_image
 from agssp.data.map_store import MapStore
+from agssp.data.mask_reading import MaskReading
 from agssp.data.masks import image_truth
 from agssp.map_evaluation import Compared, Levels
 
@@ -32,6 +33,7 @@ def write_map_report(
     dataset: Any,
     levels: Levels,
     next_step: str,
+    reading: MaskReading | None = None,
 ) -> None:
     """Write the page.
 
@@ -43,11 +45,13 @@ def write_map_report(
         dataset: the images and their labels.
         levels: where the maps were cut.
         next_step: the command line that uses what was found.
+        reading: how the data set's masks are read.
     """
     sections = [_numbers(metrics), _scores(compared)]
     if metrics["masks"] is not None:
         sections.append(_thresholds(metrics))
-        examples = example_tiles(compared, store, dataset, levels, boxes_as_mask=metrics["masks"] == "boxes")
+        boxes = metrics["masks"] == "boxes"
+        examples = example_tiles(compared, store, dataset, levels, boxes_as_mask=boxes, reading=reading)
         if examples:
             sections.append(_examples(examples, metrics["masks"]))
     left = [(entry["image_id"], entry["reason"]) for entry in [*metrics["skipped"], *metrics["without_map"]]]
@@ -83,8 +87,13 @@ def _numbers(metrics: dict[str, Any]) -> Section:
             strong_row=len(rows) - 1 if len(rows) > 1 else None,
         ),
     ]
+    if metrics["mask_reading"] is not None:
+        blocks.append(Text(f"Masks are read as {metrics['mask_reading']}.", note=True))
     if metrics["masks"] == "boxes":
         blocks.append(Text("Boxes stand in for masks: all pixels of a box count as defective.", note=True))
+    if metrics["masks"] != "masks" and metrics["with_crowds"]:
+        text = f"{metrics['with_crowds']} images have crowd regions; which of their pixels are defective is not known."
+        blocks.append(Text(text, note=True))
     return Section("Numbers", blocks)
 
 
@@ -212,6 +221,7 @@ def example_tiles(
     levels: Levels,
     *,
     boxes_as_mask: bool = False,
+    reading: MaskReading | None = None,
     each: int = EACH,
 ) -> tuple[list[list[Any]], list[str]] | None:
     """Rows of tiles and their titles for the best, the median and the worst images; None if there are none.
@@ -222,6 +232,7 @@ def example_tiles(
         dataset: the images and their labels.
         levels: where the maps were cut.
         boxes_as_mask: whether boxes stand in for masks.
+        reading: how the data set's masks are read.
         each: how many of each kind.
     """
     ranked = sorted((entry for entry in compared if not np.isnan(entry.iou)), key=lambda entry: -entry.iou)
@@ -243,12 +254,16 @@ def example_tiles(
         row = dataset[index[name]]
         try:
             image = decode_image(row["image"], name)
-            mask = image_truth(row, (image.height, image.width), boxes_as_mask=boxes_as_mask).mask
+            size = image.height, image.width
+            truth = image_truth(row, size, boxes_as_mask=boxes_as_mask, reading=reading)
         except ImageError:
             continue
-        if mask is None:
+        if truth.mask is None:
             continue
-        above = resize_map(maps[name], mask.shape) > np.float32(levels.adaptive[entry.category][0])
+        mask = truth.mask
+        above = resize_map(maps[name], size) > np.float32(levels.adaptive[entry.category][0])
+        if truth.ignored is not None:
+            above &= ~truth.ignored
         picture = tile(image, side=SIDE)
         rows.append(
             [

@@ -23,6 +23,7 @@ def tile(
     scores: np.ndarray | None = None,
     names: Sequence[str] | None = None,
     colours: Sequence[str] | str = COLOURS[1],
+    dashed: Sequence[bool] | np.ndarray | None = None,
     side: int = 480,
     text_size: int | None = None,
 ) -> Image.Image:
@@ -36,6 +37,7 @@ def tile(
         scores: (n,), written beside the boxes.
         names: n class names, written beside the boxes.
         colours: one colour for all boxes, or one a box.
+        dashed: (n,), which boxes have dashed lines: crowd regions, and what counts for nothing.
         side: width of the result in pixels; less where the result would be higher than 1.6 times that.
         text_size: height of the text in pixels, which the width of the lines follows; a 26th of `side` by default.
     """
@@ -48,7 +50,9 @@ def tile(
     if boxes is not None and len(boxes):
         scaled = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale
         text_size = text_size or max(side // 26, 11)
-        picture = draw_boxes(picture, scaled, scores=scores, names=names, colours=colours, text_size=text_size)
+        picture = draw_boxes(
+            picture, scaled, scores=scores, names=names, colours=colours, dashed=dashed, text_size=text_size
+        )
     return picture
 
 
@@ -113,6 +117,7 @@ def draw_boxes(
     scores: np.ndarray | None = None,
     names: Sequence[str] | None = None,
     colours: Sequence[str] | str = COLOURS[1],
+    dashed: Sequence[bool] | np.ndarray | None = None,
     text_size: int | None = None,
 ) -> Image.Image:
     """Draw boxes with a plate of text each, in a size that fits the picture.
@@ -123,6 +128,7 @@ def draw_boxes(
         scores: (n,), written with two digits.
         names: n class names.
         colours: one colour for all boxes, or one a box.
+        dashed: (n,), which boxes have dashed lines: crowd regions, and what counts for nothing.
         text_size: height of the text in pixels, which the width of the lines follows; by the picture's size if None.
 
     Returns:
@@ -140,8 +146,11 @@ def draw_boxes(
         # Drawn inside the picture and at least visible, however thin the box is.
         left, top = min(max(left, 0), picture.width - 2), min(max(top, 0), picture.height - 2)
         right, bottom = min(max(right, left + 1), picture.width - 1), min(max(bottom, top + 1), picture.height - 1)
-        draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="#00000060", width=width + 2)
-        draw.rectangle((left, top, right, bottom), outline=colour, width=width)
+        if dashed is not None and dashed[index]:
+            _dashed_rectangle(draw, (left, top, right, bottom), colour, width)
+        else:
+            draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="#00000060", width=width + 2)
+            draw.rectangle((left, top, right, bottom), outline=colour, width=width)
         words = [names[index]] if names is not None else []
         if scores is not None:
             words.append(f"{float(scores[index]):.2f}")
@@ -163,6 +172,20 @@ def to_pil(image: Image.Image | np.ndarray) -> Image.Image:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise InputError(f"image of dtype {array.dtype} and shape {array.shape}: expected uint8 (H, W, 3)")
     return Image.fromarray(array)
+
+
+def _dashed_rectangle(
+    draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], colour: str, width: int
+) -> None:
+    """Dashes of four line widths along the sides, with gaps as long, from each corner on."""
+    left, top, right, bottom = box
+    dash = 4 * width
+    for x in np.arange(left, right, 2 * dash):
+        for y in (top, bottom - width + 1):
+            draw.rectangle((x, y, min(x + dash, right), y + width - 1), fill=colour)
+    for y in np.arange(top, bottom, 2 * dash):
+        for x in (left, right - width + 1):
+            draw.rectangle((x, y, x + width - 1, min(y + dash, bottom)), fill=colour)
 
 
 def _plate(

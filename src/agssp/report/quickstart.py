@@ -10,6 +10,7 @@ import numpy as np
 
 from agssp.data.box_store import read_boxes
 from agssp.data.images import decode_image
+from agssp.data.labels import crowds_of
 from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
 from agssp.data.schema import defect_names
@@ -243,7 +244,8 @@ def _finds(output: Path, count: int = 6) -> Section:
         if image is None:
             continue
         labels = [names[label] for label in objects["category"]]
-        line = [tile(image, boxes=_corners(objects["bbox"]), names=labels, colours=TRUTH, side=360, text_size=24)]
+        line = [tile(image, boxes=_corners(objects["bbox"]), names=labels, colours=TRUTH,
+                     dashed=crowds_of(objects), side=360, text_size=24)]  # fmt: skip
         for start in STARTS:
             result = found[start][index]
             words = [names[int(label)] for label in result.labels]

@@ -18,7 +18,8 @@ def detection_evaluator(
 
     Args:
         images: data set whose items have `pixel_values`, `image_index` and `orig_size`, and which gives
-            `targets(index)`: boxes (n, 4) xyxy px on the original image and labels (n,).
+            `targets(index)`: boxes (n, 4) xyxy px on the original image, labels (n,), and bool (n,), which are
+            crowd regions: what is found in these counts neither as right nor as wrong.
         class_names: in label order.
         collate: of its items.
         batch_size: images a forward pass.

@@ -329,7 +329,7 @@ def test_photo_labelled_as_it_is_stored(tmp_path):
     picture(root / "a.jpg", exif=exif)
     data, report = read(root)
     assert objects(data) == {"a.jpg": [("pit", [14, 30, 2, 6])]}
-    assert report.examples("turned") == ["a.jpg"]
+    assert report.examples("turned") == ["a.jpg (stored 40 x 20 px, upright 20 x 40 px)"]
 
 
 def annotation(**changes):

@@ -1,14 +1,16 @@
 """Crowd regions from the file to the schema: what tools write, what earlier builds wrote, what is refused."""
 
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from agssp.data.readers import read_dataset
-from agssp.data.readers.crowds import crowd_flag
+from agssp.data.readers import ReadReport, read_dataset
+from agssp.data.readers.crowds import crowd_flag, resolve_crowds
+from agssp.data.readers.records import Box
 from agssp.data.readers.relabelling import relabel
 from agssp.data.schema import features
 from agssp.errors import InputError
@@ -28,6 +30,101 @@ def test_crowd(value):
 def test_neither(value):
     with pytest.raises(InputError, match="here: iscrowd must be 0 or 1, got"):
         crowd_flag(value, "here")
+
+
+def test_no_boxes_to_decide_on():
+    assert resolve_crowds([], "auto") == ([], None)
+    assert resolve_crowds([None, []], "auto") == ([None, []], None)
+    assert resolve_crowds([None, []], "objects") == (
+        [None, []], "none of 0; --crowds objects changes nothing"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("marks", "mode", "expected", "words"),
+    [
+        ([[0, 0], [0]], "auto", [[0, 0], [0]], None),
+        ([[1, 1], [1]], "auto", [[0, 0], [0]], "all 3 boxes, .* are read as objects"),
+        ([[1], [0, 1]], "auto", [[1], [0, 1]], "2 of 3 boxes are regions"),
+        ([[1], []], "auto", [[0], []], "all 1 boxes, .* are read as objects"),
+        ([[1, 1], [1]], "ignore", [[1, 1], [1]], "all 3 boxes are regions"),
+        ([[1], [0, 1]], "ignore", [[1], [0, 1]], "2 of 3 boxes are regions"),
+        ([[0], [0, 0]], "ignore", [[0], [0, 0]], "--crowds ignore changes nothing"),
+        (
+            [[1, 1], [1]],
+            "objects",
+            [[0, 0], [0]],
+            "all 3 boxes are read as objects, as --crowds objects asks",
+        ),
+        (
+            [[1], [0, 1]],
+            "objects",
+            [[0], [0, 0]],
+            "2 of 3 boxes are read as objects, as --crowds objects asks",
+        ),
+    ],
+)
+def test_what_marked_boxes_are(marks, mode, expected, words):
+    boxes = [[Box((1, 2, 3, 4), "pit", 0.5, bool(mark)) for mark in row] for row in marks]
+    decided, told = resolve_crowds([*boxes, None], mode)
+    assert decided[-1] is None
+    assert [[box.iscrowd for box in row] for row in decided[:-1]] == expected
+    assert all(box.bbox == (1, 2, 3, 4) and box.score == 0.5 for row in decided[:-1] for box in row)
+    assert [[box.iscrowd for box in row] for row in boxes] == marks, "the caller's boxes were changed"
+    assert told is None if words is None else re.search(words, told)
+
+
+def test_a_mistaken_mode_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(InputError, match="--crowds 'object': expected auto, ignore or objects"):
+        resolve_crowds([], "object")
+    with pytest.raises(InputError, match="--crowds 'object': expected auto, ignore or objects"):
+        read_dataset(tmp_path / "nowhere", crowds="object")
+
+
+def coco(root, marks):
+    """Two images; the annotations, four at most, have these `iscrowd` (`...`: the key is missing)."""
+    root.mkdir()
+    for name in ("a", "b"):
+        Image.new("L", (40, 20)).save(root / f"{name}.png")
+    annotations = [
+        {"id": index, "image_id": 1 + index // 2, "category_id": 1, "bbox": [index, 1, 5, 5]}
+        | ({} if mark is ... else {"iscrowd": mark})
+        for index, mark in enumerate(marks)
+    ]
+    images = [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}]
+    table = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "pit"}]}
+    (root / "labels.json").write_text(json.dumps(table))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("marks", "mode", "expected"),
+    [
+        ([..., 0, "0", None], "auto", [[False, False], [False, False]]),
+        ([1, 1, 1, 1], "auto", [[False, False], [False, False]]),
+        (["1", True, 1], "auto", [[False, False], [False]]),
+        ([1, 1], "auto", [[False, False], []]),
+        ([1, 0, "1"], "auto", [[True, False], [True]]),
+        ([1, ..., 0], "auto", [[True, False], [False]]),
+        ([1, 0, 0], "ignore", [[True, False], [False]]),
+        ([1, 1], "ignore", [[True, True], []]),
+        ([1, 0, "1"], "objects", [[False, False], [False]]),
+    ],
+)
+def test_coco(tmp_path, marks, mode, expected):
+    report = ReadReport()
+    rows = read_dataset(coco(tmp_path / "a", marks), crowds=mode, report=report)
+    # None of the boxes is lost, whatever it is taken for.
+    assert [row["objects"]["iscrowd"] for row in rows] == expected
+    found = [box[0] for row in rows for box in row["objects"]["bbox"]]
+    assert found == list(range(len(marks)))
+    told = any("crowd" in line for line in report.lines())
+    assert told == any(mark in (1, "1") for mark in marks if mark is not ...)
+
+
+def test_coco_with_a_mark_that_is_none_names_the_annotation(tmp_path):
+    with pytest.raises(InputError, match=r"labels.json annotation 1: iscrowd must be 0 or 1, got 'maybe'"):
+        read_dataset(coco(tmp_path / "a", [0, "maybe"]))
 
 
 def metadata(root, objects):
@@ -69,6 +166,31 @@ def stored(path, kind, boxes, iscrowd):
     return path
 
 
+def test_all_boxes_of_another_table_may_be_marked(tmp_path):
+    path, report = stored(tmp_path / "train.parquet", pa.int64(), [[1, 2, 3, 4], [5, 5, 5, 5]], [1, 1]), ReadReport()
+    names = {"category": "plate", "defect_types": ["pit", "scratch"]}
+    assert read_dataset(path, report=report, **names)[0]["objects"]["iscrowd"] == [False, False]
+    assert report.count("crowds") == 2
+    (told,) = report.examples("crowds")
+    assert told.startswith("all 2 boxes, as some tools mark single objects, are read as objects")
+    assert read_dataset(path, crowds="ignore", **names)[0]["objects"]["iscrowd"] == [True, True]
+    report = ReadReport()
+    rows = read_dataset(path, streaming=True, report=report, **names)
+    assert next(iter(rows))["objects"]["iscrowd"] == [True, True]
+    assert report.count("crowds_in_streams") == 2
+
+
+def test_a_part_of_what_was_read_keeps_its_crowd_regions_though_it_has_no_other_boxes(tmp_path):
+    whole = read_dataset(coco(tmp_path / "whole", [1, 1, 0, 0]))
+    whole.select([0]).to_parquet(tmp_path / "part.parquet")
+    report = ReadReport()
+    assert read_dataset(tmp_path / "part.parquet", report=report)[0]["objects"]["iscrowd"] == [True, True]
+    assert "all 2 boxes are regions" in report.lines()[0]
+    assert read_dataset(tmp_path / "part.parquet", crowds="objects")[0]["objects"]["iscrowd"] == [False, False]
+    streamed = read_dataset(tmp_path / "part.parquet", crowds="objects", streaming=True)
+    assert next(iter(streamed))["objects"]["iscrowd"] == [False, False]
+
+
 def _features_without_crowds():
     told = features(["plate"], ["pit", "scratch"]).to_dict()
     del told["objects"]["iscrowd"]
@@ -94,6 +216,8 @@ def test_tables_with_the_field_in_other_types(tmp_path, kind, streaming):
     path = stored(tmp_path / "train.parquet", kind, boxes, given)
     data = read_dataset(path, streaming=streaming, category="plate", defect_types=["pit", "scratch"])
     assert next(iter(data))["objects"]["iscrowd"] == [False, True, False]
+    data = read_dataset(path, streaming=streaming, category="plate", defect_types=["pit", "scratch"], crowds="objects")
+    assert next(iter(data))["objects"]["iscrowd"] == [False, False, False]
     stored(tmp_path / "train.parquet", kind, boxes, given[:2])
     with pytest.raises(InputError, match="3 boxes, 3 categories, 3 scores and 2 iscrowd"):
         list(read_dataset(path, streaming=streaming, category="plate", defect_types=["pit", "scratch"]))

@@ -29,7 +29,7 @@ def read(root, **options):
 def test_no_labels(tmp_path):
     data, report = read(folder(tmp_path, {"file_name": "a.png"}))
     assert "objects" not in data.features
-    assert report.summary() == ["1 images, 1 of which nothing is known"]
+    assert (report.images, report.unknown, report.lines()) == (1, 1, [])
 
 
 def test_empty_table(tmp_path):
@@ -56,8 +56,9 @@ def test_all_that_a_line_may_say(tmp_path):
     }  # fmt: skip
     assert [row and row["bbox"] for row in data["objects"]][1:] == [[], None, []]
     assert data[0]["mask"]["path"].endswith("m/a_mask.png")
-    assert report.lines() == []
-    assert report.summary()[0] == "4 images, 1 with boxes, 2 known to be sound, 1 of which nothing is known"
+    assert list(report.causes) == ["crowds"]
+    assert (report.images, report.with_boxes, report.sound, report.unknown) == (4, 1, 2, 1)
+    assert (report.boxes, report.crowds, report.labels_from) == ({"pit": 1}, 1, "metadata.jsonl")
 
 
 def test_tables_in_several_folders_name_files_beside_them(tmp_path):
@@ -110,7 +111,7 @@ def test_a_photo_by_the_size_of_its_line(tmp_path):
     picture(root / "a.png", exif=exif)
     data, report = read(root)
     assert [row["bbox"] for row in data["objects"]] == [[[14, 30, 2, 6]], [[1, 2, 3, 4]]]
-    assert (report.examples("turned"), report.count("scaled")) == (["a.png"], 1)
+    assert (report.count("turned"), report.count("scaled")) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from agssp.data.readers.report import CAUSES, ReadReport
 
 def test_nothing_read():
     report = ReadReport()
-    assert report.summary() == ["0 images"]
+    assert report.summary() == ["0 images (read as a data set)"]
     assert report.lines() == []
     assert (report.count("clipped"), report.examples("clipped")) == (0, [])
     assert report.as_json() == {
-        "images": 0, "with_label_file": None, "with_boxes": 0, "sound": 0, "unknown": 0, "boxes": {}, "crowds": 0,
+        "layout": "", "labels_from": "", "images": 0, "with_label_file": None, "with_boxes": 0, "sound": 0, "unknown": 0, "boxes": {}, "crowds": 0,
         "changes": {},
     }  # fmt: skip
 
@@ -42,14 +42,14 @@ def test_what_is_known_of_an_image(classes, is_normal, crowds, counts):
 
 
 def test_summary():
-    report = ReadReport(with_label_file=3, boxes={"pit": 0, "scratch": 0})
+    report = ReadReport("voc", "a.xml", with_label_file=3, boxes={"pit": 0, "scratch": 0})
     report.add_image(["scratch", "scratch", "dent"], None, 2)
     report.add_image([], None)
     report.add_image(None, False)
     report.add_image(None, None)
     assert report.summary() == [
         "4 images, 3 with a label file, 1 with boxes, 1 said to be defective, without boxes, 1 known to be sound, "
-        "1 of which nothing is known",
+        "1 of which nothing is known (read as voc, labels from a.xml)",
         "boxes by class: pit 0, scratch 2, dent 1, and 2 crowd regions",
     ]
 
@@ -88,14 +88,14 @@ def test_files_that_several_images_share_are_named():
 
 
 def test_numbers_are_information_and_causes_are_warnings(caplog):
-    report = ReadReport()
+    report = ReadReport("coco")
     report.add_image(["pit"], None)
     with caplog.at_level(logging.INFO):
         report.note("clipped", "box 1")
         assert caplog.messages == []
         report.log("SET")
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("INFO", "SET: 1 images, 1 with boxes"),
+        ("INFO", "SET: 1 images, 1 with boxes (read as coco)"),
         ("INFO", "SET: boxes by class: pit 1"),
         ("WARNING", "SET: 1 boxes reached beyond their image and were clipped: box 1"),
     ]

@@ -6,6 +6,7 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 
+from agssp.data.image_notes import begin_image_notes
 from agssp.data.readers.coco import choose_coco, locate_coco, read_coco
 from agssp.data.readers.crowds import check_crowds
 from agssp.data.readers.cvat import choose_cvat, read_cvat
@@ -24,7 +25,7 @@ from agssp.data.readers.layouts import (
     labels_beside,
     layout_of,
 )
-from agssp.data.readers.listing import Listing
+from agssp.data.readers.listing import Listing, locate_table
 from agssp.data.readers.metadata import read_metadata_folder
 from agssp.data.readers.records import ImageRecord, to_dataset
 from agssp.data.readers.relabelling import relabel
@@ -88,6 +89,8 @@ def read_dataset(
     name = format or (find_format(source) if not path.is_dir() else None)
     listing = Listing(path) if name is None or (path.is_dir() and name not in ("parquet", "saved", "hub")) else None
     name = name or layout_of(listing)  # type: ignore[arg-type]
+    begin_image_notes()
+    found.layout = name
     if name in ("parquet", "saved", "hub"):
         found.streamed = streaming
         table = load_table(str(source), name, split, streaming)
@@ -119,19 +122,24 @@ def _read_file(file: Path, name: str, split: str | None, category: str | None, r
     if name == "yolo":
         return read_yolo(*locate_yolo(file), split, category, report)
     if name == "cvat":
-        return read_cvat(Listing(file.parent), file.name, category, report)
+        return read_cvat(*locate_table(file), category, report, split)
     if name == "label_studio":
-        return read_label_studio(Listing(file.parent), file.name, category, report)
+        return read_label_studio(*locate_table(file), category, report)
     raise InputError(f"{file}: expected a folder to read as {name!r}")
 
 
 def _read_folder(listing: Listing, name: str, split: str | None, category: str | None, report: ReadReport) -> Read:
-    own_splits = name in ("coco", "yolo") or (name == "voc" and bool(voc_lists(listing)))
+    own_splits = name in ("coco", "yolo", "cvat") or (name == "voc" and bool(voc_lists(listing)))
     if name == SPLITS or (split is not None and not own_splits):
         folder = choose_split_folder(listing, split, report)
         below = listing.below(folder)
+        if layout_of(below) == "imagefolder":
+            # Masks lie beside the splits, and what a split lacks tells of its folders.
+            records = read_image_folder(listing, category, report)
+            return [record for record in records if record.image_id.startswith(f"{folder}/")], None
         # Ids stay relative to the source, so that they are the same whichever split is read.
-        records, names = _read_folder(below, layout_of(below), None, category, report)
+        report.layout = layout_of(below)
+        records, names = _read_folder(below, report.layout, None, category, report)
         for record in records:
             record.image_id = f"{folder}/{record.image_id}"
         return records, names
@@ -149,11 +157,11 @@ def _read_folder(listing: Listing, name: str, split: str | None, category: str |
     if name == "label_studio":
         return read_label_studio(listing, choose_label_studio(listing), category, report)
     if name == "cvat":
-        return read_cvat(listing, choose_cvat(listing), category, report)
+        return read_cvat(listing, choose_cvat(listing), category, report, split)
     if name == "metadata":
         return read_metadata_folder(listing, category, report), None
     report.note_all("unread_files", [f"{listing.path(file)} ({what})" for file, what in unread_labels(listing)])
-    return read_image_folder(listing.root, category), None
+    return read_image_folder(listing, category, report), None
 
 
 def _count(

@@ -10,7 +10,7 @@ from typing import Any
 
 from agssp.data.images import MAX_PIXELS
 from agssp.data.readers.crowds import crowd_flag
-from agssp.data.readers.image_folder import MASK_FOLDERS
+from agssp.data.readers.folder_masks import is_mask
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.records import ImageRecord, Label, folder_category, stated_size
 from agssp.data.readers.report import ReadReport
@@ -130,24 +130,30 @@ def read_coco(
     images, classes = parse_coco(content, str(file), report)
     if not images:
         raise InputError(f"{file}: lists no images")
+    report.labels_from = name
     root, paths = _find_images(listing, name, images, report)
+    object_category = category or folder_category(listing.root / root)
+    # Label Studio writes the size of the stored pixels, and rectangles of the upright image that it shows.
+    about = content.get("info")
+    upright = isinstance(about, dict) and about.get("contributor") == "Label Studio"
+    prefix = f"{root}/" if root else ""
     records = []
     for image, path in zip(images.values(), paths, strict=True):
-        inside = posixpath.relpath(path, root) if root else path
         records.append(
             ImageRecord(
                 path=listing.path(path),
-                image_id=path if inside.startswith("..") else inside,
-                category=category or folder_category(listing.root / root),
+                image_id=path.removeprefix(prefix),
+                category=object_category,
                 labels=image.labels,
                 stated_size=image.size,
+                upright=upright,
             )
         )
     _note_unlisted(listing, name, root, paths, report)
     return records, classes
 
 
-def parse_coco(content: Any, file: str, report: ReadReport) -> tuple[dict[str, CocoImage], list[str]]:
+def parse_coco(content: Any, file: str, report: ReadReport) -> tuple[dict[int | str, CocoImage], list[str]]:
     """What a COCO file says, its images not looked for yet.
 
     Ids may be numbers or text. Two categories of one name of which one stands above the other are one class; a category
@@ -192,7 +198,7 @@ def parse_coco(content: Any, file: str, report: ReadReport) -> tuple[dict[str, C
         raise InputError(f"{file}: two categories share an id")
     if annotations is not None and not isinstance(annotations, list):
         raise InputError(f"{file}: expected annotations to be a list, got {type(annotations).__name__}")
-    used = set()
+    used: set[int | str] = set()
     for index, row in enumerate(annotations or []):
         if not isinstance(row, dict):
             raise InputError(f"{file} annotation {index}: expected an object, got {row!r}")
@@ -217,14 +223,16 @@ def parse_coco(content: Any, file: str, report: ReadReport) -> tuple[dict[str, C
     return images, _classes(names, above, used, file, report)
 
 
-def _classes(names: Mapping[str, str], above: set[str], used: set[str], file: str, report: ReadReport) -> list[str]:
+def _classes(
+    names: Mapping[int | str, str], above: set[str], used: set[int | str], file: str, report: ReadReport
+) -> list[str]:
     """Names of the classes, without categories that only stand above others."""
     kept: list[str] = []
     for key, name in names.items():
         twice = [other for other in names if names[other] == name]
         if len(twice) > 1 and name not in above:
             raise InputError(
-                f"{file}: categories {', '.join(twice)} share the name {name!r}; give each class a name of its own"
+                f"{file}: categories {', '.join(map(str, twice))} share the name {name!r}; give each a name of its own"
             )
         if len(twice) == 1 and key not in used and name in above:
             report.note("empty_classes", f"{name} (stands above other categories in {file})")
@@ -293,16 +301,21 @@ def _polygons(outline: Any) -> Iterator[list[float]]:
         yield [float(number) for number in outline]
 
 
-def _id(value: Any) -> str:
-    """An id as text, so that 1, 1.0 and "1" are the same; of what can be none, a text that is none."""
+def _id(value: Any) -> int | str:
+    """An id, 1, 1.0 and "1" alike; of what can be none, a text that is none."""
+    if type(value) is int:
+        return value
     if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else f"{value!r}\0"
+        return int(value)
+    if isinstance(value, str):
+        text = value.strip()
+        return int(text) if text.removeprefix("-").isdecimal() else text
+    return f"{value!r}\0"
 
 
-def _order(row: dict[str, Any]) -> tuple[int, str]:
+def _order(row: dict[str, Any]) -> tuple[bool, int, str]:
     key = _id(row["id"])
-    return (int(key), "") if key.removeprefix("-").isdecimal() else (2**62, key)
+    return (False, key, "") if isinstance(key, int) else (True, 0, key)
 
 
 def _image_folders(name: str) -> list[str]:
@@ -335,7 +348,7 @@ def _folders_of_split(listing: Listing, name: str) -> list[str]:
 
 
 def _find_images(
-    listing: Listing, name: str, images: Mapping[str, CocoImage], report: ReadReport
+    listing: Listing, name: str, images: Mapping[int | str, CocoImage], report: ReadReport
 ) -> tuple[str, list[str]]:
     """The folder that most of the images lie in as the file says, and the path of each below the data set's."""
     names = [image.file_name for image in images.values()]
@@ -382,7 +395,6 @@ def _note_unlisted(listing: Listing, name: str, root: str, paths: Iterable[str],
     }
     prefix = f"{root}/" if root else ""
     for path in listing.images:
-        folders = {folder.lower() for folder in path.split("/")[:-1]}
-        is_other = path in listed or posixpath.basename(path) in elsewhere or MASK_FOLDERS & folders
+        is_other = path in listed or posixpath.basename(path) in elsewhere or is_mask(path)
         if path.startswith(prefix) and not is_other:
             report.note("unlisted", path)

@@ -1,12 +1,17 @@
-"""Which boxes are crowd regions: a rectangle around an unknown number of defects that nobody has told apart."""
+"""Which boxes are crowd regions: a rectangle around an unknown number of defects that nobody has told apart.
+
+COCO marks them with `iscrowd` 1. Some tools mark every single object so (those that keep masks as run lengths, which
+COCO's own files have for crowds alone); a file in which no box is unmarked is one of theirs.
+"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from agssp.data.readers.records import Box
-from agssp.data.readers.report import ReadReport
 from agssp.errors import InputError
 
+CROWDS = ("auto", "ignore", "objects")
 FLAGS = {"": False, "0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
@@ -28,31 +33,48 @@ def crowd_flag(value: Any, where: str) -> bool:
     return flag
 
 
-def resolve_crowds(boxes: Sequence[list[Box] | None], mode: str, report: ReadReport) -> list[list[Box] | None]:
-    """Decide what boxes marked as crowds are.
+def check_crowds(mode: str) -> None:
+    """Raise InputError for what is none of `CROWDS`."""
+    if mode not in CROWDS:
+        raise InputError(f"--crowds {mode!r}: expected {', '.join(CROWDS[:-1])} or {CROWDS[-1]}")
+
+
+def resolve_crowds(
+    boxes_by_image: Sequence[list[Box] | None], mode: str = "auto"
+) -> tuple[list[list[Box] | None], str | None]:
+    """Decide for all boxes of one file whether those marked as crowds are crowd regions or single objects.
 
     Args:
-        boxes: of each image of a data set.
-        mode: `auto`: single objects where every box of the data set is marked, as some tools mark each mask, and
-            regions to be ignored where some are not; `ignore`: always regions; `objects`: always single objects.
-        report: gets a note where `auto` decides for objects.
+        boxes_by_image: the boxes of each image, as they are marked; None where they are not known.
+        mode: `auto` reads them as objects where all boxes of the file are marked, `objects` always, `ignore` never.
 
     Returns:
-        The boxes, with `iscrowd` true on regions to be ignored alone.
+        The boxes, `iscrowd` true for crowd regions alone, and what a user must be told of it; None if there is nothing.
+
+    Raises:
+        InputError: no such mode.
     """
-    marked = [box for row in boxes for box in row or [] if box.iscrowd]
-    every = sum(len(row or []) for row in boxes)
-    if marked and (mode == "objects" or (mode == "auto" and len(marked) == every)):
-        for box in marked:
-            box.iscrowd = False
-        report.note("crowds_as_objects", f"all {every} boxes" if mode == "auto" else "as asked", len(marked))
-    return list(boxes)
+    check_crowds(mode)
+    everything = [box for boxes in boxes_by_image for box in boxes or []]
+    marked = sum(box.iscrowd for box in everything)
+    told = crowd_line(marked, len(everything), mode)
+    if not marked or not are_objects(marked, len(everything), mode):
+        return list(boxes_by_image), told
+    return [boxes and [replace(box, iscrowd=False) for box in boxes] for boxes in boxes_by_image], told
 
 
-CROWDS = ("auto", "ignore", "objects")
+def are_objects(marked: int, count: int, mode: str) -> bool:
+    """Whether the boxes marked as crowds, `marked` of `count`, are single objects."""
+    return mode == "objects" or (mode == "auto" and marked == count)
 
 
-def check_crowds(mode: str) -> None:
-    """Raise InputError unless it is one of `CROWDS`."""
-    if mode not in CROWDS:
-        raise InputError(f"--crowds {mode!r}: expected one of {', '.join(CROWDS)}")
+def crowd_line(marked: int, count: int, mode: str) -> str | None:
+    """What becomes of the boxes marked as crowds, `marked` of `count`; None if none is and nobody asked."""
+    if not marked:
+        return None if mode == "auto" else f"none of {count}; --crowds {mode} changes nothing"
+    number = f"all {count} boxes" if marked == count else f"{marked} of {count} boxes"
+    if not are_objects(marked, count, mode):
+        return f"{number} are regions left out of training and ignored in evaluation; --crowds objects reads objects"
+    if mode == "objects":
+        return f"{number} are read as objects, as --crowds objects asks"
+    return f"{number}, as some tools mark single objects, are read as objects; --crowds ignore reads crowd regions"

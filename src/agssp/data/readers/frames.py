@@ -35,6 +35,7 @@ def stated_labels(records: Iterable[ImageRecord], report: ReadReport) -> list[St
             read_frame(record.path, str(record.path), report) if record.labels else None,
             record.stated_size,
             record.fractions,
+            record.upright,
         )
         for record in records
     ]

@@ -52,6 +52,7 @@ class StatedLabels:
         frame: None where the image has no labels or cannot be opened.
         stated_size: (width, height) px of the image that the labels are for, as their file says; None: it does not.
         fractions: whether the labels are fractions of the image instead of px.
+        upright: whether the labels are of the upright image, though the stated size may be that of the stored pixels.
     """
 
     image_id: str
@@ -59,6 +60,7 @@ class StatedLabels:
     frame: Frame | None
     stated_size: Size | None = None
     fractions: bool = False
+    upright: bool = False
 
     @property
     def where(self) -> str:
@@ -90,7 +92,21 @@ def settle_boxes(images: Sequence[StatedLabels], report: ReadReport, crowds: str
     """
     stored = labels_are_stored(images, report)
     check_pixels(images)
-    return resolve_crowds([place_boxes(image, stored, report) for image in images], crowds, report)
+    settled = settle_crowds([place_boxes(image, stored, report) for image in images], crowds, report)
+    for image, boxes in zip(images, settled, strict=True):
+        for box in boxes or ():
+            if image.frame is not None and not box.iscrowd:
+                report.measure(box.defect_type, box.bbox, image.frame.size)
+    return settled
+
+
+def settle_crowds(boxes: Sequence[list[Box] | None], mode: str, report: ReadReport) -> list[list[Box] | None]:
+    """Boxes with `iscrowd` on crowd regions alone, see `resolve_crowds`; what was decided is noted."""
+    settled, told = resolve_crowds(boxes, mode)
+    if told:
+        marked = sum(box.iscrowd for row in boxes for box in row or [])
+        report.note("crowds", told, max(marked, 1))
+    return settled
 
 
 def place_boxes(image: StatedLabels, stored: bool, report: ReadReport) -> list[Box] | None:
@@ -109,11 +125,13 @@ def place_boxes(image: StatedLabels, stored: bool, report: ReadReport) -> list[B
     turn = frame.orientation if stored else 1
     base = frame.stored if stored else frame.size
     stated = (1.0, 1.0) if image.fractions else image.stated_size or base
+    if image.upright and not image.fractions and not _same_aspect(stated, base):
+        stated = stated[1], stated[0]
     scale = base[0] / stated[0], base[1] / stated[1]
     if scale != (1, 1) and not image.fractions:
         report.note("scaled", f"{image.image_id} ({_px(stated)} there, {_px(base)} here)")
     if turn != 1:
-        report.note("turned", image.image_id)
+        report.note("turned", f"{image.image_id} (stored {_px(frame.stored)}, upright {_px(frame.size)})")
     boxes: dict[tuple[Any, ...], Box] = {}
     for label in image.labels:
         x, y, w, h = label.bbox
@@ -216,8 +234,8 @@ def labels_are_stored(images: Sequence[StatedLabels], report: ReadReport) -> boo
         raise InputError(
             f"{stored.where}: its stated size, {_px(stored.stated_size)}, is that of the stored pixels of a photo "
             f"that EXIF turns, but that of {upright.image_id}, {_px(upright.stated_size)}, is that of the upright "
-            "photo; what the labels of photos like these are of cannot be told: save all images upright, without an "
-            "EXIF orientation, and label or export them again"
+            "photo; what the labels of such photos are of cannot be told: save all images upright, without an EXIF "
+            "orientation, and label or export them again"
         )
     if silent:
         report.note_all("turned_as_others" if said else "turned_unknown", silent)
@@ -246,7 +264,7 @@ def labels_are_of(image: StatedLabels) -> str | None:
         )
     if upright and stored:
         return None
-    return "upright" if upright else "stored"
+    return "upright" if upright or image.upright else "stored"
 
 
 def check_pixels(images: Sequence[StatedLabels]) -> None:

@@ -1,44 +1,89 @@
 """A plain folder of images as records."""
 
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from agssp.data.readers.listing import find_images
-from agssp.data.readers.records import PLAIN_FOLDERS, ImageRecord, folder_category
+from agssp.data.readers.folder_masks import PASSED_FOLDERS, is_mask, match_masks
+from agssp.data.readers.listing import Listing
+from agssp.data.readers.records import ImageRecord, folder_category
+from agssp.data.readers.report import ReadReport
 
 NORMAL_FOLDERS = {"normal", "good", "ok", "defect_free", "defect-free"}
 DEFECT_FOLDERS = {"defect", "defects", "defective", "bad", "ng", "anomaly", "anomalous", "abnormal"}
-MASK_FOLDERS = {"mask", "masks", "ground_truth"}
 
 
-def read_image_folder(root: Path, category: str | None = None) -> list[ImageRecord]:
+def read_image_folder(listing: Listing, category: str | None, report: ReadReport) -> list[ImageRecord]:
     """Read a plain folder of images.
 
     The category is the first folder below the root, or the root's own name where images lie flat, unless `category`
     says otherwise. A folder named `normal`, `good` or `ok` on the way, the root's own name included, makes an image
-    normal; one named `defect`, `bad` or `ng` makes it not; otherwise it is unknown. Folders of masks are left out.
+    normal; one named `defect`, `bad` or `ng` makes it not; otherwise it is unknown.
+
+    Folders beside `good` are types of defect of one object, and no categories, as in MVTec's layout (`train/good`,
+    `test/good`, `test/broken`), unless one of them is known to hold sound images of its own. Their images are not
+    normal.
+
+    Folders of masks (`masks`, `ground_truth`) are no images; each mask is given to the image that it is named like:
+    `ground_truth/broken/000_mask.png` to `test/broken/000.png`.
+
+    Args:
+        listing: of the folder.
+        category: the object category of all images.
+        report: gets a note of folders taken for types of defect, and of masks of no image or of several.
     """
-    known = NORMAL_FOLDERS | DEFECT_FOLDERS | PLAIN_FOLDERS
+    root = listing.root
+    images = [Path(name) for name in listing.images if not is_mask(name)]
+    masks, left_out = match_masks(images, [Path(name) for name in listing.images if is_mask(name)])
+    telling = {path: [name for name in path.parts[:-1] if name.lower() not in PASSED_FOLDERS] for path in images}
+    places = _one_object_places(telling.values())
+    own = root.absolute().name.lower()
     records = []
-    for path in find_images(root):
-        relative = path.relative_to(root)
-        folders = relative.parts[:-1]
-        on_the_way = {folder.lower() for folder in (root.absolute().name, *folders)}
-        if MASK_FOLDERS.intersection(folder.lower() for folder in folders):
-            continue
-        named = [folder for folder in folders if folder.lower() not in known]
-        is_normal = (
-            True
-            if NORMAL_FOLDERS.intersection(on_the_way)
-            else False
-            if DEFECT_FOLDERS.intersection(on_the_way)
-            else None
-        )
+    types = set()
+    for path, folders in telling.items():
+        names = list(map(str.lower, folders))
+        # Below a place of one object no folder is a category.
+        end = next((depth for depth in range(len(names)) if tuple(names[:depth]) in places), len(names))
+        categories = [name for name in folders[:end] if name.lower() not in NORMAL_FOLDERS | DEFECT_FOLDERS]
+        told = {own, *names}
+        is_normal = True if NORMAL_FOLDERS & told else False if DEFECT_FOLDERS & told else None
+        if is_normal is None and end < len(names):
+            types.add(names[end])
+            is_normal = False
         records.append(
             ImageRecord(
-                path=path,
-                image_id=relative.as_posix(),
-                category=category or (named[0] if named else folder_category(root)),
+                path=root / path,
+                image_id=path.as_posix(),
+                category=category or (categories[0] if categories else folder_category(root)),
                 is_normal=is_normal,
+                mask=root / masks[path] if path in masks else None,
             )
         )
+    report.note_all("defect_folders", sorted(types))
+    report.note_all("unmatched_masks", [path.as_posix() for path in left_out])
     return records
+
+
+def _one_object_places(paths: Iterable[Sequence[str]]) -> set[tuple[str, ...]]:
+    """Where folders lie beside one of sound images and are no categories: none of them has sound images of its own.
+
+    Args:
+        paths: the folders of each image, those that tell nothing left out.
+
+    Returns:
+        The folders above, in lower case.
+    """
+    children: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    # Below a place, the names that occur on a path together with a folder of sound images.
+    of_sound: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for path in {tuple(map(str.lower, folders)) for folders in paths}:
+        for depth, name in enumerate(path):
+            children[path[:depth]].add(name)
+            if NORMAL_FOLDERS.intersection(path[depth:]):
+                of_sound[path[:depth]].update(path[depth:])
+    places = set()
+    for place, names in children.items():
+        beside = names - NORMAL_FOLDERS - DEFECT_FOLDERS
+        if names & NORMAL_FOLDERS and beside and not beside & of_sound[place]:
+            places.add(place)
+    return places

@@ -55,6 +55,13 @@ class Listing:
         return set(self.files)
 
     @cached_property
+    def _by_suffix(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for name in self.files:
+            found[posixpath.splitext(name)[1].lower()].append(name)
+        return found
+
+    @cached_property
     def _by_name(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = defaultdict(list)
         for name in self.files:
@@ -66,7 +73,9 @@ class Listing:
 
     def with_suffix(self, *suffixes: str) -> list[str]:
         """Files whose suffix, in small letters, is one of these."""
-        return [name for name in self.files if posixpath.splitext(name)[1].lower() in suffixes]
+        if len(suffixes) == 1:
+            return self._by_suffix.get(suffixes[0], [])
+        return sorted(name for suffix in suffixes for name in self._by_suffix.get(suffix, []))
 
     def in_folder(self, folder: str) -> list[str]:
         """Files that lie right in a folder; `""` is the root."""
@@ -122,7 +131,7 @@ class Listing:
                 return direct
         plain = _as_path(name)
         for text in dict.fromkeys((plain, unquote(plain))):
-            inside = self._inside(text)
+            inside = self.inside(text)
             for folder in folders:
                 place = posixpath.normpath(posixpath.join(folder, inside or text))
                 if place in self._present:
@@ -136,7 +145,7 @@ class Listing:
         outside = "; the name points outside of that folder, and no file of its own name lies in it" if climbs else ""
         raise InputError(f"{where}: names {name!r}, but there is no such file in {self.root}{outside}")
 
-    def _inside(self, text: str) -> str | None:
+    def inside(self, text: str) -> str | None:
         """An absolute path relative to this folder, where it lies in it."""
         if not posixpath.isabs(text):
             return None
@@ -162,9 +171,20 @@ class Listing:
         if best and alone and not agreeing[best[0]]:
             raise InputError(
                 f"{where}: names {name!r}, which points outside of {self.root} or to nothing in it; {best[0]} has the "
-                "same name, but for the only image of a table that is no proof: write its path below the folder into it"
+                "same name, but for the only image of a table that is no proof: write its path below that folder there"
             )
         return best[0] if best else None
+
+
+def locate_table(file: Path) -> tuple[Listing, str]:
+    """The folder that a table of labels given by itself belongs to, and the table's name below it.
+
+    That is the folder it lies in; the one above where no image lies there and it is called `annotations`.
+    """
+    inside = Listing(file.parent)
+    if inside.images or file.absolute().parent.name.lower() not in ("annotations", "annotation", "labels"):
+        return inside, file.name
+    return Listing(file.absolute().parent.parent), f"{file.absolute().parent.name}/{file.name}"
 
 
 def _common_folders(file: str, parts: Sequence[str]) -> int:
@@ -230,10 +250,12 @@ def read_text(file: Path) -> str:
     """Text of a UTF-8 file, with or without a byte order mark.
 
     Raises:
-        InputError: the file is not UTF-8; it is named with the position.
+        InputError: the file is not UTF-8, and is named with the position; or it cannot be opened.
     """
     try:
         return file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{file}: cannot be opened: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: expected UTF-8 text: {error}") from error
 

@@ -3,7 +3,7 @@
 import json
 import posixpath
 
-from agssp.data.readers.image_folder import MASK_FOLDERS
+from agssp.data.readers.folder_masks import is_mask
 from agssp.data.readers.listing import Listing, read_text
 from agssp.data.readers.objects import labels_of
 from agssp.data.readers.records import ImageRecord, folder_category, stated_size
@@ -25,10 +25,11 @@ def read_metadata_folder(listing: Listing, category: str | None, report: ReadRep
         InputError: a line that is no JSON object, lacks `file_name`, names a file that is missing, or whose values do
             not fit; file and line are named.
     """
+    tables = [name for name in listing.files if posixpath.basename(name) == TABLE]
+    report.labels_from = report.labels_from or next(iter(tables), "")
     lines = [
         (posixpath.dirname(name), f"{listing.path(name)}:{number}", line)
-        for name in listing.files
-        if posixpath.basename(name) == TABLE
+        for name in tables
         for number, line in enumerate(read_text(listing.path(name)).split("\n"), 1)
         if line.strip()
     ]
@@ -37,8 +38,7 @@ def read_metadata_folder(listing: Listing, category: str | None, report: ReadRep
     listed = {record.image_id for record in records}
     masks = {record.mask for record in records}
     for name in listing.images:
-        folders = {folder.lower() for folder in name.split("/")[:-1]}
-        if name not in listed and listing.path(name) not in masks and not MASK_FOLDERS & folders:
+        if name not in listed and listing.path(name) not in masks and not is_mask(name):
             report.note("unlisted", name)
     return records
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+import pyarrow as pa
+from datasets import Dataset, DatasetInfo
 
 from agssp.data.readers.listing import IMAGE_SUFFIXES
 from agssp.data.readers.splits import SPLIT_WORDS
@@ -19,7 +20,7 @@ PLAIN_FOLDERS = {
 }  # fmt: skip
 
 
-@dataclass
+@dataclass(slots=True)
 class Box:
     """One labelled box: COCO xywh in absolute px of the upright image and the name of its class.
 
@@ -32,7 +33,7 @@ class Box:
     iscrowd: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class Label:
     """One box as a file states it, before its image is looked at.
 
@@ -52,7 +53,7 @@ class Label:
     iscrowd: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class ImageRecord:
     """One image of a data set, not opened yet.
 
@@ -65,6 +66,7 @@ class ImageRecord:
         labels: as their file states them; empty: it has no defects; None: not known, which is not to have none.
         stated_size: (width, height) px of the image that the labels are for, as their file says; None: it does not.
         fractions: whether the labels are fractions of the image instead of px.
+        upright: whether the labels are of the upright image, though the stated size may be that of the stored pixels.
     """
 
     path: Path
@@ -75,6 +77,7 @@ class ImageRecord:
     labels: list[Label] | None = None
     stated_size: tuple[float, float] | None = None
     fractions: bool = False
+    upright: bool = False
 
 
 def stated_size(width: Any, height: Any) -> tuple[float, float] | None:
@@ -162,7 +165,9 @@ def to_dataset(
         columns["objects"] = [
             objects_or_null(row, record.is_normal, index) for record, row in zip(records, boxes, strict=True)
         ]
-    return Dataset.from_dict(columns, features=features(categories, names, mask=masks))
+    schema = features(categories, names, mask=masks)
+    # `Dataset.from_dict` would encode value by value in Python what is in the form of the schema already.
+    return Dataset(pa.Table.from_pydict(columns, schema=schema.arrow_schema), info=DatasetInfo(features=schema))
 
 
 def objects_of(boxes: Sequence[Box], index: Mapping[str, int]) -> dict[str, list[Any]]:

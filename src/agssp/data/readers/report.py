@@ -1,6 +1,7 @@
 """What reading a data set found, changed and left out: one report, whichever reader made it."""
 
 import logging
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +18,13 @@ CAUSES: dict[str, tuple[str, str]] = {
     "damaged": ("dropped", "labelled images cannot be opened; their boxes were left out, and nothing is known of them"),
     "all_dropped": ("dropped", "images lost all of their boxes; nothing is known of them, they are not taken as sound"),
     "not_boxes": ("dropped", "shapes have no area (points, lines, whole-image tags) and were left out"),
-    "unread_masks": ("dropped", "brush masks in a form that is not read were left out"),
+    "unread_masks": ("dropped", "brush masks are not read and were left out; export them as COCO or as polygons"),
+    "other_annotations": ("dropped", "tasks have more than one annotation, of which the newest was read"),
+    "predictions": ("dropped", "tasks have predictions and no annotation; predictions are no labels"),
+    "unannotated": ("dropped", "images have no labels yet; nothing is known of them"),
     "unlisted": ("dropped", "images lie in the folder but are not in its table of labels; they were left out"),
+    "outside_splits": ("dropped", "images lie in none of the folders that were read as splits and were left out"),
+    "second_label_files": ("dropped", "label files are the second of their image, elsewhere, and were not read"),
     "orphans": ("dropped", "annotation files have no image and were left out"),
     "extra_fields": ("dropped", "rows say more of their boxes than box, class, score and iscrowd; that was left out"),
     "empty_classes": ("dropped", "classes without boxes were left out"),
@@ -32,19 +38,23 @@ CAUSES: dict[str, tuple[str, str]] = {
     "rotated": ("turned", "boxes are rotated; the upright box around each was taken"),
     "reversed": ("turned", "boxes had their corners in another order, which was put right"),
     "duplicates": ("deduplicated", "boxes stood there twice and count once"),
+    "listed_twice": ("deduplicated", "images stand twice in the list of their split and count once"),
     "same_class": ("deduplicated", "categories stood there twice under one name and count as one class"),
-    "turned_as_others": ("guessed", "photos turned by EXIF do not tell which way their labels are; as in others"),
+    "turned_as_others": ("guessed", "photos turned by EXIF do not tell which way their labels are; as the others"),
     "turned_unknown": ("guessed", "photos turned by EXIF do not tell which way their labels are; taken as upright"),
     "found_by_name": ("guessed", "images were not where their labels say and were found by their own name"),
     "no_label_file": ("guessed", "images have no label file and are taken as images without defects"),
     "shared": ("guessed", "annotation files belong to more than one image, which all got their boxes"),
     "outlines": ("guessed", "boxes were drawn around an outline, where no box was given"),
-    "crowds_as_objects": ("guessed", "boxes are all marked as crowds and were taken as single objects"),
+    "crowds": ("guessed", "boxes are marked as crowds (iscrowd 1)"),
     "crowds_in_streams": ("guessed", "boxes are marked as crowds and ignored: a stream cannot tell if all boxes are"),
     "scores": ("guessed", "rows have a sixth number between 0 and 1, which was taken as the score"),
     "numbered_classes": ("guessed", "boxes have the number of a class that has no name; that is called by its number"),
+    "class_gaps": ("guessed", "class numbers have no name in the table; no label uses them"),
+    "data_elsewhere": ("guessed", "table has its data in another folder, by its `path`, which was read"),
     "numbers_as_places": ("guessed", "classes have numbers for names, taken as places in the asked list of classes"),
-    "defect_folders": ("guessed", "folders beside one of sound images are taken as types of defect, not as objects"),
+    "unmatched_masks": ("dropped", "masks are named like no image or several, or share one, and were left out"),
+    "defect_folders": ("guessed", "folders beside one of sound images are taken for types of defect, not for objects"),
     "split_by_default": ("guessed", "split was read of several, as none was asked for"),
 }  # fmt: skip
 """Each cause of a change, by name. `clipped`, `dropped`, `scaled`, `turned`, `deduplicated` or `guessed`."""
@@ -63,6 +73,8 @@ class ReadReport:
     """What a reader found, changed and left out.
 
     Attributes:
+        layout: one of `FORMATS`.
+        labels_from: the file that labels were read from, or the first of several; empty where there is none.
         images: number of images.
         with_label_file: images for which something was written down, be it that they have no defects; None where the
             layout has no files of labels.
@@ -72,9 +84,12 @@ class ReadReport:
         boxes: number of boxes of each class, in the order of the classes.
         crowds: boxes that are crowd regions, which no class counts.
         causes: what was changed or left out, by the names of `CAUSES`.
+        shares: of each class the shorter side of each box as a share of its image's longer side.
         streamed: whether rows come one by one; then each cause is told at once, and the numbers grow with the rows.
     """
 
+    layout: str = ""
+    labels_from: str = ""
     images: int = 0
     with_label_file: int | None = None
     with_boxes: int = 0
@@ -83,6 +98,7 @@ class ReadReport:
     boxes: dict[str, int] = field(default_factory=dict)
     crowds: int = 0
     causes: dict[str, Cause] = field(default_factory=dict)
+    shares: dict[str, array] = field(default_factory=dict)
     streamed: bool = False
 
     def note(self, cause: str, example: str, count: int = 1) -> None:
@@ -106,6 +122,16 @@ class ReadReport:
         """Count a change at each of several places."""
         for example in examples:
             self.note(cause, example)
+
+    def measure(self, name: str, bbox: Sequence[float], size: Sequence[float]) -> None:
+        """Keep how large a box is beside its image.
+
+        Args:
+            name: of its class.
+            bbox: xywh px.
+            size: (width, height) px of the image.
+        """
+        self.shares.setdefault(name, array("f")).append(min(bbox[2:]) / max(size))
 
     def share(self, owners: Mapping[Path, Sequence[str]]) -> None:
         """Note the annotation files that more than one image got its boxes from."""
@@ -140,6 +166,10 @@ class ReadReport:
         elif classes is None and is_normal is None:
             self.unknown += 1
 
+    def origin(self) -> str:
+        """In which layout the data set was read, and from which file its labels, in words."""
+        return f"read as {self.layout or 'a data set'}{f', labels from {self.labels_from}' if self.labels_from else ''}"
+
     def summary(self) -> list[str]:
         """What was found, in a line or two."""
         parts = [f"{self.images} images"]
@@ -153,7 +183,7 @@ class ReadReport:
             (self.unknown, "of which nothing is known"),
         )
         parts += [f"{count} {what}" for count, what in known if count]
-        lines = [", ".join(parts)]
+        lines = [f"{', '.join(parts)} ({self.origin()})"]
         if self.boxes or self.crowds:
             told = [f"{name} {count}" for name, count in self.boxes.items()]
             told += [f"and {self.crowds} crowd regions"] if self.crowds else []
@@ -180,6 +210,8 @@ class ReadReport:
     def as_json(self) -> dict[str, Any]:
         """What a run's record keeps: the numbers, and each cause with its kind, number and examples."""
         return {
+            "layout": self.layout,
+            "labels_from": self.labels_from,
             "images": self.images,
             "with_label_file": self.with_label_file,
             "with_boxes": self.with_boxes,

@@ -64,7 +64,7 @@ class StreamedObjects:
         self._check_pixels(image)
         if self.crowds == "auto" and (marked := sum(box.iscrowd for box in boxes or ())):
             self.report.note("crowds_in_streams", where, marked)
-        (boxes,) = resolve_crowds([boxes], "ignore" if self.crowds == "auto" else self.crowds, self.report)
+        (boxes,), _ = resolve_crowds([boxes], "ignore" if self.crowds == "auto" else self.crowds)
         classes = None if boxes is None else [box.defect_type for box in boxes if not box.iscrowd]
         self.report.add_image(classes, row["is_normal"], len(boxes or ()) - len(classes or ()))
         return objects_or_null(boxes, row["is_normal"], self.index)

@@ -122,14 +122,16 @@ def settle_objects(dataset: Dataset, source: str, report: ReadReport, crowds: st
     names = stated_names(feature, source)
     is_own = names is not None and feature == objects_feature(names)
     # What crowds are is told by all boxes together, so no row can be passed over.
-    may_pass = is_own and not _has_crowds(dataset)
+    has_crowds = is_own and _has_crowds(dataset)
+    may_pass = is_own and not has_crowds
     rows, images, before = [], [], []
     for row, image, value in _rows_to_settle(dataset, source, names, may_pass, report):
         rows.append(row)
         images.append(image)
         if is_own:
             before.append(value)
-    settled = settle_boxes(images, report, crowds)
+    # Of rows in the schema it was decided before, be they a part in which every box is a crowd region.
+    settled = settle_boxes(images, report, "ignore" if has_crowds and crowds == "auto" else crowds)
     if names is None:
         names = class_order({label.defect_type for image in images for label in image.labels or ()})
     index, normal = {name: position for position, name in enumerate(names)}, dataset["is_normal"][:]

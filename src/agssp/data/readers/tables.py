@@ -1,7 +1,9 @@
 """Open data sets that are tables already: Parquet, `save_to_disk`, the Hub."""
 
 import contextlib
+import glob
 import logging
+import os
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -37,13 +39,18 @@ def load_table(source: str, kind: str, split: str | None, streaming: bool) -> An
     """
     try:
         if kind == "saved":
-            loaded: Any = load_from_disk(source)
+            loaded: Any = load_from_disk(_literal(source))
         elif kind == "parquet":
             files = parquet_splits(Path(source))
             # `datasets` opens those of all splits, too, but does not say which one is broken.
             for file in chain.from_iterable(files.values()):
                 _check_footer(file)
-            loaded = load_dataset("parquet", data_files=files, streaming=streaming)
+            # `datasets` takes names of files for patterns; [ ] * ? in the name of a folder would mean other folders.
+            patterns = {
+                name: [glob.escape(_literal(file, variables=not streaming)) for file in paths]
+                for name, paths in files.items()
+            }
+            loaded = load_dataset("parquet", data_files=patterns, streaming=streaming)
         else:
             loaded = load_dataset(source, streaming=streaming)
     except InputError:
@@ -102,6 +109,27 @@ class NamedRows:
             yield from self.rows
 
 
+def _literal(path: str, variables: bool = False) -> str:
+    """A path that `datasets` takes for nothing else, such as a home folder or an address.
+
+    Args:
+        path: of a file or folder.
+        variables: whether it will put in the values of environment variables, as it does for files that it copies.
+
+    Raises:
+        InputError: there is no such way to write it.
+    """
+    full = str(Path(path).absolute())
+    misread = {"::": "::" in full, "$": variables and os.path.expandvars(full) != full}
+    for what, taken_for in (("::", "a chain of addresses"), ("$", "a variable")):
+        if misread[what]:
+            raise InputError(
+                f"{path}: `datasets` takes the {what!r} in this name for {taken_for}, and would look elsewhere; "
+                "rename the folder or file"
+            )
+    return full
+
+
 def _told(error: BaseException) -> str:
     """An error in words: what `datasets` found wrong, not that it did."""
     if isinstance(error, DatasetGenerationError) and error.__cause__ is not None:
@@ -111,7 +139,7 @@ def _told(error: BaseException) -> str:
 
 def _check_footer(file: str) -> None:
     try:
-        pq.read_metadata(file)
+        pq.read_metadata(Path(file).absolute())
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise InputError(f"{file}: cannot be opened ({error}); it must be there and readable") from error

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from agssp.data.images import ImageError
+from agssp.data.mask_reading import MaskReading
 from agssp.data.masks import decode_mask
 from agssp.data.readers.records import Box
 from agssp.errors import InputError
@@ -17,17 +18,19 @@ from agssp.errors import InputError
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A picture of the defects: all that is white is of one class, or each value is a class of its own.
+    """A picture of the defects: all that it shows is of one class, or each value is a class of its own.
 
     Attributes:
         path: the picture.
         defect_type: the class of all its defects; unused where `values` is given.
         values: pixel value -> class; other values are background.
+        reading: how the masks of its source are read where `values` is empty; None: this one by itself.
     """
 
     path: Path
     defect_type: str
     values: tuple[tuple[int, str], ...] = ()
+    reading: MaskReading | None = None
 
     def read(self, size: tuple[int, int]) -> list[tuple[str, np.ndarray]]:
         """Bool masks (H, W) with their classes; `size` is (H, W) px of the image.
@@ -35,9 +38,9 @@ class MaskFile:
         Raises:
             ImageError: it cannot be read, or is of another size.
         """
-        name = f"mask {self.path.name}"
+        name = self.name
         if not self.values:
-            masks = [(self.defect_type, decode_mask(self.path, name))]
+            masks = [(self.defect_type, decode_mask(self.path, name, self.reading))]
         else:
             numbers = _pixel_values(self.path, name)
             masks = [(defect_type, numbers == value) for value, defect_type in self.values]
@@ -45,6 +48,11 @@ class MaskFile:
         if (height, width) != size:
             raise ImageError(f"{name}: is {width} x {height} px, its image {size[1]} x {size[0]}")
         return masks
+
+    @property
+    def name(self) -> str:
+        """How errors name it."""
+        return f"mask {self.path.name}"
 
     def describe(self) -> str:
         """What decides the result, wherever the files lie."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agssp.data.readers.crowds import crowd_flag, crowd_line
 from agssp.data.readers.records import Box, ReadReport, check_names, clean_box, path_inside, read_text, readable_size
 from agssp.data.readers.voc import read_boxes as read_voc_boxes
 from agssp.data.readers.yolo import read_labels as read_yolo_labels
@@ -136,12 +137,18 @@ def _read_coco(source: Source, root: Path, entry: dict[str, str], report: ReadRe
         raise InputError(f"{file}: expected a COCO file with images, annotations and categories: {error!r}") from error
     boxes: dict[Any, list[tuple[Box, str]]] = {key: [] for key in images}
     masks: dict[Any, list[Mask]] = {key: [] for key in images}
+    whole = annotations and all(
+        isinstance(row, dict) and crowd_flag(row.get("iscrowd"), str(file)) for row in annotations
+    )
+    if whole:
+        report.sentences.append(f"{file.name}: {crowd_line(len(annotations), len(annotations), 'auto')}")
     for index, row in enumerate(annotations):
         where = f"{file} annotation {row.get('id', index) if isinstance(row, dict) else index}"
         try:
             key, name = row["image_id"], names[row["category_id"]]
             x, y, w, h = map(float, row["bbox"])
-            boxes[key].append((Box((x, y, w, h), name), where))
+            iscrowd = not whole and crowd_flag(row.get("iscrowd"), where)
+            boxes[key].append((Box((x, y, w, h), name, iscrowd=iscrowd), where))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{where}: expected image_id and category_id of the file and bbox = [x, y, width, height]: {error!r}"

@@ -16,10 +16,14 @@ The first rule whose pattern fits an image holds.
 """
 
 import fnmatch
+import glob
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from agssp.data.mask_reading import MaskReading
 from agssp.data.readers import find_format, read_dataset
 from agssp.data.readers.listing import find_images
 from agssp.data.readers.records import Box
@@ -31,13 +35,14 @@ from agssp.data.sources.table import OWN_LINE, Source, find_source
 from agssp.errors import InputError
 
 
-def read_source_images(source: Source, root: Path, report: SourceReport) -> list[SourceImage]:
+def read_source_images(source: Source, root: Path, report: SourceReport, crowds: str = "auto") -> list[SourceImage]:
     """All images of a source, in the order of their ids.
 
     Args:
         source: the source; of a subset, all images of the whole.
         root: the folder in which its layout begins.
         report: gets what was left out or changed.
+        crowds: of a user's own images, see `read_dataset`.
 
     Raises:
         InputError: no image fits the layout, or a label file is malformed; it is named.
@@ -45,7 +50,7 @@ def read_source_images(source: Source, root: Path, report: SourceReport) -> list
     if source.subset:
         source = find_source(source.subset["of"])
     if source.name == OWN_LINE:
-        return _read_own_line(root, report)
+        return _read_own_line(root, report, crowds)
     paths = find_images(root)
     by_stem: dict[str, list[Path]] = {}
     for path in paths:
@@ -75,11 +80,27 @@ def read_source_images(source: Source, root: Path, report: SourceReport) -> list
             images.append(image)
             seen.add(key)
     report.unmatched = [name for name in report.unmatched if root / name not in used]
+    _read_masks_alike(images, str(root))
     if not images:
         raise InputError(
             f"{root}: none of its {len(paths)} image files fits the layout of {source.name}:\n{source.layout.rstrip()}"
         )
     return images
+
+
+def _read_masks_alike(images: Sequence[SourceImage], source: str) -> None:
+    """Give all mask files of a source the reading that its first ones decide."""
+    files = [mask for image in images for mask in image.masks or [] if isinstance(mask, MaskFile) and not mask.values]
+    if not files:
+        return
+    reading = MaskReading.of(((file.name, file.path) for file in files), source)
+    reading.tell(source)
+    for image in images:
+        if image.masks:
+            image.masks = [
+                replace(mask, reading=reading) if isinstance(mask, MaskFile) and not mask.values else mask
+                for mask in image.masks
+            ]
 
 
 def _image(
@@ -127,24 +148,24 @@ def _mask_files(
     if class_name is None:
         return []
     for template in rule.get("masks", []):
-        wanted = template.format(**groups)
-        if "*" in wanted:
-            keys = fnmatch.filter(by_stem, wanted)
-            found = [path for key in sorted(keys) for path in by_stem[key]]
+        if "*" in template:
+            # The names of files are no patterns, whatever is in them.
+            wanted = template.format(**{key: glob.escape(value) for key, value in groups.items()})
+            found = [path for key in sorted(fnmatch.filter(by_stem, wanted)) for path in by_stem[key]]
         else:
-            found = by_stem.get(wanted, [])
+            found = by_stem.get(template.format(**groups), [])
         files = [path for path in found if path != image]
         if files:
             return [MaskFile(path, class_name, values) for path in files]
     return []
 
 
-def _read_own_line(root: Path, report: SourceReport) -> list[SourceImage]:
+def _read_own_line(root: Path, report: SourceReport, crowds: str) -> list[SourceImage]:
     """A user's own folder, in any layout that `--dataset` takes."""
     kind = find_format(root)
     if kind in ("parquet", "saved", "hub"):
         raise InputError(f"--root {root}: is a table already ({kind}); every command takes it as --dataset {root}")
-    dataset = read_dataset(root, report=report.boxes)
+    dataset = read_dataset(root, report=report.boxes, crowds=crowds)
     categories, names = category_names(dataset), defect_names(dataset)
     images = []
     for row in dataset:
@@ -163,4 +184,6 @@ def _read_own_line(root: Path, report: SourceReport) -> list[SourceImage]:
                 masks=None if mask is None else [MaskFile(Path(mask["path"]), "defect")],
             )
         )
-    return sorted(images, key=lambda image: image.image_id)
+    images.sort(key=lambda image: image.image_id)
+    _read_masks_alike(images, str(root))
+    return images

@@ -99,7 +99,7 @@ def divided(source: Source, images: Sequence[SourceImage], seed: int) -> list[So
         return [train[row] for row in chosen] + [image for image in whole if image.split != "train"]
     if source.split and all(image.split is None for image in images):
         ((second, share),) = source.split.items()
-        names = [sorted(_classes_of(image)) for image in images]
+        names = [sorted(_classes_of(image, crowds=False)) for image in images]
         order = sorted({name for row in names for name in row})
         first, _ = split_rows(
             [image.image_id for image in images], [[order.index(name) for name in row] for row in names], share, seed
@@ -136,10 +136,10 @@ def _plan(
     )
 
 
-def _classes_of(image: SourceImage) -> set[str]:
-    """Classes of an image's boxes; where they come of its masks, those that these may show."""
+def _classes_of(image: SourceImage, *, crowds: bool = True) -> set[str]:
+    """Classes of an image's boxes, also of crowd regions or not; where boxes come of its masks, what these may show."""
     if image.boxes is not None:
-        return {box.defect_type for box in image.boxes}
+        return {box.defect_type for box in image.boxes if crowds or not box.iscrowd}
     names: set[str] = set()
     for mask in image.masks or []:
         told = mask.values if isinstance(mask, MaskFile) else ()

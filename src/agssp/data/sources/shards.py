@@ -27,7 +27,8 @@ ROW_GROUP = 64
 
 def shard_path(folder: Path, shard: Shard) -> Path:
     """Where a shard belongs."""
-    return folder / DATA / shard.name
+    # pyarrow takes a relative path whose first folder has a colon for an address.
+    return folder.absolute() / DATA / shard.name
 
 
 def is_done(folder: Path, plan: Plan, shard: Shard) -> bool:
@@ -122,13 +123,13 @@ def count_rows(folder: Path, plan: Plan) -> dict[str, Any]:
     """Count what finished shards hold.
 
     Returns:
-        `splits` (split -> rows), `counts` (images, normal, defective, unknown, boxes, masks, categories, classes) and
-        `by_source` (first part of the ids -> rows).
+        `splits` (split -> rows), `counts` (images, normal, defective, unknown, boxes, crowds (which are no boxes),
+        masks, categories, classes) and `by_source` (first part of the ids -> rows).
     """
     splits: Counter[str] = Counter()
     states: Counter[Any] = Counter()
     categories, classes, by_source = (Counter[str](), Counter[str](), Counter[str]())
-    masks = 0
+    masks = crowds = 0
     columns = ["image_id", "category", "is_normal", *(["objects"] if plan.classes is not None else [])]
     for shard in plan.shards:
         path = shard_path(folder, shard)
@@ -138,8 +139,10 @@ def count_rows(folder: Path, plan: Plan) -> dict[str, Any]:
         categories.update(plan.categories[index] for index in table["category"].to_pylist())
         by_source.update(name.split("/")[0] for name in table["image_id"].to_pylist())
         if plan.classes is not None:
-            for objects in table["objects"].to_pylist():
-                classes.update(plan.classes[index] for index in (objects or {"category": []})["category"])
+            for objects in filter(None, table["objects"].to_pylist()):
+                told = zip(objects["category"], objects["iscrowd"], strict=True)
+                classes.update(plan.classes[index] for index, iscrowd in told if not iscrowd)
+                crowds += sum(objects["iscrowd"])
         if plan.mask:
             masks += table.num_rows - pq.read_table(path, columns=["mask"])["mask"].null_count
     return {
@@ -150,6 +153,7 @@ def count_rows(folder: Path, plan: Plan) -> dict[str, Any]:
             "defective": states[False],
             "unknown": states[None],
             "boxes": sum(classes.values()),
+            "crowds": crowds,
             "masks": masks,
             "categories": {name: categories[name] for name in plan.categories},
             "classes": {name: classes[name] for name in plan.classes or ()},

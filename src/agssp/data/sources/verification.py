@@ -1,19 +1,23 @@
 """Check a built data set row by row: whatever is wrong is said of a row, a file or a count, by name."""
 
+import contextlib
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features
 
 from agssp.data.images import MAX_PIXELS, ImageError, decode_image
-from agssp.data.masks import decode_mask
+from agssp.data.mask_reading import MaskReading
+from agssp.data.masks import decode_mask, named_masks
 from agssp.data.readers.tables import SHARD_NAME
 from agssp.data.schema import defect_names
+from agssp.errors import InputError
 
 # Boxes are stored as float32.
 ROUNDING = 0.01
@@ -33,7 +37,14 @@ def verify_rows(folder: Path, manifest: dict[str, Any], max_pixels: int = MAX_PI
     seen: Counter[str] = Counter()
     rows: Counter[str] = Counter()
     yield from _missing_shards(folder, manifest)
-    for path in sorted((folder / "data").glob("*.parquet")):
+    # pyarrow takes a relative path whose first folder has a colon for an address.
+    paths = sorted((folder.absolute() / "data").glob("*.parquet"))
+    reading = None
+    try:
+        reading = MaskReading.of(named_masks(_mask_rows(paths)), str(folder))
+    except InputError as error:
+        yield str(error)
+    for path in paths:
         split = _split_of(path)
         try:
             file = pq.ParquetFile(path)
@@ -52,7 +63,7 @@ def verify_rows(folder: Path, manifest: dict[str, Any], max_pixels: int = MAX_PI
                     seen[name] += 1
                     if seen[name] == 2:
                         yield f"{name}: the id occurs twice"
-                    for problem in row_problems(row, categories, classes, max_pixels):
+                    for problem in row_problems(row, categories, classes, max_pixels, reading):
                         yield f"{name}: {problem}"
                     yield None
         except Exception as error:  # pyarrow raises any kind on a damaged file
@@ -62,8 +73,14 @@ def verify_rows(folder: Path, manifest: dict[str, Any], max_pixels: int = MAX_PI
             yield f"split {split}: holds {rows[split]} rows, dataset.json says {manifest['splits'].get(split, 0)}"
 
 
-def row_problems(row: dict[str, Any], categories: list[str], classes: list[str], max_pixels: int) -> Iterator[str]:
-    """What is wrong with one row: its image, mask, boxes and labels."""
+def row_problems(
+    row: dict[str, Any],
+    categories: list[str],
+    classes: list[str],
+    max_pixels: int,
+    reading: MaskReading | None = None,
+) -> Iterator[str]:
+    """What is wrong with one row: its image, mask, boxes and labels; `reading` is that of the data set's masks."""
     if row["category"] is None or row["category"] not in range(len(categories)):
         yield f"category {row['category']} is none of the {len(categories)} categories"
     try:
@@ -74,7 +91,7 @@ def row_problems(row: dict[str, Any], categories: list[str], classes: list[str],
     defective = False
     if row.get("mask") is not None:
         try:
-            mask = decode_mask(row["mask"], "the mask")
+            mask = decode_mask(row["mask"], "the mask", reading)
             if mask.shape != (height, width):
                 yield f"the mask is {mask.shape[1]} x {mask.shape[0]} px, the image {width} x {height}"
             defective = bool(mask.any())
@@ -112,6 +129,16 @@ def count_problems(manifest: dict[str, Any], *, partial: bool) -> Iterator[str]:
                 f"source {source['name']}: {source['images']} images, its owner gives {published}; is the download "
                 "complete? (--partial if a part is meant)"
             )
+
+
+def _mask_rows(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Id and mask of each row; of files that cannot be read or have no masks, none."""
+    for path in paths:
+        with contextlib.suppress(pa.ArrowException, OSError, KeyError):
+            file = pq.ParquetFile(path)
+            if "mask" in file.schema_arrow.names:
+                for batch in file.iter_batches(batch_size=32, columns=["image_id", "mask"]):
+                    yield from batch.to_pylist()
 
 
 def _missing_shards(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:

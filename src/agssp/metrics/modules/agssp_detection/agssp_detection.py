@@ -15,12 +15,13 @@ COCO average precision of detected boxes (mAP@0.5, mAP@0.5:0.95, by class and si
 _KWARGS_DESCRIPTION = """
 Args:
     predictions: list of {"boxes": [[left, top, right, bottom], ...] in px, "scores": [...], "labels": [...]}.
-    references: list of {"boxes": [[left, top, right, bottom], ...] in px, "labels": [...]}.
+    references: list of {"boxes": [[left, top, right, bottom], ...] in px, "labels": [...]} and, where there are crowd
+        regions, "iscrowd": [0 or 1, ...]; what is found in a crowd region counts neither as right nor as wrong.
     class_names: names in label order.
     max_detections: most confident boxes an image that count; 100 by default.
 Returns:
     map_50_95, map_50, map_75, map_small, map_medium, map_large (None where nothing is labelled), images, boxes,
-    detections, per_class and curves, as `agssp.metrics.detection.DetectionMetrics.compute` describes them.
+    crowds, detections, per_class and curves, as `agssp.metrics.detection.DetectionMetrics.compute` describes them.
 """
 _CITATION = """
 @inproceedings{lin2014microsoft, title={Microsoft {COCO}: Common objects in context}, author={Lin, Tsung-Yi and others},
@@ -35,6 +36,7 @@ class AgsspDetection(evaluate.Metric):
         boxes = datasets.Sequence(datasets.Sequence(datasets.Value("float64")))
         labels = datasets.Sequence(datasets.Value("int64"))
         scores = datasets.Sequence(datasets.Value("float64"))
+        crowds = datasets.Sequence(datasets.Value("bool"))
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
@@ -42,10 +44,20 @@ class AgsspDetection(evaluate.Metric):
             features=datasets.Features(
                 {
                     "predictions": {"boxes": boxes, "scores": scores, "labels": labels},
-                    "references": {"boxes": boxes, "labels": labels},
+                    "references": {"boxes": boxes, "labels": labels, "iscrowd": crowds},
                 }
             ),
         )
+
+    def add(self, *, prediction: Any = None, reference: Any = None, **kwargs: Any) -> None:
+        """As `evaluate` has it; `iscrowd` may be left out of the reference."""
+        super().add(prediction=prediction, reference=_with_crowds(reference), **kwargs)
+
+    def add_batch(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> None:
+        """As `evaluate` has it; `iscrowd` may be left out of references."""
+        if references is not None:
+            references = [_with_crowds(reference) for reference in references]
+        super().add_batch(predictions=predictions, references=references, **kwargs)
 
     def _compute(
         self,
@@ -57,5 +69,12 @@ class AgsspDetection(evaluate.Metric):
         metrics = DetectionMetrics(class_names, max_detections)
         for index, (found, labelled) in enumerate(zip(predictions, references, strict=True)):
             boxes, targets = (np.asarray(side["boxes"], np.float64).reshape(-1, 4) for side in (found, labelled))
-            metrics.update(index, boxes, found["scores"], found["labels"], targets, labelled["labels"])
+            metrics.update(
+                index, boxes, found["scores"], found["labels"], targets, labelled["labels"], labelled["iscrowd"]
+            )
         return metrics.compute()
+
+
+def _with_crowds(reference: Any) -> Any:
+    # `evaluate` refuses a table that lacks a field.
+    return {"iscrowd": [False] * len(reference["labels"]), **reference} if isinstance(reference, dict) else reference

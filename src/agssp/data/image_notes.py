@@ -1,0 +1,63 @@
+"""What is noticed while a data set's images are decoded and is no error: counted, and each kind told once."""
+
+import logging
+import mmap
+
+logger = logging.getLogger("agssp.data.images")
+
+DARK, PAGES = "dark", "pages"
+_WORDS = {
+    DARK: "images of 16 bits have no value above 4095 and are nearly black; AGSSP_BIT_DEPTH=12 (or 10, ...) says how "
+    "many bits the camera gives",
+    PAGES: "image files hold several pages, of which the first alone is read",
+}
+
+
+class ImageNotes:
+    """Counts of one data set's images, kept by whoever decodes them.
+
+    Attributes:
+        counts: kind -> number of images that this process decoded.
+        first: kind -> the name of the first of them.
+    """
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(_WORDS, 0)
+        self.first: dict[str, str] = {}
+        # Memory that forked workers share: one of them tells for all.
+        self._told = mmap.mmap(-1, len(_WORDS))
+
+    def add(self, kind: str, name: str, message: str, *details: object) -> None:
+        """Count an image, and log the message if it is the first of its kind.
+
+        Args:
+            kind: `DARK` or `PAGES`.
+            name: of the image; the message's first value.
+            message: of the warning, in logging's form.
+            details: its other values.
+        """
+        self.counts[kind] += 1
+        self.first.setdefault(kind, name)
+        place = list(_WORDS).index(kind)
+        if not self._told[place]:
+            self._told[place] = 1
+            logger.warning(message, name, *details)
+
+    def lines(self) -> list[str]:
+        """A sentence for each kind that was noticed: how many, and the first of them."""
+        return [f"{self.counts[kind]} {_WORDS[kind]}; the first: {self.first[kind]}" for kind in self.first]
+
+
+_current = ImageNotes()
+
+
+def image_notes() -> ImageNotes:
+    """The notes of the data set that was read last; `decode_image` writes there unless it is given others."""
+    return _current
+
+
+def begin_image_notes() -> ImageNotes:
+    """Begin a data set: what its images have is told even if another data set's images had it before."""
+    global _current
+    _current = ImageNotes()
+    return _current

@@ -1,0 +1,54 @@
+"""XML files of labelling tools, opened without what makes XML dangerous: document types, entities, huge files."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from agssp.errors import InputError
+
+MOST_BYTES = 256 * 1024**2
+_SNIFFED = 4096
+
+
+def read_xml(file: Path) -> ElementTree.Element:
+    """The outermost element of an XML file.
+
+    Raises:
+        InputError: it is no XML, in an encoding that is not read, larger than `MOST_BYTES`, or declares a document
+            type, with which it could name other files or grow without bounds; the file is named.
+    """
+    if (size := file.stat().st_size) > MOST_BYTES:
+        raise InputError(f"{file}: {size:,} bytes of XML; expected {MOST_BYTES:,} at most")
+    content = file.read_bytes()
+    # UTF-16 puts a zero beside each letter.
+    plain = content.replace(b"\0", b"") if b"\0" in content else content
+    if b"<!DOCTYPE" in plain or b"<!ENTITY" in plain:
+        raise InputError(f"{file}: declares a document type or entities, which no labelling tool does; take them out")
+    try:
+        return ElementTree.fromstring(content)
+    except ElementTree.ParseError as error:
+        raise InputError(f"{file}: not valid XML: {error}") from error
+    except (ValueError, LookupError) as error:
+        raise InputError(f"{file}: expected XML in UTF-8, got an encoding that cannot be read: {error}") from error
+
+
+def root_tag(file: Path) -> str | None:
+    """Name of the outermost element, told by the file's first bytes; None for what is no XML."""
+    parser = ElementTree.XMLPullParser(("start",))
+    try:
+        with file.open("rb") as content:
+            parser.feed(content.read(_SNIFFED))
+        return next((node.tag for _, node in parser.read_events()), None)  # type: ignore[union-attr]
+    except (ElementTree.ParseError, ValueError, LookupError, OSError):
+        return None
+
+
+def number_of(text: str | None, what: str, where: str) -> float:
+    """A number in an XML file.
+
+    Raises:
+        InputError: it is missing or none; `what` and `where` name it.
+    """
+    try:
+        return float(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: expected a number as {what}, got {text!r}") from error
