@@ -9,7 +9,6 @@ from PIL import Image
 
 from agssp.data.readers import ReadReport, read_dataset
 from agssp.data.readers.coco import box_of_segmentation, parse_coco
-from agssp.data.readers.listing import Listing
 from agssp.data.schema import defect_names
 from agssp.errors import InputError
 
@@ -391,10 +390,10 @@ def test_what_a_file_says_without_looking_for_its_images():
     ]
 
 
-def test_the_json_is_parsed_once(tmp_path, monkeypatch):
-    root = folder(tmp_path, content())
-    parsed = []
-    monkeypatch.setattr("json.loads", lambda text, loads=json.loads: parsed.append(1) or loads(text))
-    read_dataset(root)
-    assert len(parsed) == 1
-    assert Listing(root).json("labels.json") is not None
+@pytest.mark.parametrize("place", ["", "train/"])
+def test_the_json_is_parsed_once(tmp_path, monkeypatch, place):
+    folder(tmp_path, content(), [f"{place}a.png", f"{place}b.png"], f"{place}labels.json")
+    text, parsed = (tmp_path / place / "labels.json").read_bytes(), []
+    monkeypatch.setattr("json.loads", lambda given, loads=json.loads: parsed.append(given) or loads(given))
+    assert len(read_dataset(tmp_path)) == 2
+    assert parsed.count(text) == 1

@@ -13,7 +13,8 @@ def test_nothing_read():
     assert report.lines() == []
     assert (report.count("clipped"), report.examples("clipped")) == (0, [])
     assert report.as_json() == {
-        "layout": "", "labels_from": "", "images": 0, "with_label_file": None, "with_boxes": 0, "sound": 0, "unknown": 0, "boxes": {}, "crowds": 0,
+        "layout": "", "labels_from": "",
+        "images": 0, "with_label_file": None, "with_boxes": 0, "sound": 0, "unknown": 0, "boxes": {}, "crowds": 0,
         "changes": {},
     }  # fmt: skip
 

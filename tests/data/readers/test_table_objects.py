@@ -388,13 +388,25 @@ def test_rows_that_are_passed_over_are_those_that_need_nothing(tmp_path, monkeyp
                 boxes[x, y, right - x, bottom - y, label] = None
         lost = bboxes and (not boxes or index % 11 == 10)
         expected.append(None if lost else [(list(box[:4]), box[4]) for box in boxes])
-    data = read_dataset(stored(tmp_path, "parquet", rows))
+    report = ReadReport()
+    data = read_dataset(stored(tmp_path, "parquet", rows), report=report)
     found = [
         values["objects"] and list(zip(values["objects"]["bbox"], values["objects"]["category"], strict=True))
         for values in data
     ]
     assert found == expected
     assert sum(values is None for values in found) > 5
+    contents = [values["image"]["bytes"] for values in rows]
+    sizes = [Pil.open(io.BytesIO(content)).size if content else None for content in contents]
+    for label, name in enumerate(["pit", "scratch"]):
+        shares = [
+            min(box[2:]) / max(size)
+            for boxes, size in zip(expected, sizes, strict=True)
+            for box, own in boxes or []
+            if own == label
+        ]
+        assert report.boxes[name] == len(shares)
+        assert sorted(report.shares[name]) == pytest.approx(sorted(shares), rel=1e-6)
 
 
 def test_small_boxes_beside_others_are_no_fractions(tmp_path):

@@ -97,7 +97,7 @@ def locate_coco(file: Path) -> tuple[Listing, str]:
             if file.parent.name.lower() in ANNOTATION_FOLDERS or any(
                 (above / place / text).is_file() for place in places
             ):
-                return Listing(above), f"{file.absolute().parent.name}/{file.name}"
+                return Listing(above, parsed=inside), f"{file.absolute().parent.name}/{file.name}"
     return inside, file.name
 
 

@@ -56,6 +56,8 @@ def _with_classes(dataset: Any, source: str, asked: list[str], report: ReadRepor
         report.note_all("empty_classes", [f"{name} of {source}" for name in unknown])
         counts = dict(zip(found, (report.boxes.get(name, 0) for name in names), strict=True))
         report.boxes = {name: counts.get(name, 0) for name in asked}
+        renamed = dict(zip(names, found, strict=True))
+        report.shares = {renamed.get(name, name): shares for name, shares in report.shares.items()}
     numbers = {number: asked.index(name) for number, name in enumerate(found) if name in asked}
     make = partial(_renumbered_objects, source, numbers, found, asked)
     return with_column(dataset, "objects", objects_feature(asked), ["image_id", "objects"], make)

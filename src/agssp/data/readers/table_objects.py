@@ -203,6 +203,7 @@ def _rows_to_settle(
             if not witnessed and passed.any():
                 passed[np.flatnonzero(passed)[0]] = False
                 witnessed = True
+            _measure(flat, frames, passed, names or [], report)
             normal = np.array([bool(value) for value in batch["is_normal"].to_pylist()])
             doubtful = np.flatnonzero(np.where(flat.counts > 0, ~passed, ~flat.known & normal)).tolist()
         for row in doubtful:
@@ -244,6 +245,18 @@ def rows_to_pass(
     beyond = (far > 1 + FRACTION_ROUNDING).any(1)
     rows = len(flat.counts)
     return (np.bincount(flat.rows[~good], minlength=rows) == 0) & (np.bincount(flat.rows[beyond], minlength=rows) > 0)
+
+
+def _measure(
+    flat: FlatObjects, frames: Mapping[int, Frame | None], passed: np.ndarray, names: Sequence[str], report: ReadReport
+) -> None:
+    """Keep how large the boxes of rows that were passed over are beside their images, as `settle_boxes` does."""
+    longer = np.ones(len(passed))
+    for row, frame in frames.items():
+        longer[row] = max(frame.size) if frame is not None else 1
+    shares = flat.bboxes[:, 2:].min(1, initial=np.inf) / longer[flat.rows]
+    for number in np.unique(flat.classes[passed[flat.rows]]).tolist():
+        report.keep_shares(names[number], shares[passed[flat.rows] & (flat.classes == number)].tolist())
 
 
 def _has_crowds(dataset: Dataset) -> bool:
