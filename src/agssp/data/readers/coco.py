@@ -3,14 +3,14 @@
 import math
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agssp.data.images import MAX_PIXELS
+from agssp.data.readers.coco_images import find_images, image_folders, note_unlisted
 from agssp.data.readers.crowds import crowd_flag
-from agssp.data.readers.folder_masks import is_mask
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.records import ImageRecord, Label, folder_category, stated_size
 from agssp.data.readers.report import ReadReport
@@ -93,7 +93,7 @@ def locate_coco(file: Path) -> tuple[Listing, str]:
         if not any(posixpath.basename(name).lower() == own.lower() for name in inside.images):
             above = file.absolute().parent.parent
             text = posixpath.normpath(first.replace("\\", "/"))
-            places = _image_folders(f"{file.absolute().parent.name}/{file.name}")
+            places = image_folders(f"{file.absolute().parent.name}/{file.name}")
             if file.parent.name.lower() in ANNOTATION_FOLDERS or any(
                 (above / place / text).is_file() for place in places
             ):
@@ -131,7 +131,7 @@ def read_coco(
     if not images:
         raise InputError(f"{file}: lists no images")
     report.labels_from = name
-    root, paths = _find_images(listing, name, images, report)
+    root, paths = find_images(listing, name, [image.file_name for image in images.values()], report)
     object_category = category or folder_category(listing.root / root)
     # Label Studio writes the size of the stored pixels, and rectangles of the upright image that it shows.
     about = content.get("info")
@@ -149,7 +149,9 @@ def read_coco(
                 upright=upright,
             )
         )
-    _note_unlisted(listing, name, root, paths, report)
+    others = (listing.json(other)["images"] for other in find_coco(listing) if other != name)
+    elsewhere = [str(row.get("file_name")) for rows in others for row in rows if isinstance(row, dict)]
+    note_unlisted(listing, root, paths, elsewhere, report)
     return records, classes
 
 
@@ -316,85 +318,3 @@ def _id(value: Any) -> int | str:
 def _order(row: dict[str, Any]) -> tuple[bool, int, str]:
     key = _id(row["id"])
     return (False, key, "") if isinstance(key, int) else (True, 0, key)
-
-
-def _image_folders(name: str) -> list[str]:
-    """Folders, below the data set's, that the image names of a COCO file may be relative to, the likeliest first."""
-    folder, stem = posixpath.dirname(name), posixpath.splitext(posixpath.basename(name))[0]
-    subset = stem.rsplit("_", 1)[-1]  # instances_train2017.json has its images in train2017/
-    names = ("", "images", "data", subset, f"images/{subset}", f"{subset}/images")
-    places = dict.fromkeys((folder, posixpath.dirname(folder)))
-    return [posixpath.normpath(posixpath.join(place, below)).removeprefix(".") for place in places for below in names]
-
-
-def _folders_of_split(listing: Listing, name: str) -> list[str]:
-    """Folders called like the split that the name of a COCO file says, in any spelling, and `images` or `data` in them.
-
-    `annotations/instances_Validation.json` may have its images in `images/val` or in `images/Validation/Data`.
-    """
-    stem = posixpath.splitext(posixpath.basename(name))[0]
-    subset, split = stem.rsplit("_", 1)[-1], split_in(stem)
-
-    def is_of_split(folder: str) -> bool:
-        own = posixpath.basename(folder)
-        return same_split(own, subset) or (split is not None and same_split(own, split))
-
-    return [
-        folder
-        for folder in sorted(listing.folders)
-        if is_of_split(folder)
-        or (posixpath.basename(folder).lower() in ("images", "data") and is_of_split(posixpath.dirname(folder)))
-    ]
-
-
-def _find_images(
-    listing: Listing, name: str, images: Mapping[int | str, CocoImage], report: ReadReport
-) -> tuple[str, list[str]]:
-    """The folder that most of the images lie in as the file says, and the path of each below the data set's."""
-    names = [image.file_name for image in images.values()]
-    likely = dict.fromkeys((*_image_folders(name), *_folders_of_split(listing, name)))
-    folders = [place for place in likely if not place or place in listing.folders]
-    hits = {place: sum(posixpath.join(place, name) in listing for name in names) for place in folders}
-    root = max(folders, key=lambda place: hits[place]) if folders else ""
-    order = sorted(folders, key=lambda place: -hits[place])
-    paths, missing = [], []
-    file = listing.path(name)
-    for text in names:
-        try:
-            paths.append(listing.find(text, str(file), report, order, alone=len(names) == 1))
-        except InputError as error:
-            if "several files" in str(error):
-                raise
-            missing.append((text, error))
-    if missing and len(missing) == len(names):
-        looked = ", ".join(str(listing.root / place) for place in folders)
-        raise InputError(f"{missing[0][1]}; its image {missing[0][0]!r} was not found; looked in {looked}")
-    if missing:
-        raise InputError(
-            f"{file}: {len(missing)} of its {len(names)} images are not in {listing.root / root}: {missing[0][0]} ..."
-        )
-    owners: dict[str, str] = {}
-    for text, path in zip(names, paths, strict=True):
-        if owners.setdefault(path, text) != text:
-            raise InputError(
-                f"{file}: its images {owners[path]!r} and {text!r} both seem to be {path}; give each image a name of "
-                "its own, and write its path below that folder into the file"
-            )
-    return root, paths
-
-
-def _note_unlisted(listing: Listing, name: str, root: str, paths: Iterable[str], report: ReadReport) -> None:
-    """Note images beside those of the file that no COCO file of the data set lists."""
-    listed = set(paths)
-    elsewhere = {
-        posixpath.basename(str(row.get("file_name")).replace("\\", "/"))
-        for other in find_coco(listing)
-        if other != name
-        for row in listing.json(other)["images"]
-        if isinstance(row, dict)
-    }
-    prefix = f"{root}/" if root else ""
-    for path in listing.images:
-        is_other = path in listed or posixpath.basename(path) in elsewhere or is_mask(path)
-        if path.startswith(prefix) and not is_other:
-            report.note("unlisted", path)
