@@ -46,6 +46,22 @@ def relabel(
     return dataset
 
 
+def without_unused(dataset: Dataset, source: str, known: Sequence[str], report: ReadReport) -> Dataset:
+    """Leave out the classes without boxes that are not among those known elsewhere, as files of tests may list some.
+
+    Args:
+        dataset: in the schema.
+        source: names it in errors.
+        known: names of the classes that are kept in any case.
+        report: gets a note of what was left out.
+    """
+    names = defect_names(dataset)
+    used = {names[number] for number in _numbers_with_boxes(dataset)}
+    return relabel(
+        dataset, source, defect_types=[name for name in names if name in used or name in known], report=report
+    )
+
+
 def _with_classes(dataset: Any, source: str, asked: list[str], report: ReadReport) -> Any:
     names = defect_names(dataset)
     found = _by_place(names, asked, report) if report.count("numbered_classes") else names
