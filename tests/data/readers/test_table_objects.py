@@ -369,6 +369,14 @@ def test_crowds_of_a_whole_table(tmp_path, mode, every):
     assert [values["objects"]["iscrowd"] for values in data] == [[not objects], [every and not objects, not objects]]
 
 
+@pytest.mark.parametrize("mode", ["ignore", "objects"])
+def test_asking_for_crowds_where_none_is_tells_of_all_boxes(tmp_path, mode):
+    report = ReadReport()
+    path = stored(tmp_path, "parquet", [row(name, png(), [[1, 2, 3, 4], [5, 5, 5, 5]]) for name in "abc"])
+    read_dataset(path, crowds=mode, report=report)
+    assert report.examples("crowds") == [f"none of 6; --crowds {mode} changes nothing"]
+
+
 @pytest.mark.parametrize("batch", [1, 3, 1000])
 def test_rows_that_are_passed_over_are_those_that_need_nothing(tmp_path, monkeypatch, batch):
     monkeypatch.setattr(table_objects, "BATCH", batch)
