@@ -160,6 +160,28 @@ def test_two_processes_give_the_numbers_of_one(model, tmp_path):
     assert one == two
 
 
+def test_classes_without_boxes_that_the_model_lacks_are_left_out(model, tmp_path, capsys):
+    images = make_images(tmp_path / "images")
+    evaluate(model, images, "--output", str(tmp_path / "one"))
+    rows = [json.loads(line) for line in (tmp_path / "images" / "metadata.jsonl").read_text().splitlines()]
+    coco = {
+        "images": [{"id": number, "file_name": row["file_name"]} for number, row in enumerate(rows)],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(["dark", "light", "rust"])],
+        "annotations": [
+            {"image_id": number, "category_id": ["dark", "light"].index(name), "bbox": bbox}
+            for number, row in enumerate(rows)
+            for name, bbox in zip(row["objects"]["category"], row["objects"]["bbox"], strict=True)
+        ],
+    }
+    (tmp_path / "images" / "metadata.jsonl").unlink()
+    (tmp_path / "images" / "test.json").write_text(json.dumps(coco))
+    capsys.readouterr()
+    evaluate(model, images, "--output", str(tmp_path / "two"))
+    assert "left out, as they have no boxes and the model lacks them: rust" in capsys.readouterr().out
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    assert (one["map_50"], one["per_class"]) == (two["map_50"], two["per_class"])
+
+
 def test_classes_that_differ_are_both_named(model, tmp_path, capsys):
     images = make_images(tmp_path / "images")
     metadata = tmp_path / "images" / "metadata.jsonl"

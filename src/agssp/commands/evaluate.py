@@ -70,6 +70,7 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
     from accelerate.utils import gather_object
 
     from agssp.data.origin import describe_source
+    from agssp.data.readers.relabelling import without_unused
     from agssp.data.reading import read_labelled
     from agssp.data.schema import defect_names
     from agssp.detection_inference import check_detection_flags, choose_device, load_detector
@@ -80,9 +81,13 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
     dataset, reading = read_labelled(
         arguments.dataset, split=arguments.split, crowds=arguments.crowds, boxes_needed=False
     )
-    classes = defect_names(dataset)
-    model = load_detector(arguments.model, classes)
+    listed = defect_names(dataset)
+    model = load_detector(arguments.model, listed)
     id2label = {int(index): name for index, name in (model.config.id2label or {}).items()}
+    dataset = without_unused(dataset, arguments.dataset, list(id2label.values()), reading)
+    classes = defect_names(dataset)
+    if state.is_main_process and (unused := [name for name in listed if name not in classes]):
+        print(f"{arguments.dataset}: left out, as they have no boxes and the model lacks them: {', '.join(unused)}")
     to_class = match_classes(id2label, classes, arguments)
     if arguments.class_agnostic:
         classes = [CLASS_AGNOSTIC]

@@ -131,7 +131,11 @@ class ReadReport:
             bbox: xywh px.
             size: (width, height) px of the image.
         """
-        self.shares.setdefault(name, array("f")).append(min(bbox[2:]) / max(size))
+        self.keep_shares(name, [min(bbox[2:]) / max(size)])
+
+    def keep_shares(self, name: str, shares: Iterable[float]) -> None:
+        """Keep how large boxes of a class are: the shorter side of each as a share of its image's longer side."""
+        self.shares.setdefault(name, array("f")).extend(shares)
 
     def share(self, owners: Mapping[Path, Sequence[str]]) -> None:
         """Note the annotation files that more than one image got its boxes from."""
