@@ -43,7 +43,8 @@ def test_rows_without_objects_are_counted(tmp_path):
     data = read_dataset(path, streaming=True, category="plate", report=report)
     assert len(list(data)) == 3
     assert report.summary() == [
-        "3 images, 1 said to be defective, without boxes, 1 known to be sound, 1 of which nothing is known (read as parquet)"
+        "3 images, 1 said to be defective, without boxes, 1 known to be sound, 1 of which nothing is known "
+        "(read as parquet)"
     ]
 
 
