@@ -392,7 +392,7 @@ def test_an_own_line_keeps_its_crowd_regions(tmp_path, capsys):
     # Another reading is another data set, also under the same name.
     with pytest.raises(InputError, match="holds results of other settings"):
         build("own-line", root, tmp_path / "auto", crowds="objects")
-    with pytest.raises(InputError, match=r"--crowds is for your own images \(own-line\), not for severstal"):
+    with pytest.raises(InputError, match="whose labels are COCO files, not for severstal"):
         build("severstal", tmp_path, tmp_path / "c", crowds="objects")
 
 
@@ -406,7 +406,7 @@ def test_a_source_whose_file_marks_every_outline_as_a_crowd_has_objects(tmp_path
         file.write_text(json.dumps(content))
         counts = build("steel-pipe", tmp_path, tmp_path / f"output {marks}")["counts"]
         assert (counts["boxes"], counts["crowds"]) == counted
-        told = "all 2 boxes are marked as crowds" in capsys.readouterr().out
+        told = "all 2 boxes, as some tools mark single objects, are read as objects" in capsys.readouterr().out
         assert told == (marks == [1, 1])
 
 

@@ -53,6 +53,12 @@ def is_coco(content: Any) -> bool:
     return isinstance(content["images"], list) and isinstance(content["categories"], list)
 
 
+def is_upright(content: dict[str, Any]) -> bool:
+    """Whether boxes are of the upright images whatever size the file states, as Label Studio shows and writes them."""
+    about = content.get("info")
+    return isinstance(about, dict) and about.get("contributor") == "Label Studio"
+
+
 def choose_coco(listing: Listing, split: str | None, report: ReadReport) -> str:
     """The COCO file of a folder, or of one of its splits (told by the words of the file's name).
 
@@ -133,9 +139,7 @@ def read_coco(
     report.labels_from = name
     root, paths = find_images(listing, name, [image.file_name for image in images.values()], report)
     object_category = category or folder_category(listing.root / root)
-    # Label Studio writes the size of the stored pixels, and rectangles of the upright image that it shows.
-    about = content.get("info")
-    upright = isinstance(about, dict) and about.get("contributor") == "Label Studio"
+    upright = is_upright(content)
     prefix = f"{root}/" if root else ""
     records = []
     for image, path in zip(images.values(), paths, strict=True):

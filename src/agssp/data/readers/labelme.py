@@ -1,5 +1,6 @@
 """labelme's JSON files (one an image) as records."""
 
+import math
 import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from agssp.data.readers.shapes import XYWH, box_of_circle, box_of_points
 from agssp.errors import InputError
 
 _SNIFFED = 5
+_RIM = 64
 Points = Sequence[tuple[float, float]]
 
 
@@ -25,13 +27,13 @@ class LabelmeFile:
 
     Attributes:
         labels: a box around each shape that has an area.
-        outlines: of each label, as COCO writes polygons: `[[x, y, x, y, ...]]`.
+        outlines: of each label, as COCO writes polygons: `[[x, y, x, y, ...]]`; None for a mask, which is not decoded.
         size: (width, height) px that the file states.
         image_path: name of the image there.
     """
 
     labels: list[Label] = field(default_factory=list)
-    outlines: list[list[list[float]]] = field(default_factory=list)
+    outlines: list[list[list[float]] | None] = field(default_factory=list)
     size: tuple[float, float] | None = None
     image_path: str = ""
 
@@ -145,7 +147,8 @@ def parse_labelme(content: Any, where: str, report: ReadReport) -> LabelmeFile:
         if not fits(len(points)):
             raise InputError(f"{here}: expected {expected} for a {kind}, got {len(points)}")
         found.labels.append(Label(box(points), name, here))
-        found.outlines.append([[value for point in outline(points) for value in point]])
+        drawn = outline(points)
+        found.outlines.append(None if drawn is None else [[value for point in drawn for value in point]])
     return found
 
 
@@ -158,27 +161,25 @@ def _corners(points: Points) -> Points:
     return [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
 
 
-def _ends(points: Points) -> Points:
-    """Corners of a mask, whose second point names its last pixel and not that pixel's far edge."""
-    (left, top), (right, bottom) = points
-    return [(left, top), (right + 1, bottom + 1)]
-
-
 def _mask(points: Points) -> XYWH:
-    return box_of_points(_ends(points))
+    """The box of a mask, whose second point names its last pixel and not that pixel's far edge."""
+    (left, top), (right, bottom) = points
+    return box_of_points([(left, top), (right + 1, bottom + 1)])
 
 
-def _circle_corners(points: Points) -> Points:
-    x, y, w, h = box_of_circle(*points)
-    return _corners([(x, y), (x + w, y + h)])
+def _rim(points: Points) -> Points:
+    """Points of a circle's rim, its outermost four among them."""
+    (x, y), radius = points[0], math.dist(*points)
+    angles = [2 * math.pi * step / _RIM for step in range(_RIM)]
+    return [(x + radius * math.cos(angle), y + radius * math.sin(angle)) for angle in angles]
 
 
 # How many points a kind of shape has, in words, the box around it, and its outline.
-_SHAPES: dict[str, tuple[Callable[[int], bool], str, Callable[[Points], XYWH], Callable[[Points], Points]]] = {
+_SHAPES: dict[str, tuple[Callable[[int], bool], str, Callable[[Points], XYWH], Callable[[Points], Points | None]]] = {
     "polygon": (lambda count: count > 2, "3 points or more", box_of_points, list),
     "rectangle": (lambda count: count in (2, 4), "2 corners, or 4", box_of_points, _corners),
     "oriented_rectangle": (lambda count: count == 4, "4 corners", box_of_points, list),
     "rotation": (lambda count: count == 4, "4 corners", box_of_points, list),
-    "circle": (lambda count: count == 2, "a centre and a point of the rim", _circle, _circle_corners),
-    "mask": (lambda count: count == 2, "2 corners", _mask, lambda points: _corners(_ends(points))),
+    "circle": (lambda count: count == 2, "a centre and a point of the rim", _circle, _rim),
+    "mask": (lambda count: count == 2, "2 corners", _mask, lambda points: None),
 }

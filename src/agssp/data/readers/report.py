@@ -23,6 +23,8 @@ CAUSES: dict[str, tuple[str, str]] = {
     "predictions": ("dropped", "tasks have predictions and no annotation; predictions are no labels"),
     "unannotated": ("dropped", "images have no labels yet; nothing is known of them"),
     "unlisted": ("dropped", "images lie in the folder but are not in its table of labels; they were left out"),
+    "missing_images": ("dropped", "images of the tables of labels are not there"),
+    "part_of_outlines": ("dropped", "images lack outlines of some of their boxes; their outlines were left out"),
     "outside_splits": ("dropped", "images lie in none of the folders that were read as splits and were left out"),
     "second_label_files": ("dropped", "label files are the second of their image, elsewhere, and were not read"),
     "orphans": ("dropped", "annotation files have no image and were left out"),

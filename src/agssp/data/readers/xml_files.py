@@ -1,6 +1,7 @@
 """XML files of labelling tools, opened without what makes XML dangerous: document types, entities, huge files."""
 
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from agssp.errors import InputError
@@ -33,11 +34,11 @@ def read_xml(file: Path) -> ElementTree.Element:
 
 def root_tag(file: Path) -> str | None:
     """Name of the outermost element, told by the file's first bytes; None for what is no XML."""
-    parser = ElementTree.XMLPullParser(("start",))
+    parser: Any = ElementTree.XMLPullParser(("start",))
     try:
         with file.open("rb") as content:
             parser.feed(content.read(_SNIFFED))
-        return next((node.tag for _, node in parser.read_events()), None)  # type: ignore[union-attr]
+        return next((node.tag for _, node in parser.read_events()), None)
     except (ElementTree.ParseError, ValueError, LookupError, OSError):
         return None
 
