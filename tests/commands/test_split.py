@@ -272,7 +272,7 @@ def test_an_image_that_is_in_both_is_named(root):
     [
         ({"holdout": 0.3, "test": "t"}, "give --holdout, .* or --test"),
         ({"holdout": 1.5}, "between 0 and 1, got 1.5"),
-        ({"holdout": 0.3, "count": 22}, "--count 22: expected between 1 and 21"),
+        ({"holdout": 0.3, "count": 22}, "--count 22: expected between 1 and 21 "),
         ({"holdout": 0.3, "count": 3, "per_class": 3}, "give exactly one"),
     ],
 )

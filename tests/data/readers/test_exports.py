@@ -7,6 +7,7 @@ import pytest
 
 from agssp.data.images import image_size
 from agssp.data.readers import read_dataset
+from agssp.data.reading import read_labelled
 from agssp.data.schema import defect_names
 from agssp.errors import InputError
 
@@ -68,6 +69,7 @@ def test_the_boxes_are_those_that_the_tool_reads(name, split):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_form_that_is_not_read_is_named(name):
-    with pytest.raises(InputError, match=EXPECTED[name]["refused"].replace(".", r"\.")):
-        read_dataset(EXPORTS / name)
+def test_a_form_that_is_not_read_is_named_with_what_to_export_instead(name):
+    file = EXPECTED[name]["refused"].replace(".", r"\.")
+    with pytest.raises(InputError, match=rf"{file}.*(export|convert)"):
+        read_labelled(str(EXPORTS / name))

@@ -33,7 +33,7 @@ from agssp.data.readers.report import ReadReport
 from agssp.data.readers.table_schema import to_schema
 from agssp.data.readers.tables import NamedRows, load_table, reading
 from agssp.data.readers.unread import unread_labels
-from agssp.data.readers.voc import read_voc, voc_lists
+from agssp.data.readers.voc import read_voc
 from agssp.data.readers.yolo import locate_yolo, read_yolo
 from agssp.errors import InputError
 
@@ -129,7 +129,7 @@ def _read_file(file: Path, name: str, split: str | None, category: str | None, r
 
 
 def _read_folder(listing: Listing, name: str, split: str | None, category: str | None, report: ReadReport) -> Read:
-    own_splits = name in ("coco", "yolo", "cvat") or (name == "voc" and bool(voc_lists(listing)))
+    own_splits = name in ("coco", "yolo", "cvat", "voc", "labelme")
     if name == SPLITS or (split is not None and not own_splits):
         folder = choose_split_folder(listing, split, report)
         below = listing.below(folder)
@@ -153,11 +153,11 @@ def _read_folder(listing: Listing, name: str, split: str | None, category: str |
     if name == "voc":
         return read_voc(listing, category, report, split), None
     if name == "labelme":
-        return read_labelme(listing, category, report), None
+        return read_labelme(listing, category, report, split), None
     if name == "label_studio":
         return read_label_studio(listing, choose_label_studio(listing), category, report)
     if name == "cvat":
-        return read_cvat(listing, choose_cvat(listing), category, report, split)
+        return read_cvat(listing, choose_cvat(listing, split, report), category, report, split)
     if name == "metadata":
         return read_metadata_folder(listing, category, report), None
     report.note_all("unread_files", [f"{listing.path(file)} ({what})" for file, what in unread_labels(listing)])

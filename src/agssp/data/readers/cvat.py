@@ -1,5 +1,6 @@
 """CVAT for images 1.1 (one XML file of many images) as records."""
 
+import math
 import posixpath
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -7,16 +8,17 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from agssp.data.images import MAX_PIXELS
+from agssp.data.readers.folder_masks import is_mask
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.records import ImageRecord, Label, folder_category, stated_size
 from agssp.data.readers.report import ReadReport
-from agssp.data.readers.shapes import XYWH, box_of_points, rotated_box
-from agssp.data.readers.splits import default_split, same_split
+from agssp.data.readers.shapes import XYWH, box_of_ellipse, box_of_points, rotated_box
+from agssp.data.readers.splits import default_split, same_split, split_in, split_named
 from agssp.data.readers.xml_files import number_of, read_xml, root_tag
 from agssp.errors import InputError
 
 FOLDERS = ("", "annotations", "annotation")
-_NO_AREA = ("points", "polyline", "skeleton", "tag")
+_WITH_AREA = ("box", "polygon", "ellipse", "mask", "cuboid")
 
 
 def is_cvat(file: Path) -> bool:
@@ -33,18 +35,24 @@ def find_cvat(listing: Listing) -> list[str]:
     return [name for name in near if is_cvat(listing.path(name))]
 
 
-def choose_cvat(listing: Listing) -> str:
-    """CVAT's XML file of a folder.
+def choose_cvat(listing: Listing, split: str | None, report: ReadReport) -> str:
+    """CVAT's XML file of a folder; of several the one whose name tells the asked split, or that for training.
 
     Raises:
-        InputError: there is none, or more than one; they are named.
+        InputError: there is none, or more than one that may be meant; they are named.
     """
     files = find_cvat(listing)
-    if len(files) != 1:
+    if len(files) == 1:
+        return files[0]
+    wanted = split_named(split) if split else "train"
+    chosen = [name for name in files if wanted and split_in(posixpath.splitext(posixpath.basename(name))[0]) == wanted]
+    if len(chosen) != 1:
         raise InputError(
             f"{listing.root}: expected one XML file of CVAT, found {', '.join(files) or 'none'}; name the file itself"
         )
-    return files[0]
+    if split is None:
+        report.note("split_by_default", f"{chosen[0]} of {', '.join(files)} in {listing.root}")
+    return chosen[0]
 
 
 def read_cvat(
@@ -53,7 +61,8 @@ def read_cvat(
     """Read a file of CVAT for images 1.1.
 
     Boxes, also rotated ones, polygons, ellipses, masks and cuboids become upright boxes around them; points, lines and
-    tags have no area and are left out. An image without shapes has no defects. Of several subsets one is read.
+    tags have no area and are left out; of an image that has no others nothing is known. One without any has no defects.
+    Of several subsets one is read.
 
     Args:
         listing: of the data set's folder.
@@ -76,31 +85,37 @@ def read_cvat(
         raise InputError(
             f"{file}: is CVAT for video, whose tracks are not read; export it as `CVAT for images 1.1`, or as COCO"
         )
-    images = _of_split(root.findall("image"), split, file, report)
+    listed = root.findall("image")
+    images = _of_split(listed, split, file, report)
     if not images:
         raise InputError(f"{file}: lists no images")
     classes = [(label.findtext("name") or "").strip() for label in root.iterfind("meta//labels/label")]
     folder = posixpath.dirname(name)
     above = posixpath.dirname(folder)
     parts = ("", "images", "data")
-    places = dict.fromkeys(posixpath.join(place, part).rstrip("/") for place in (folder, above) for part in parts)
+    places = list(dict.fromkeys(posixpath.join(place, part).rstrip("/") for place in (folder, above) for part in parts))
     report.labels_from = name
     records: dict[str, ImageRecord] = {}
     for node in images:
         text = (node.get("name") or "").strip()
         where = f"{file} image {text or node.get('id')}"
-        path = listing.find(text, where, report, list(places), alone=len(images) == 1)
+        subset = node.get("subset") or "default"
+        own = [posixpath.join(place, subset) for place in places]
+        path = listing.find(text, where, report, [*own, *places], alone=len(listed) == 1)
         if path in records:
             raise InputError(f"{where}: {path} is listed twice; take one of both away")
-        shapes = enumerate(node)
-        labels = [label for index, shape in shapes for label in _labels(shape, f"{where} shape {index}", report)]
+        found = [_label(shape, f"{where} shape {index}", report) for index, shape in enumerate(node)]
+        labels = [label for label in found if label is not None]
+        if found and not labels:
+            report.note("all_dropped", path)
         records[path] = ImageRecord(
             path=listing.path(path),
             image_id=path,
             category=category or folder_category(listing.root),
-            labels=labels,
+            labels=labels if labels or not found else None,
             stated_size=stated_size(node.get("width"), node.get("height")),
         )
+    _note_unlisted(listing, name, list(records), [node for node in listed if node not in images], report)
     used = [label.defect_type for record in records.values() for label in record.labels or []]
     return list(records.values()), list(dict.fromkeys([*filter(None, classes), *used]))
 
@@ -108,6 +123,8 @@ def read_cvat(
 def _of_split(images: list[Element], split: str | None, file: Path, report: ReadReport) -> list[Element]:
     """The images of the asked subset, or of the usual one."""
     subsets = list(dict.fromkeys(node.get("subset") or "" for node in images))
+    if split is not None and subsets == [""] and split_in(file.stem) == split_named(split):
+        return images
     if split is None and len(subsets) < 2:
         return images
     if split is None:
@@ -123,34 +140,44 @@ def _of_split(images: list[Element], split: str | None, file: Path, report: Read
     return [node for node in images if (node.get("subset") or "") == chosen]
 
 
-def _labels(shape: Element, where: str, report: ReadReport) -> list[Label]:
-    if shape.tag in _NO_AREA:
+def _note_unlisted(listing: Listing, name: str, paths: list[str], others: list[Element], report: ReadReport) -> None:
+    """Note images that neither this file nor, by their own names, another subset or file of the folder lists."""
+    known = {posixpath.basename((node.get("name") or "").replace("\\", "/")) for node in others}
+    for other in find_cvat(listing):
+        if other != name:
+            nodes = read_xml(listing.path(other)).findall("image")
+            known |= {posixpath.basename((node.get("name") or "").replace("\\", "/")) for node in nodes}
+    listed = set(paths)
+    there = [image for image in listing.images if image not in listed and not is_mask(image)]
+    report.note_all("unlisted", [image for image in there if posixpath.basename(image) not in known])
+
+
+def _label(shape: Element, where: str, report: ReadReport) -> Label | None:
+    if shape.tag not in _WITH_AREA:
         report.note("not_boxes", f"{where} ({shape.tag})")
-        return []
-    if shape.tag not in ("box", "polygon", "ellipse", "mask", "cuboid"):
-        return []
+        return None
     name = (shape.get("label") or "").strip()
     if not name:
         raise InputError(f"{where}: has no label")
-    bbox = _bbox(shape, where)
     turn = number_of(shape.get("rotation", "0"), "rotation", where) % 360
     if turn and shape.tag in ("box", "ellipse"):
         report.note("rotated", where)
-        bbox = rotated_box(bbox, turn)
-    return [Label(bbox, name, where)]
+    return Label(_bbox(shape, turn, where), name, where)
 
 
 def _box_of_runs(text: str, width: int, height: int, where: str) -> XYWH:
     """The box around a mask given by the lengths of its runs, `0` and `1` in turns, row by row."""
     try:
         runs = np.array([int(word) for word in text.split(",") if word.strip()], np.int64)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(f"{where}: expected run lengths `n, n, ...` as rle, got {text[:60]!r}") from error
-    if not 0 < width * height <= MAX_PIXELS or (runs < 0).any() or runs.sum() != width * height:
+    fits = 0 < width * height <= MAX_PIXELS and width > 0 and ((runs >= 0) & (runs <= MAX_PIXELS)).all()
+    if not fits or runs.sum() != width * height:
         raise InputError(
             f"{where}: its run lengths make {runs.sum():,} px, its size is {width} x {height}; expected the same"
         )
     starts = np.concatenate([[0], np.cumsum(runs)])
+    # The first, third, ... run is of what is not painted.
     on = [(first, last - 1) for first, last in zip(starts[1:-1:2], starts[2::2], strict=False) if last > first]
     if not on:
         return 0, 0, 0, 0
@@ -162,21 +189,26 @@ def _box_of_runs(text: str, width: int, height: int, where: str) -> XYWH:
     return left, int(rows[0].min()), right - left + 1, int(rows[1].max() - rows[0].min()) + 1
 
 
-def _bbox(shape: Element, where: str) -> XYWH:
+def _bbox(shape: Element, turn: float, where: str) -> XYWH:
     def number(key: str) -> float:
         return number_of(shape.get(key), key, where)
 
     if shape.tag == "box":
         left, top = number("xtl"), number("ytl")
-        return left, top, number("xbr") - left, number("ybr") - top
+        right, bottom = number("xbr"), number("ybr")
+        if not turn:
+            return left, top, right - left, bottom - top
+        return rotated_box((min(left, right), min(top, bottom), abs(right - left), abs(bottom - top)), turn)
     if shape.tag == "mask":
-        left, top, width, height = (int(number(key)) for key in ("left", "top", "width", "height"))
+        values = [number(key) for key in ("left", "top", "width", "height")]
+        if not all(map(math.isfinite, values)):
+            raise InputError(f"{where}: expected left, top, width and height in px, got {values}")
+        left, top, width, height = map(int, values)
         # Some writers give the whole image as the mask's place, so that only its runs tell where it is.
         x, y, w, h = _box_of_runs(shape.get("rle") or "", width, height, where)
         return left + x, top + y, w, h
     if shape.tag == "ellipse":
-        rx, ry = number("rx"), number("ry")
-        return number("cx") - rx, number("cy") - ry, 2 * rx, 2 * ry
+        return box_of_ellipse((number("cx"), number("cy")), number("rx"), number("ry"), turn)
     if shape.tag == "cuboid":
         keys = [key for key in shape.keys() if key[0] in "xy" and key[1:2] in ("t", "b")]  # noqa: SIM118
         xs, ys = ([number(key) for key in keys if key[0] == axis] for axis in "xy")

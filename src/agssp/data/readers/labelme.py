@@ -1,22 +1,30 @@
 """labelme's JSON files (one an image) as records."""
 
+import base64
+import binascii
+import io
 import math
 import posixpath
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from agssp.data.images import MAX_PIXELS
 from agssp.data.readers.folder_masks import is_mask
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.records import ImageRecord, Label, folder_category, stated_size
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.shapes import XYWH, box_of_circle, box_of_points
+from agssp.data.readers.splits import in_split
+from agssp.data.readers.unread import kind_of_json
 from agssp.errors import InputError
 
-_SNIFFED = 5
+_SNIFFED = 20
 _RIM = 64
 Points = Sequence[tuple[float, float]]
 
@@ -27,6 +35,7 @@ class LabelmeFile:
 
     Attributes:
         labels: a box around each shape that has an area.
+        without_area: number of its points and lines.
         outlines: of each label, as COCO writes polygons: `[[x, y, x, y, ...]]`; None for a mask, which is not decoded.
         size: (width, height) px that the file states.
         image_path: name of the image there.
@@ -34,50 +43,62 @@ class LabelmeFile:
 
     labels: list[Label] = field(default_factory=list)
     outlines: list[list[list[float]] | None] = field(default_factory=list)
+    without_area: int = 0
     size: tuple[float, float] | None = None
     image_path: str = ""
 
 
 def is_labelme(listing: Listing) -> bool:
     """Whether JSON files of labelme lie in a folder."""
-    return any(_is_labelme(listing.json(name)) for name in islice(listing.with_suffix(".json"), _SNIFFED))
+    stems = {posixpath.splitext(name)[0] for name in listing.images}
+    # Those named like an image first: files of other tools lie among them.
+    files = sorted(listing.with_suffix(".json"), key=lambda name: posixpath.splitext(name)[0] not in stems)
+    return any(_is_labelme(listing.json(name)) for name in islice(files, _SNIFFED))
 
 
 def _is_labelme(content: Any) -> bool:
     return isinstance(content, dict) and isinstance(content.get("shapes"), list) and "imagePath" in content
 
 
-def read_labelme(listing: Listing, category: str | None, report: ReadReport) -> list[ImageRecord]:
+def read_labelme(
+    listing: Listing, category: str | None, report: ReadReport, split: str | None = None
+) -> list[ImageRecord]:
     """Read images and labelme's JSON files, which lie beside them or elsewhere in the folder.
 
-    A file belongs to the image of the same name beside it, else to the one that its `imagePath` names. An image without
-    a file is not annotated yet: nothing is known of it. A file without shapes says that its image has no defects.
+    A file belongs to the image of the same name beside it, else to the one that its `imagePath` names, else to the only
+    one of the same name. An image without a file is not annotated yet: nothing is known of it. A file without shapes
+    says that its image has no defects; of one with points and lines alone nothing is known.
 
     Args:
         listing: of the folder.
         category: the object category; default: the folder's name.
         report: gets a note of what was changed or left out.
+        split: read only the images of the folder of this name; default: of that for training, where there are several.
 
     Raises:
-        InputError: a file that is no JSON of labelme, a shape of a kind that is not known, or whose points do not fit.
+        InputError: a file named like an image that is no JSON, a shape of a kind that is not known or whose points do
+            not fit, or a file that several images may be meant by.
     """
     images = [name for name in listing.images if not is_mask(name)]
-    beside = defaultdict(list)
+    by_stem = defaultdict(list)
     for name in images:
-        beside[posixpath.splitext(name)[0]].append(name)
+        stem = posixpath.splitext(name)[0]
+        for key in {stem, posixpath.basename(stem)}:
+            by_stem[key].append(name)
     read: dict[str, LabelmeFile] = {}
-    files = [name for name in listing.with_suffix(".json") if _is_labelme(listing.json(name))]
-    for name in files:
-        file = listing.path(name)
-        found = parse_labelme(listing.json(name), str(file), report)
-        own = beside.get(posixpath.splitext(name)[0], [])
-        if len(own) > 1:
-            # Several images of one stem: the file says which one it is of.
-            asked = posixpath.basename(found.image_path)
-            own = [image for image in own if posixpath.basename(image) == asked] or own[:1]
-        try:
-            image = own[0] if own else listing.find(found.image_path, str(file), report, (posixpath.dirname(name),))
-        except InputError:
+    files = []
+    for name in listing.with_suffix(".json"):
+        content, file = listing.json(name), listing.path(name)
+        if not _is_labelme(content):
+            if content is None and posixpath.splitext(name)[0] in by_stem:
+                raise InputError(f"{file}: not valid JSON; label its image again, or take the file away")
+            if posixpath.splitext(name)[0] in by_stem or kind_of_json(content, name):
+                report.note("unread_files", f"{file} (beside labelme's)")
+            continue
+        files.append(name)
+        found = parse_labelme(content, str(file), report)
+        image = _image_of(listing, name, found.image_path, by_stem, report)
+        if image is None:
             report.note("orphans", f"{file} (of {found.image_path or 'no image'})")
             continue
         if image in read:
@@ -89,19 +110,55 @@ def read_labelme(listing: Listing, category: str | None, report: ReadReport) -> 
             "nor is that of any other file; put the images beside the JSON files"
         )
     report.labels_from = files[0] if files else ""
-    report.with_label_file = len(read)
+    chosen = in_split(images, split, listing.root, report)
+    images = [name for name in images if name in chosen]
+    report.with_label_file = sum(name in read for name in images)
     report.note_all("unannotated", [name for name in images if name not in read])
+    of_points = [name for name in images if name in read and not read[name].labels and read[name].without_area]
+    report.note_all("all_dropped", of_points)
     object_category = category or folder_category(listing.root)
     return [
         ImageRecord(
             path=listing.path(name),
             image_id=name,
             category=object_category,
-            labels=read[name].labels if name in read else None,
+            labels=read[name].labels if name in read and name not in of_points else None,
             stated_size=read[name].size if name in read else None,
         )
         for name in images
     ]
+
+
+def _image_of(
+    listing: Listing, name: str, image_path: str, by_stem: Mapping[str, list[str]], report: ReadReport
+) -> str | None:
+    """The image that a file of labelme belongs to; None where there is none."""
+    file, stem, folder = listing.path(name), posixpath.splitext(name)[0], posixpath.dirname(name)
+    asked = posixpath.basename(image_path.replace("\\", "/"))
+    beside = [image for image in by_stem.get(stem, []) if posixpath.dirname(image) == folder]
+    if len(beside) > 1:
+        named = [image for image in beside if posixpath.basename(image) == asked]
+        if not named:
+            raise InputError(
+                f"{file}: {' and '.join(beside)} have that name, and its imagePath {image_path!r} is neither"
+            )
+        return named[0]
+    if beside:
+        other = posixpath.join(folder, asked)
+        if other != beside[0] and other in listing:
+            report.note("found_by_name", f"{file}: names {image_path}, lies beside {beside[0]}")
+        return beside[0]
+    try:
+        image = listing.find(image_path, str(file), report, (folder,))
+    except InputError as error:
+        if "several files" in str(error):
+            raise
+        alike = by_stem.get(posixpath.basename(stem), [])
+        if len(alike) != 1:
+            return None
+        image = alike[0]
+        report.note("found_by_name", f"{file}: {image_path or 'no imagePath'} is {image}")
+    return image if image in by_stem.get(posixpath.splitext(image)[0], []) else None
 
 
 def read_labelme_file(file: Path, report: ReadReport) -> LabelmeFile:
@@ -133,19 +190,23 @@ def parse_labelme(content: Any, where: str, report: ReadReport) -> LabelmeFile:
         here = f"{where} shape {index}"
         try:
             points = [(float(x), float(y)) for x, y in shape["points"]]
-            name, kind = str(shape["label"]).strip(), str(shape.get("shape_type") or "polygon")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            label, kind = shape["label"], str(shape.get("shape_type") or "polygon")
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(f"{here}: expected a label and points [[x, y], ...], got {str(shape)[:60]}") from error
+        name = "" if label is None else str(label).strip()
         if not name:
             raise InputError(f"{here}: has no label")
         if kind in ("point", "points", "line", "linestrip"):
             report.note("not_boxes", f"{here} ({kind})")
+            found.without_area += 1
             continue
         if kind not in _SHAPES:
             raise InputError(f"{here}: shape_type {kind!r}: expected one of {', '.join(_SHAPES)}, or points and lines")
         fits, expected, box, outline = _SHAPES[kind]
         if not fits(len(points)):
             raise InputError(f"{here}: expected {expected} for a {kind}, got {len(points)}")
+        if kind == "mask":
+            points = _painted(shape.get("mask"), points, here)
         found.labels.append(Label(box(points), name, here))
         drawn = outline(points)
         found.outlines.append(None if drawn is None else [[value for point in drawn for value in point]])
@@ -161,10 +222,37 @@ def _corners(points: Points) -> Points:
     return [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
 
 
-def _mask(points: Points) -> XYWH:
-    """The box of a mask, whose second point names its last pixel and not that pixel's far edge."""
-    (left, top), (right, bottom) = points
-    return box_of_points([(left, top), (right + 1, bottom + 1)])
+def _painted(mask: Any, points: Points, where: str) -> Points:
+    """Corners of what is painted in a mask, a picture in base64 that may be empty towards its borders.
+
+    Args:
+        mask: the text of the picture; None: the whole rectangle is meant.
+        points: two opposite pixels of the rectangle that it fills, both part of it.
+        where: names the shape in errors.
+    """
+    (left, top), (right, bottom) = _sorted_corners(points)
+    if mask is None:
+        return [(left, top), (right + 1, bottom + 1)]
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(mask, validate=True))) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ValueError(f"{picture.width} x {picture.height} px")
+            size, painted = picture.size, picture.getbbox()
+    except (TypeError, ValueError, OSError, SyntaxError, binascii.Error, Image.DecompressionBombError) as error:
+        raise InputError(f"{where}: expected a picture in base64 as its mask: {error}") from error
+    if max(abs(size[0] - (right + 1 - left)), abs(size[1] - (bottom + 1 - top))) > 1:
+        raise InputError(
+            f"{where}: its mask has {size[0]} x {size[1]} px, but its points are {right + 1 - left:g} x "
+            f"{bottom + 1 - top:g} px apart; expected the same"
+        )
+    if painted is None:
+        return [(left, top), (left, top)]
+    return [(left + painted[0], top + painted[1]), (left + painted[2], top + painted[3])]
+
+
+def _sorted_corners(points: Points) -> Points:
+    x, y, w, h = box_of_points(points)
+    return [(x, y), (x + w, y + h)]
 
 
 def _rim(points: Points) -> Points:
@@ -179,7 +267,8 @@ _SHAPES: dict[str, tuple[Callable[[int], bool], str, Callable[[Points], XYWH], C
     "polygon": (lambda count: count > 2, "3 points or more", box_of_points, list),
     "rectangle": (lambda count: count in (2, 4), "2 corners, or 4", box_of_points, _corners),
     "oriented_rectangle": (lambda count: count == 4, "4 corners", box_of_points, list),
+    "quadrilateral": (lambda count: count == 4, "4 corners", box_of_points, list),
     "rotation": (lambda count: count == 4, "4 corners", box_of_points, list),
     "circle": (lambda count: count == 2, "a centre and a point of the rim", _circle, _rim),
-    "mask": (lambda count: count == 2, "2 corners", _mask, lambda points: None),
+    "mask": (lambda count: count == 2, "2 corners", box_of_points, lambda points: None),
 }

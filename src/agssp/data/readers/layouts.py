@@ -11,9 +11,9 @@ from agssp.data.readers.labelme import is_labelme
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.metadata import TABLE
 from agssp.data.readers.report import ReadReport
-from agssp.data.readers.splits import default_split, same_split, split_named
+from agssp.data.readers.splits import default_split, folder_splits, same_split, split_named
 from agssp.data.readers.tables import parquet_splits
-from agssp.data.readers.voc import is_voc, voc_lists
+from agssp.data.readers.voc_files import is_voc, voc_lists
 from agssp.data.readers.yolo import has_labels, has_table
 from agssp.errors import InputError
 
@@ -158,6 +158,8 @@ def find_splits(source: str | Path) -> list[str]:
         return []
     listing = Listing(path)
     found = layout_of(listing)
-    if found == "voc":
-        return list(voc_lists(listing))
+    if found in ("voc", "labelme"):
+        lists = list(voc_lists(listing)) if found == "voc" else []
+        folders = sorted(set(folder_splits(listing.images).values()))
+        return lists or (folders if len(folders) > 1 else [])
     return split_folders(listing) if found == SPLITS else []

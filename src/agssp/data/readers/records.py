@@ -1,6 +1,7 @@
 """What every reader gives, one record an image, and how records become a data set."""
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,9 +85,9 @@ def stated_size(width: Any, height: Any) -> tuple[float, float] | None:
     """The (width, height) px that a file states for an image; None where it states none, or 0 in its place."""
     try:
         size = float(width or 0), float(height or 0)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    return size if size[0] > 0 and size[1] > 0 else None
+    return size if 0 < size[0] < math.inf and 0 < size[1] < math.inf else None
 
 
 def folder_category(root: Path) -> str:

@@ -25,6 +25,14 @@ def box_of_circle(centre: Sequence[float], on_rim: Sequence[float]) -> XYWH:
     return centre[0] - radius, centre[1] - radius, 2 * radius, 2 * radius
 
 
+def box_of_ellipse(centre: Sequence[float], rx: float, ry: float, degrees: float = 0.0) -> XYWH:
+    """The upright box xywh around an ellipse of radii `rx` and `ry` that is turned clockwise about its centre."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    # A sine of a right angle is not quite 0 or 1; see `rotated_box`.
+    across, down = (round(math.hypot(*sides), 6) for sides in ((rx * cosine, ry * sine), (rx * sine, ry * cosine)))
+    return centre[0] - across, centre[1] - down, 2 * across, 2 * down
+
+
 def rotated_box(bbox: XYWH, degrees: float, pivot: Sequence[float] | None = None) -> XYWH:
     """The upright box around a rectangle that is turned clockwise, as seen on the image.
 

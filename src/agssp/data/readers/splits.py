@@ -1,7 +1,12 @@
 """Names of splits, whatever case and spelling tools give them."""
 
+import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from agssp.data.readers.report import ReadReport
+from agssp.errors import InputError
 
 SPLIT_WORDS = {
     "train": "train", "training": "train", "trn": "train",
@@ -48,3 +53,44 @@ def default_split(names: Iterable[str]) -> str | None:
         return names[0]
     training = [name for name in names if split_named(name) == "train"]
     return training[0] if len(training) == 1 else None
+
+
+def folder_splits(names: Iterable[str]) -> dict[str, str]:
+    """Of files that lie in a folder with the name of a split, at any depth, that folder's name."""
+    found = {}
+    for name in names:
+        folder = next((part for part in posixpath.dirname(name).split("/") if split_named(part)), None)
+        if folder is not None:
+            found[name] = folder
+    return found
+
+
+def in_split(names: Sequence[str], split: str | None, root: Path, report: ReadReport) -> set[str]:
+    """The images of the asked split, told by the folders that they lie in; of the usual one where there are several.
+
+    Args:
+        names: of the images, below the data set's folder.
+        split: the asked one.
+        root: names the data set in messages.
+        report: gets a note where one of several is read, and of images that are in none.
+
+    Raises:
+        InputError: no folder has that name, or several are there and none is for training.
+    """
+    of = folder_splits(names)
+    folders = sorted(set(of.values()))
+    if split is None and len(folders) < 2:
+        return set(names)
+    if split is None:
+        chosen = default_split(folders)
+        if chosen is None:
+            raise InputError(f"{root}: has the splits {', '.join(folders)}; say which one is to be read")
+        report.note("split_by_default", f"{chosen} of {', '.join(folders)} in {root}")
+    else:
+        found = [name for name in folders if name == split] or [name for name in folders if same_split(name, split)]
+        if len(found) != 1:
+            there = ", ".join(found or folders) or "no folders train, val, test"
+            raise InputError(f"{root}: has {'several splits' if found else 'no split'} {split!r}; it has {there}")
+        chosen = found[0]
+    report.note_all("outside_splits", [name for name in names if name not in of])
+    return {name for name, folder in of.items() if folder == chosen}

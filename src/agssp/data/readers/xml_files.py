@@ -1,5 +1,6 @@
 """XML files of labelling tools, opened without what makes XML dangerous: document types, entities, huge files."""
 
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -8,6 +9,8 @@ from agssp.errors import InputError
 
 MOST_BYTES = 256 * 1024**2
 _SNIFFED = 4096
+_ENCODING = re.compile(rb"""(?:\xef\xbb\xbf)?\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)""")
+_FIRST_TAG = re.compile(rb"<([A-Za-z_][\w.-]*)")
 
 
 def read_xml(file: Path) -> ElementTree.Element:
@@ -25,6 +28,9 @@ def read_xml(file: Path) -> ElementTree.Element:
     if b"<!DOCTYPE" in plain or b"<!ENTITY" in plain:
         raise InputError(f"{file}: declares a document type or entities, which no labelling tool does; take them out")
     try:
+        declared = _ENCODING.match(content)
+        if declared and "<!DOCTYPE".encode(declared[1].decode()) != b"<!DOCTYPE" and b"\0" not in content:
+            raise ValueError(declared[1].decode())
         return ElementTree.fromstring(content)
     except ElementTree.ParseError as error:
         raise InputError(f"{file}: not valid XML: {error}") from error
@@ -37,10 +43,18 @@ def root_tag(file: Path) -> str | None:
     parser: Any = ElementTree.XMLPullParser(("start",))
     try:
         with file.open("rb") as content:
-            parser.feed(content.read(_SNIFFED))
-        return next((node.tag for _, node in parser.read_events()), None)
-    except (ElementTree.ParseError, ValueError, LookupError, OSError):
+            head = content.read(_SNIFFED)
+    except OSError:
         return None
+    try:
+        parser.feed(head)
+        return next((node.tag for _, node in parser.read_events()), None)  # type: ignore[union-attr]
+    except ElementTree.ParseError:
+        return None
+    except (ValueError, LookupError):
+        # An encoding that the parser lacks; names of elements are plain letters in all that are in use.
+        found = _FIRST_TAG.search(head)
+        return found[1].decode() if found else None
 
 
 def number_of(text: str | None, what: str, where: str) -> float:

@@ -1,0 +1,211 @@
+"""Which files a Pascal VOC folder has: the XML file and the mask of each image, and the images of each split."""
+
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+from agssp.data.readers.listing import IMAGE_SUFFIXES, Listing, read_text
+from agssp.data.readers.report import ReadReport
+from agssp.data.readers.splits import default_split, in_split, same_split, split_named
+from agssp.data.readers.xml_files import read_xml, root_tag
+from agssp.errors import InputError
+
+ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "xml", "xmls")
+MASK_FOLDERS = ("masks", "segmentationclass", "segmentationobject")
+# Folders that tell nothing of what lies in them.
+_PASSED = {*ANNOTATION_FOLDERS, *MASK_FOLDERS, "images", "jpegimages", "data", "image", "img"}
+_SNIFFED = 5
+_LISTS = re.compile(r"(?<![^/])imagesets(/main|/segmentation)?$", re.IGNORECASE)
+# A list of one class has, behind each name, whether the image shows that class: 1, -1, or 0 where it is hard to tell.
+_MEMBERSHIP = re.compile(r"\s+-?[01]$")
+
+
+def is_voc(listing: Listing, beside: bool = False) -> bool:
+    """Whether a folder has a folder of VOC's XML files; or, with `beside`, XML files beside its images."""
+    files = listing.with_suffix(".xml") if beside else _xml_files(listing)
+    return any(root_tag(listing.path(name)) == "annotation" for name in islice(files, _SNIFFED))
+
+
+def voc_lists(listing: Listing) -> dict[str, str]:
+    """Lists of images of each split in `ImageSets/Main` (or `ImageSets`), by the split's name; not those of a class.
+
+    Raises:
+        InputError: several folders have lists of their own; they are named.
+    """
+    found: dict[str, str] = {}
+    owners = set()
+    for name in listing.with_suffix(".txt"):
+        place = _LISTS.search(posixpath.dirname(name))
+        stem = posixpath.splitext(posixpath.basename(name))[0]
+        if place and "_" not in stem:
+            found.setdefault(stem, name)
+            owners.add(name[: place.start()] or "./")
+    if len(owners) > 1:
+        raise InputError(
+            f"{listing.root}: {', '.join(sorted(owners))} have ImageSets of their own; give one of these folders as "
+            "the data set"
+        )
+    return found
+
+
+def match_xml(listing: Listing, images: Sequence[str], report: ReadReport) -> dict[str, str]:
+    """Image -> its XML file; what is left over is noted.
+
+    Raises:
+        InputError: there are XML files, and none has an image; the first is named.
+    """
+    in_folders, stems = _xml_files(listing), {posixpath.splitext(name)[0] for name in images}
+    beside = {name for name in listing.with_suffix(".xml") if posixpath.splitext(name)[0] in stems}
+    xml_files = sorted({*in_folders, *beside}) if in_folders else listing.with_suffix(".xml")
+    files = by_name(xml_files)
+    found = {name: file for name in images if (file := match(name, files))}
+    matched = set(found.values())
+    has_one = {_key(name) for name in found}
+    second = [name for name in xml_files if name not in matched and _key(name) in has_one]
+    left = [name for name in xml_files if name not in matched and _key(name) not in has_one]
+    found |= _match_by_filename(listing, left, [name for name in images if name not in found], report)
+    matched = set(found.values())
+    orphans = [str(listing.path(name)) for name in left if name not in matched]
+    if orphans and not found:
+        raise InputError(f"{orphans[0]}: has no image of that name in {listing.root}, nor has any other file beside it")
+    report.note_all("orphans", orphans)
+    report.note_all("second_label_files", [str(listing.path(name)) for name in second])
+    return found
+
+
+def chosen_images(listing: Listing, split: str | None, images: Sequence[str], report: ReadReport) -> set[str]:
+    """The images of the asked split, or of the one for training where there are several, in lists or folders.
+
+    Raises:
+        InputError: there is no such split, none is for training, or a list names images that are not there.
+    """
+    lists = voc_lists(listing)
+    splits = {name: file for name, file in lists.items() if split_named(name) or name.lower() == "trainval"}
+    if not splits and (split is None or split not in lists):
+        return in_split(images, split, listing.root, report)
+    if split is not None:
+        found = [name for name in lists if name == split] or [name for name in lists if same_split(name, split)]
+        if len(found) != 1:
+            raise InputError(f"{listing.root}: has no split {split!r}; it has {', '.join(lists)}")
+        chosen = found[0]
+    else:
+        training = [name for name in splits if split_named(name) == "train"] or [
+            name for name in splits if name.lower() == "trainval"
+        ]
+        usual = default_split(training or splits)
+        if usual is None:
+            raise InputError(f"{listing.root}: has the splits {', '.join(splits)}; say which one is to be read")
+        chosen = usual
+        if len(splits) > 1:
+            report.note("split_by_default", f"{chosen} of {', '.join(splits)} in {listing.root}")
+    levels = _levels(images)
+    told = _images_in(listing, lists[chosen], levels)
+    others = (_images_in(listing, file, levels, strict=False) for file in splits.values())
+    listed = told.union(*others)
+    report.note_all("outside_splits", [name for name in images if name not in listed])
+    return told
+
+
+def _levels(images: Sequence[str]) -> list[dict[str, list[str]]]:
+    """Images by what a list may call them, the surest first: their path, that without suffix, their own name."""
+    levels: list[dict[str, list[str]]] = [defaultdict(list) for _ in range(5)]
+    for image in images:
+        plain = posixpath.splitext(image)[0]
+        keys = (image, plain, _key(image), posixpath.basename(image), posixpath.basename(plain))
+        for level, key in zip(levels, keys, strict=True):
+            level[key].append(image)
+    return levels
+
+
+def _images_in(listing: Listing, name: str, levels: Sequence[Mapping[str, list[str]]], strict: bool = True) -> set[str]:
+    """The images that a list names, one a line: with blanks, folders and suffixes in their names, or without."""
+    found: set[str] = set()
+    file = listing.path(name)
+    for line in read_text(file).splitlines():
+        text = line.strip().replace("\\", "/")
+        if not text:
+            continue
+        # A name may end in a number, as does a line that tells of a class.
+        spellings = [name for each in (text, _MEMBERSHIP.sub("", text)) for name in _spellings(each)]
+        hits = next((level[each] for each in spellings for level in levels if each in level), None)
+        if hits is None and strict:
+            raise InputError(f"{file}: lists an image that is not in {listing.root}: {text}")
+        found.update(hits or ())
+    return found
+
+
+def _spellings(text: str) -> list[str]:
+    """A listed name, without the folders before it, and without the suffix of an image."""
+    names = list(dict.fromkeys((posixpath.normpath(text), posixpath.basename(text))))
+    return names + [
+        posixpath.splitext(name)[0] for name in names if posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES
+    ]
+
+
+def _xml_files(listing: Listing) -> list[str]:
+    """XML files in a folder of annotations, at any depth."""
+    return [
+        name for name in listing.with_suffix(".xml") if name.split("/")[0].lower() in ANNOTATION_FOLDERS and "/" in name
+    ]
+
+
+def in_folder(name: str, folders: Sequence[str]) -> bool:
+    """Whether a file lies below one of some folders, given in small letters."""
+    return any(part in folders for part in name.lower().split("/")[:-1])
+
+
+def _key(name: str) -> str:
+    """A file's path without suffix and without the folders that only tell its kind."""
+    *folders, stem = posixpath.splitext(name)[0].split("/")
+    return "/".join([*(part for part in folders if part.lower() not in _PASSED), stem])
+
+
+def by_name(files: Sequence[str]) -> dict[str, list[str]]:
+    """Files by their path without suffix and folders of their kind, and by their bare stem."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        key = _key(file)
+        for each in {key, key.rsplit("/", 1)[-1]}:
+            found[each].append(file)
+    return found
+
+
+def match(name: str, files: Mapping[str, list[str]]) -> str | None:
+    """Of files, by their names, the one beside an image, else that of its relative name, else the only one of its stem.
+
+    Args:
+        name: of the image.
+        files: as `by_name` gives them.
+    """
+    key = _key(name)
+    stem, folder = key.rsplit("/", 1)[-1], posixpath.dirname(name)
+    for candidates in (
+        [file for file in files.get(stem, []) if posixpath.dirname(file) == folder],
+        files.get(key, []),
+        files.get(stem, []),
+    ):
+        if len(candidates) == 1:
+            return candidates[0]
+    return None
+
+
+def _match_by_filename(
+    listing: Listing, xml_files: Sequence[str], images: Sequence[str], report: ReadReport
+) -> dict[str, str]:
+    """Image -> XML file, for files that are named otherwise than the image whose `filename` they give."""
+    by_own: dict[str, list[str]] = defaultdict(list)
+    for image in images:
+        own = posixpath.basename(image).lower()
+        for key in (own, posixpath.splitext(own)[0]):
+            by_own[key].append(image)
+    found: dict[str, str] = {}
+    for name in xml_files:
+        file = listing.path(name)
+        text = (read_xml(file).findtext("filename") or "").strip()
+        fits = by_own.get(posixpath.basename(text.replace("\\", "/")).lower(), [])
+        if len(fits) == 1 and fits[0] not in found:
+            report.note("found_by_name", f"{file}: {text} is {fits[0]}")
+            found[fits[0]] = name
+    return found
