@@ -154,8 +154,8 @@ def _finish(output: Path, names: dict[int, str], arguments: PredictArguments) ->
         print(f"  {name}: {count}")
     if bad:
         print(f"skipped images and why: {output / 'skipped.jsonl'}")
-    for line in image_notes().lines():
-        print(line)
+    for note in image_notes().lines():
+        print(note)
     print(f"look at {output / 'report.html'}; boxes as COCO json: {output / 'predictions.json'}")
     print(f"next, with labels: {next_step(arguments, names)}")
 
