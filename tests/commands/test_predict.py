@@ -106,6 +106,15 @@ def test_two_images_of_one_picture_are_refused_by_name(model, tmp_path, capsys):
     predict(model, str(tmp_path / "rows.parquet"), tmp_path / "json", "--no_pictures")
 
 
+def test_further_pages_are_counted_at_the_end(model, tmp_path, capsys):
+    images = Path(make_images(tmp_path / "images", labelled=False))
+    page = Image.new("L", (20, 20))
+    for name in ("a.tif", "b.tif"):
+        page.save(images / "plate" / name, save_all=True, append_images=[page])
+    predict(model, str(images), tmp_path / "out", "--no_pictures")
+    assert "2 image files hold several pages, of which the first alone is read" in capsys.readouterr().out
+
+
 def test_nothing_found_is_a_result(model, tmp_path, capsys):
     images = make_images(tmp_path / "images")
     run("predict", [model, images, "--output", str(tmp_path / "out"), "--threshold", "1"])

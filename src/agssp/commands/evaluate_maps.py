@@ -245,7 +245,8 @@ def check_truth(compared: Sequence["Compared"], source: str) -> None:
     if all(entry.defective is None for entry in good):
         raise InputError(
             f"{source}: nothing tells which images are defective; expected masks (`mask_file_name` in metadata.jsonl, "
-            "or a folder Masks beside Pascal VOC's), boxes (`objects`), or `is_normal` (folders `normal` and `defect`)"
+            "or folders such as `ground_truth`, `masks` and Pascal VOC's SegmentationClass), boxes (`objects`), or "
+            "`is_normal` (folders `normal` and `defect`)"
         )
 
 

@@ -129,6 +129,7 @@ def main(arguments: PredictArguments) -> None:
 
 def _finish(output: Path, names: dict[int, str], arguments: PredictArguments) -> None:
     """The COCO file, the page and the last words, all from the journal."""
+    from agssp.data.image_notes import image_notes
     from agssp.report.page import write_page
 
     journal = output / "predictions.jsonl"
@@ -153,6 +154,8 @@ def _finish(output: Path, names: dict[int, str], arguments: PredictArguments) ->
         print(f"  {name}: {count}")
     if bad:
         print(f"skipped images and why: {output / 'skipped.jsonl'}")
+    for note in image_notes().lines():
+        print(note)
     print(f"look at {output / 'report.html'}; boxes as COCO json: {output / 'predictions.json'}")
     print(f"next, with labels: {next_step(arguments, names)}")
 
@@ -218,8 +221,11 @@ def _save_picture(path: Path, result: Any, names: dict[int, str]) -> None:
 
 def _rows(arguments: PredictArguments) -> tuple[Iterable[dict[str, Any]], int | None]:
     """Rows with undecoded image and image_id, and how many there are if that is known."""
+    from agssp.data.image_notes import begin_image_notes
+
     path = Path(arguments.images)
     if path.is_file() and path.suffix.lower() not in (".json", ".yaml", ".yml", ".parquet"):
+        begin_image_notes()
         return [{"image": {"path": str(path), "bytes": None}, "image_id": path.name}], 1
     from agssp.data.readers import NamedRows
     from agssp.data.reading import read_told
