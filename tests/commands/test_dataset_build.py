@@ -14,6 +14,7 @@ import pytest
 from datasets import load_dataset
 from PIL import Image
 from source_fakes import DEFECTS, FILES, ROWS, coco, labelme, picture, voc, write_fake
+from warm_python import python
 
 from agssp.cli import main as agssp
 from agssp.commands import dataset_build, dataset_verify
@@ -286,7 +287,7 @@ def test_a_killed_build_goes_on_and_gives_the_same_bytes(tmp_path):
         f"root, output = {str(tmp_path)!r}, {str(cut)!r}\n"
         "main(DatasetBuildArguments(name='casting-billet', root=root, output=output, shard_images=4))\n"
     )
-    process = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, env={**os.environ})
+    process = subprocess.run([python(), "-c", script], check=False, capture_output=True, env={**os.environ})
     assert process.returncode == -signal.SIGKILL, process.stderr.decode()
     finished = sorted(path for path in (cut / "data").glob("*.parquet"))
     assert len(finished) == 4

@@ -3,9 +3,6 @@
 import contextlib
 import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +10,7 @@ import pytest
 import torch
 from detector_cases import CLASSES, detector, make_images, save_detector
 from PIL import Image
+from warm_python import torchrun
 
 from agssp.cli import run
 from agssp.detection_inference import detect
@@ -152,9 +150,8 @@ def test_two_processes_give_the_numbers_of_one(model, tmp_path):
     images = make_images(tmp_path / "images", count=7)
     label_with_finds(images)
     evaluate(model, images, "--output", str(tmp_path / "one"))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "agssp"]
     flags = ["evaluate", model, "--dataset", images, "--batch-size", "4", "--output", str(tmp_path / "two")]
-    subprocess.run([*torchrun, *flags], check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    torchrun("-m", "agssp", *flags)
     one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
     one.pop("seconds"), two.pop("seconds")
     assert one == two
