@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from agssp.data.origin import HUB_ID
 from agssp.errors import InputError
+from agssp.hub_ids import is_hub_id
 
 OPTIMIZERS = ("auto", "sgd", "adamw")
 SCHEDULES = ("cosine", "linear", "multistep", "constant")
@@ -126,7 +126,7 @@ class AgsspTrainingArguments(TrainingArguments):
         if asked is None or asked.lower() == "false":
             return None
         name = self.hub_model_id if asked.lower() == "true" else asked
-        if name is None or not HUB_ID.fullmatch(name):
+        if name is None or not is_hub_id(name):
             raise InputError(f"--push-to-hub {asked}: expected OWNER/NAME, such as me/my-detector")
         return name
 

@@ -20,7 +20,7 @@ from huggingface_hub.errors import EntryNotFoundError, HTTPError
 from agssp import __version__
 from agssp.data.box_store import THRESHOLDS
 from agssp.data.map_store import MANIFEST
-from agssp.data.origin import HUB_ID
+from agssp.hub_ids import is_hub_id
 from agssp.output_folder import claim_output, write_json
 from agssp.processes import on_main_process
 from agssp.training.arguments import AgsspTrainingArguments
@@ -264,7 +264,7 @@ def _record_of(source: str) -> dict[str, Any] | None:
     place = Path(source)
     try:
         if not place.exists():
-            if not HUB_ID.fullmatch(source):
+            if not is_hub_id(source):
                 return None
             place = Path(hf_hub_download(source, RUN_FILE)).parent
         record = json.loads((place / RUN_FILE).read_text(encoding="utf-8"))

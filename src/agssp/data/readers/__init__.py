@@ -1,6 +1,5 @@
 """Read any of the usual layouts of a data set into the one schema."""
 
-import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from agssp.data.readers.tables import NamedRows, load_table, parquet_splits, rea
 from agssp.data.readers.voc import is_voc, read_voc, split_list
 from agssp.data.readers.yolo import ALIASES, is_yolo, read_yolo
 from agssp.errors import InputError
+from agssp.hub_ids import is_hub_id, near_hint
 
 FORMATS = ("imagefolder", "metadata", "coco", "yolo", "voc", "parquet", "saved", "hub")
 
@@ -109,12 +109,10 @@ def find_format(source: str | Path) -> str:
         if any(name.endswith(f"/{TABLE}") for name in files):
             return "metadata"
         return "parquet" if any(name.endswith(".parquet") for name in files) else "imagefolder"
-    text = str(source)
-    siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, siblings, n=3)
-    if near or path.is_absolute() or text.startswith(".") or text.count("/") != 1 or siblings:
-        hint = f"; near it are {', '.join(near)}" if near else ""
-        raise InputError(f"{source}: no such file or folder, and not a Hub id of the form owner/name{hint}")
+    if not is_hub_id(source):
+        raise InputError(
+            f"{source}: no such file or folder, and not a Hub id of the form owner/name{near_hint(source)}"
+        )
     return "hub"
 
 
