@@ -12,7 +12,7 @@ work on one store, together (torchrun, accelerate launch) or at different times.
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from agssp.arguments import shell_command
 from agssp.errors import InputError
@@ -28,6 +28,17 @@ OWN_REFERENCES = ("normal", "mutual", "auto")
 @dataclass
 class AnomalyMapsArguments:
     """Which images, which teacher, and what they are compared with."""
+
+    flag_groups: ClassVar = {
+        "input": ("dataset", "split", "category", "streaming", "max_pixels"),
+        "teacher": (
+            "teacher", "pretrained", "weights", "knowledge", "image_size", "layers", "surgery_from",
+            "subtract_empty_prompt",
+        ),
+        "references": ("references", "shots", "reference_count", "reference_fraction", "seed"),
+        "output": ("output", "kead", "image_score", "shard_size"),
+        "machine": ("device", "dtype", "batch_size", "workers"),
+    }  # fmt: skip
 
     dataset: str = field(metadata={"help": "unlabelled images: folder, Parquet, save_to_disk folder or Hub id"})
     teacher: str = field(metadata={"help": "open_clip model, hf-hub:org/name, local-dir:/path, or timm:NAME"})
