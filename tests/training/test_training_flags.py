@@ -3,7 +3,7 @@
 import pytest
 from chain_cases import backbone_arguments, finetune_arguments
 
-from agssp.arguments import parse_arguments
+from agssp.arguments import command_line, parse_arguments
 from agssp.cli import main
 from agssp.commands import finetune, pretrain_backbone, pretrain_detector
 from agssp.errors import InputError
@@ -95,6 +95,11 @@ def test_steps_are_meant_where_they_are_given():
     assert (nothing.logging_steps, nothing.save_steps) == (500, 500)
     both = AgsspTrainingArguments(use_cpu=True, logging_steps=500, save_steps=500)
     assert (both.logging_strategy, both.save_strategy) == ("steps", "steps")
+
+
+def test_a_record_names_the_steps_that_were_given_and_not_what_follows_from_them():
+    training = AgsspTrainingArguments(use_cpu=True, save_steps=5, logging_steps=2)
+    assert command_line("finetune", training) == "agssp finetune --logging-steps 2 --save-steps 5 --use-cpu True"
 
 
 def test_accelerator_settings_are_read_from_everywhere(tmp_path):

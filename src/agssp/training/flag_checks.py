@@ -63,11 +63,14 @@ ACCELERATOR_SETTINGS = ("even_batches", "use_seedable_sampler", "non_blocking", 
 OF_THE_HUB = ("hub_token", "hub_private_repo", "hub_model_id", "hub_revision")
 OF_WORKERS = ("dataloader_prefetch_factor", "dataloader_multiprocessing_context", "dataloader_in_order")
 WITHOUT_ORDER = ("data_seed", "train_sampling_strategy", "dataloader_drop_last")
-TRACKERS = {"run_name": ("wandb", "mlflow", "dagshub", "comet_ml", "swanlab", "trackio", "all")}
+TRACKERS: dict[str, tuple[str, ...]] = {
+    "run_name": ("wandb", "mlflow", "dagshub", "comet_ml", "swanlab", "trackio", "all"),
+    "project": ("trackio", "all"),
+    "trackio_space_id": ("trackio", "all"),
+    "trackio_bucket_id": ("trackio", "all"),
+    "trackio_static_space_id": ("trackio", "all"),
+}
 """Which trackers take a flag; without one of them it would do nothing."""
-TRACKERS |= dict.fromkeys(
-    ("project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"), ("trackio", "all")
-)
 LACKING = {
     "bf16": "this machine has no GPU that computes in bfloat16; add --use-cpu to train on the CPU, or leave it out",
     "tf32": "this machine has no GPU that computes in TensorFloat32 (NVIDIA's, since Ampere); leave it out",

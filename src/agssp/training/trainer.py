@@ -50,10 +50,13 @@ class AgsspTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if self.args.gradient_checkpointing and not getattr(self.model, "supports_gradient_checkpointing", False):
+        # Under its former name and its present one, of which transformers has had one, both, and will have one.
+        recomputes = any(getattr(self.args, f"{name}_checkpointing", False) for name in ("activation", "gradient"))
+        if recomputes and not getattr(self.model, "supports_gradient_checkpointing", False):
             raise InputError(
-                f"--gradient-checkpointing: a {type(self.model).__name__} recomputes no activations; leave it out, or "
-                "lower --per-device-train-batch-size and raise --gradient-accumulation-steps"
+                f"--activation-checkpointing, --gradient-checkpointing: a {type(self.model).__name__} recomputes no "
+                "activations; leave it out, or lower --per-device-train-batch-size and raise "
+                "--gradient-accumulation-steps"
             )
         self.evaluator, self.best_metric, self.loss_scale = evaluator, best_metric, loss_scale
         self.save_to = save or (lambda model, folder: model.save_pretrained(folder))

@@ -68,7 +68,7 @@ def load_table(source: str, kind: str, split: str | None, streaming: bool) -> An
     except Exception as error:  # the Hub, the network, Parquet and `datasets` each have their own
         what = {"saved": "a save_to_disk folder", "parquet": "Parquet", "hub": "a data set of the Hub"}[kind]
         here = f", and no file or folder of this name is here{near_hint(source)}" if kind == "hub" else ""
-        offline = kind == "hub" and constants.HF_HUB_OFFLINE
+        offline = isinstance(error, ConnectionError) and constants.HF_HUB_OFFLINE
         told = "HF_HUB_OFFLINE is set, so the Hub is not asked; unset it" if offline else _told(error)
         raise InputError(f"{source}: could not be read as {what}{here}: {told}") from error
     if isinstance(loaded, (DatasetDict, IterableDatasetDict)):
