@@ -10,7 +10,10 @@ from transformers.hf_argparser import HfArgumentParser, string_to_bool
 
 from .errors import InputError
 
-GROUP_ORDER = ("input", "model", "objective", "training", "augmentation", "measuring", "output", "machine")
+GROUP_ORDER = (
+    "input", "model", "teacher", "references", "objective", "boxes", "choice", "training", "augmentation", "measuring",
+    "output", "machine",
+)  # fmt: skip
 """Titles that the help begins with, where a command has them; others follow in the order in which they are met."""
 REST, GENERAL = "flags", "general"
 

@@ -2,6 +2,7 @@
 
 import pytest
 from chain_cases import backbone_arguments, finetune_arguments
+from transformers.trainer_pt_utils import AcceleratorConfig
 
 from agssp.arguments import command_line, parse_arguments
 from agssp.cli import main
@@ -109,8 +110,12 @@ def test_accelerator_settings_are_read_from_everywhere(tmp_path):
         assert accelerator_settings(told) == {"even_batches": False}
     with pytest.raises(InputError, match=r"no.json: expected JSON such as"):
         accelerator_settings("no.json")
-    with pytest.raises(InputError, match=r"num_steps is not handed on.*--gradient-accumulation-steps"):
+    with pytest.raises(InputError, match="accumulate with --gradient-accumulation-steps"):
         accelerator_settings({"gradient_accumulation_kwargs": {"num_steps": 2}})
+    own = AcceleratorConfig(non_blocking=True)
+    assert accelerator_settings(own) is own
+    with pytest.raises(InputError, match="split_batches is not handed on"):
+        accelerator_settings(AcceleratorConfig(split_batches=True))
 
 
 def test_errors_of_transformers_name_the_flag():

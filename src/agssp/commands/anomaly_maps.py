@@ -72,7 +72,7 @@ class AnomalyMapsArguments:
     surgery_from: int | None = field(default=None, metadata={"help": "first block with value-value attention"})
     image_size: int | None = field(default=None, metadata={"help": "side of the input in px (timm teachers only)"})
     image_score: str = field(default="sum", metadata={"help": "sum or mean_fused (METHOD 1.4)"})
-    subtract_empty_prompt: bool = field(default=True, metadata={"help": "subtract the empty prompt from text features"})
+    subtract_empty_prompt: bool = field(default=True, metadata={"help": "leave the empty prompt in the text features"})
     split: str | None = field(default=None, metadata={"help": "split of the data set"})
     category: str | None = field(default=None, metadata={"help": "object category of all images, where none is known"})
     streaming: bool = field(default=False, metadata={"help": "read rows as they come, without downloading first"})

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import DynamoBackend
+from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.trainer_utils import IntervalStrategy
 from transformers.training_args import trainer_log_levels
 
@@ -162,14 +163,17 @@ def accelerator_settings(told: Any) -> Any:
             raise InputError(
                 f"{where}: expected JSON such as '{{\"even_batches\": false}}' or a file: {error}"
             ) from error
-    if not isinstance(told, dict):
-        return told
-    others = [name for name in told if name not in ACCELERATOR_SETTINGS]
-    if others or "num_steps" in (told.get("gradient_accumulation_kwargs") or {}):
-        name = others[0] if others else "num_steps"
-        hint = ", accumulate with --gradient-accumulation-steps" if name == "num_steps" else ""
-        raise InputError(f"{where}: {name} is not handed on; known are {', '.join(ACCELERATOR_SETTINGS)}{hint}")
+    settings = told if isinstance(told, dict) else {name: value for name, value in _settings(told) if value}
+    others = [name for name in settings if name not in ACCELERATOR_SETTINGS]
+    if "num_steps" in (settings.get("gradient_accumulation_kwargs") or {}):
+        raise InputError(f"{where}: accumulate with --gradient-accumulation-steps, and leave num_steps out")
+    if others:
+        raise InputError(f"{where}: {others[0]} is not handed on; known are {', '.join(ACCELERATOR_SETTINGS)}")
     return told
+
+
+def _settings(told: Any) -> Iterable[tuple[str, Any]]:
+    return vars(told).items() if isinstance(told, AcceleratorConfig) else ()
 
 
 def check_stream(training: Any) -> None:
