@@ -74,7 +74,7 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(model, tmp_path):
 
 def test_one_file_and_no_pictures(model, tmp_path):
     images = make_images(tmp_path / "images")
-    predict(model, f"{images}/plate/2.png", tmp_path / "out", "--no_pictures")
+    predict(model, f"{images}/plate/2.png", tmp_path / "out", "--no-pictures")
     content = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert [image["file_name"] for image in content["images"]] == ["2.png"]
     assert not (tmp_path / "out" / "pictures").exists()

@@ -13,7 +13,7 @@ interruption the same command goes on. An image that cannot be read is skipped, 
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from agssp.arguments import shell_command
 from agssp.data.images import MAX_PIXELS
@@ -30,6 +30,11 @@ POSITIONAL = ("name",)
 @dataclass
 class DatasetBuildArguments:
     """Which data set, from which files."""
+
+    flag_groups: ClassVar = {
+        "input": ("name", "list", "root", "max_pixels"),
+        "output": ("output", "licence", "title", "seed", "shard_images"),
+    }
 
     name: str | None = field(
         default=None, metadata={"help": "a source (--list shows them), `corpus` for all that belong to it, or own-line"}

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,6 +29,15 @@ SHOWN = 8
 @dataclass
 class EvaluateArguments:
     """Which detector to measure, on which labelled images."""
+
+    flag_groups: ClassVar = {
+        "input": ("model", "dataset", "split"),
+        "measuring": (
+            "threshold", "shown_threshold", "iou_threshold", "max_detections", "class_agnostic", "image_size",
+        ),
+        "output": ("output",),
+        "machine": ("device", "batch_size"),
+    }  # fmt: skip
 
     model: str = field(metadata={"help": "detector: a folder or Hub id, or a safetensors file of COCO weights"})
     dataset: str = field(metadata={"help": "labelled images: folder, COCO, YOLO, VOC, Parquet or Hub id"})

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -37,6 +37,13 @@ SHOWN = 24
 class PredictArguments:
     """What to look for defects in, and with which detector."""
 
+    flag_groups: ClassVar = {
+        "input": ("model", "images", "split", "streaming"),
+        "boxes": ("threshold", "iou_threshold", "max_detections", "image_size"),
+        "output": ("output", "pictures"),
+        "machine": ("device", "batch_size"),
+    }
+
     model: str = field(metadata={"help": "detector: a folder or Hub id, or a safetensors file of COCO weights"})
     images: str = field(metadata={"help": "a folder of images, one image file, or any data set"})
     output: str = field(metadata={"help": "folder to write to"})
@@ -52,7 +59,7 @@ class PredictArguments:
     )
     max_detections: int = field(default=300, metadata={"help": "most boxes in one image"})
     batch_size: int = field(default=16, metadata={"help": "images in one forward pass"})
-    pictures: bool = field(default=True, metadata={"help": "write annotated pictures (--no_pictures: JSON alone)"})
+    pictures: bool = field(default=True, metadata={"help": "write JSON alone, no annotated pictures"})
     device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or cuda:N"})
 
 

@@ -17,7 +17,8 @@ def image(*shapes, name="a.png", size=(96, 64), subset=None):
 def cvat(*images, labels=()):
     meta = "".join(f"<label><name>{name}</name></label>" for name in labels)
     meta = f"<meta><task><labels>{meta}</labels></task></meta>"
-    return f'<?xml version="1.0" encoding="utf-8"?><annotations><version>1.1</version>{meta}{"".join(images)}</annotations>'
+    body = f"<version>1.1</version>{meta}{''.join(images)}"
+    return f'<?xml version="1.0" encoding="utf-8"?><annotations>{body}</annotations>'
 
 
 def one(tmp_path, *shapes, **options):
@@ -160,9 +161,7 @@ def test_an_image_that_is_missing_or_listed_twice_is_named(tmp_path):
 def test_video_is_refused(tmp_path):
     content = f'<annotations><track id="0" label="dent">{BOX}</track></annotations>'
     write(tmp_path, {"images/a.png": None, "annotations.xml": content})
-    with pytest.raises(
-        InputError, match=r"annotations\.xml: is CVAT for video, .*; export it as `CVAT for images 1\.1`"
-    ):
+    with pytest.raises(InputError, match=r"annotations\.xml: is CVAT for video, .*; export it as `CVAT for images"):
         read(tmp_path)
 
 
