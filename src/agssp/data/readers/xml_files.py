@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from agssp.errors import InputError
@@ -39,7 +40,7 @@ def read_xml(file: Path) -> ElementTree.Element:
 
 def root_tag(file: Path) -> str | None:
     """Name of the outermost element, told by the file's first bytes; None for what is no XML."""
-    parser = ElementTree.XMLPullParser(("start",))
+    parser: Any = ElementTree.XMLPullParser(("start",))
     try:
         with file.open("rb") as content:
             head = content.read(_SNIFFED)
