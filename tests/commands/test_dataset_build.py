@@ -409,6 +409,27 @@ def test_a_source_whose_file_marks_every_outline_as_a_crowd_has_objects(tmp_path
         assert (counts["boxes"], counts["crowds"]) == counted
         told = "all 2 boxes, as some tools mark single objects, are read as objects" in capsys.readouterr().out
         assert told == (marks == [1, 1])
+    for row in content["annotations"]:
+        row["iscrowd"] = 1
+    file.write_text(json.dumps(content))
+    facts = build("steel-pipe", tmp_path, tmp_path / "ignored", crowds="ignore")
+    assert (facts["counts"]["boxes"], facts["counts"]["crowds"], facts["reading"]["steel-pipe"]["crowds"]) == (0, 2, 2)
+    with pytest.raises(InputError, match="--crowds 'both': expected auto, ignore or objects"):
+        build("steel-pipe", tmp_path, tmp_path / "ignored", crowds="both")
+
+
+def test_what_reading_changed_is_kept_wherever_the_files_lie(tmp_path, capsys):
+    for place in ("a", "b"):
+        folder = write_fake("apddd", tmp_path / place)
+        (folder / "Annotations/b.xml").write_text(voc("dent").replace("<xmax>8<", "<xmax>1<"))
+        facts = build("apddd", tmp_path / place, tmp_path / f"output-{place}")
+    told = capsys.readouterr().out
+    assert "2 images, 2 with a label file, 2 with boxes (read as voc, labels from Annotations/a.xml)" in told
+    assert "1 boxes had their corners in another order" in told
+    assert files(tmp_path / "output-a") == files(tmp_path / "output-b")
+    kept = facts["reading"]["apddd"]
+    assert kept["boxes"] == {"scratch": 1, "dent": 2}
+    assert kept["changes"] == {"reversed": {"kind": "turned", "count": 1, "examples": ["Annotations/b.xml object 0"]}}
 
 
 def test_the_command_line(tmp_path, capsys):

@@ -13,10 +13,10 @@ from agssp.data.readers.geometry import (
     labels_are_of,
     labels_are_stored,
     settle_boxes,
-    upright_box,
     within_fractions,
 )
 from agssp.data.readers.records import Label
+from agssp.data.readers.shapes import upright_box
 from agssp.errors import InputError
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from agssp.data.readers.crowds import resolve_crowds
 from agssp.data.readers.records import Box, Label
 from agssp.data.readers.report import ReadReport
+from agssp.data.readers.shapes import XYWH, upright_box
 from agssp.errors import InputError
 
 ASPECT_TOLERANCE = 0.01
@@ -20,7 +21,6 @@ ROUNDING = 0.5
 FRACTION_ROUNDING = 0.001
 LARGER_THAN_FRACTIONS = 3
 """Of smaller images, in px, a box within 0..1 may well be in px."""
-XYWH = tuple[float, float, float, float]
 Size = tuple[float, float]
 
 
@@ -211,31 +211,6 @@ def clip_box(bbox: XYWH, size: Size, where: str, report: ReadReport) -> XYWH | N
     if max(left - x, top - y, x + w - right, y + h - bottom) > ROUNDING:
         report.note("clipped", where)
     return left, top, right - left, bottom - top
-
-
-def upright_box(bbox: XYWH, stored: Size, orientation: int) -> XYWH:
-    """Where a box of the stored pixels lies once EXIF's orientation is applied.
-
-    Args:
-        bbox: xywh px on the stored image.
-        stored: (width, height) px of it.
-        orientation: EXIF's number, 1 to 8.
-
-    Returns:
-        xywh px on the upright image.
-    """
-    x, y, w, h = bbox
-    right, below = stored[0] - x - w, stored[1] - y - h
-    return {
-        1: (x, y, w, h),
-        2: (right, y, w, h),
-        3: (right, below, w, h),
-        4: (x, below, w, h),
-        5: (y, x, h, w),
-        6: (below, x, h, w),
-        7: (below, right, h, w),
-        8: (y, right, h, w),
-    }[orientation]
 
 
 def labels_are_stored(images: Sequence[StatedLabels], report: ReadReport) -> bool:

@@ -1,4 +1,4 @@
-"""Upright boxes around the shapes that labelling tools draw: polygons, circles, rotated rectangles."""
+"""Upright boxes around the shapes that labelling tools draw (polygons, circles, rotated rectangles), and on photos."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -54,3 +54,28 @@ def rotated_box(bbox: XYWH, degrees: float, pivot: Sequence[float] | None = None
     ]
     # Sines of right angles are not quite 0 or 1; a millionth of a px is nobody's label.
     return tuple(round(value, 6) for value in box_of_points(turned))  # type: ignore[return-value]
+
+
+def upright_box(bbox: XYWH, stored: Sequence[float], orientation: int) -> XYWH:
+    """Where a box of the stored pixels lies once EXIF's orientation is applied.
+
+    Args:
+        bbox: xywh px on the stored image.
+        stored: (width, height) px of it.
+        orientation: EXIF's number, 1 to 8.
+
+    Returns:
+        xywh px on the upright image.
+    """
+    x, y, w, h = bbox
+    right, below = stored[0] - x - w, stored[1] - y - h
+    return {
+        1: (x, y, w, h),
+        2: (right, y, w, h),
+        3: (right, below, w, h),
+        4: (x, below, w, h),
+        5: (y, x, h, w),
+        6: (below, x, h, w),
+        7: (below, right, h, w),
+        8: (y, right, h, w),
+    }[orientation]

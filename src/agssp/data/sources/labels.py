@@ -163,7 +163,7 @@ def settle_labels(
         for index, each in zip(indices, settled, strict=True):
             boxes[index] = each
     return [
-        told and Labels(
+        None if told is None else Labels(
             boxes=None if placed is None else _renamed_boxes(source, placed),
             masks=told.masks or _shapes(source, told, row, stored, report),
             split=told.split,

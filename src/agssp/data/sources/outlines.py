@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from agssp.data.readers.geometry import Move, upright_box
+from agssp.data.readers.geometry import Move
+from agssp.data.readers.shapes import upright_box
 
 
 def move_outline(outline: Any, move: Move) -> Any:
