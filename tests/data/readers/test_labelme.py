@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from tool_files import read, turned_exif, write
 
+from agssp.data.readers.listing import Listing
 from agssp.data.reading import read_labelled
 from agssp.errors import InputError
 
@@ -261,3 +262,9 @@ def test_where_no_file_is_readable_the_error_names_one(tmp_path, content):
 @pytest.mark.parametrize("size", [("96", "64"), (None, None), (0, 0), ("wide", 3), (10**400, 64), ([], {})])
 def test_sizes_that_are_none_are_no_sizes(tmp_path, size):
     assert read(write(tmp_path, {"a.png": None, "a.json": table(shape(), size=size)})).boxes == {"a.png": [DENT]}
+
+
+def test_pictures_within_the_files_are_not_kept_in_memory(tmp_path):
+    listing = Listing(write(tmp_path, {"a.png": None, "a.json": table(shape(), imageData="A" * 1000)}))
+    assert listing.json("a.json")["imageData"] is True
+    assert read(tmp_path).boxes == {"a.png": [DENT]}

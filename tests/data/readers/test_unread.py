@@ -5,10 +5,10 @@ import re
 import pytest
 from tool_files import read, write
 
-from agssp.data.reading import read_labelled
 from agssp.data.readers import unread
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.unread import kind_of_json, unread_labels, what_lies_there
+from agssp.data.reading import read_labelled
 from agssp.errors import InputError
 
 VIA = {"filename": "a.png", "size": 9, "regions": [{"shape_attributes": {"name": "rect"}, "region_attributes": {}}]}
@@ -87,7 +87,7 @@ def test_other_files_in_a_plain_folder_are_not_spoken_of(tmp_path, name, content
     [
         ("x.xml", "<annotation/>", "is Pascal VOC; put it beside its image"),
         ("other/annotations.xml", "<annotations/>", "is CVAT's; give the file itself"),
-        ("sub/obj.names", "dent\n", "YOLO 1.1 .*obj.data"),
+        ("sub/obj.names", "dent\n", "YOLO 1.1 .*no label file was found: labels/a.txt"),
         ("labels/a.txt", "0 0.5 0.5 0.1 0.1", "add a data.yaml with `names`, or a classes.txt"),
         ("x.yaml", "path: .\n", "needs `names`"),
         ("x.json", {"images": 3, "other": 4}, "is JSON with images, other; if it is COCO .* give the file itself"),

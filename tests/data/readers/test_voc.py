@@ -1,11 +1,12 @@
 """Pascal VOC: where tools put their XML files and lists, what they write into them, and what is refused."""
 
 import math
+from pathlib import Path
 
 import pytest
 from tool_files import read, turned_exif, write
 
-from agssp.data.readers import find_splits
+from agssp.data.readers import find_splits, read_dataset
 from agssp.errors import InputError
 
 BNDBOX = "<bndbox><xmin>24</xmin><ymin>16</ymin><xmax>48</xmax><ymax>32</ymax></bndbox>"
@@ -124,6 +125,7 @@ def test_one_file_for_two_images_of_its_name_is_told(tmp_path):
         ("<polygon><x1>5</x1><y1>6</y1><x2>25</x2><y2>6.5</y2><x3>9</x3><y3>36</y3></polygon>", [5, 6, 20, 30]),
         ("<polygon><pt><x>5</x><y>6</y></pt><pt><x>25</x><y>36</y></pt></polygon>", [5, 6, 20, 30]),
         (f"<polygon><x1>5</x1><y1>6</y1></polygon>{BNDBOX}", [24, 16, 24, 16]),
+        ("<bndbox/><segmentation><x1>5</x1><y1>6</y1><x2>25</x2><y2>36</y2></segmentation>", [5, 6, 20, 30]),
         # CVAT gives the box before it is turned about its centre, here 40 x 10 around (40, 30).
         (
             f"{bndbox(20, 25, 60, 35)}<attributes><attribute><name>rotation</name><value>270.0</value></attribute>"
@@ -135,6 +137,12 @@ def test_one_file_for_two_images_of_its_name_is_told(tmp_path):
 )
 def test_the_box_of_each_kind_of_object(tmp_path, content, expected):
     assert one(tmp_path, item(content)).boxes == {"JPEGImages/a.png": [("dent", expected)]}
+
+
+def test_objects_that_are_marked_as_deleted_are_left_out_with_a_word(tmp_path):
+    found = one(tmp_path, item("<deleted>1</deleted>" + BNDBOX, "pit"), item("<deleted>0</deleted>" + BNDBOX))
+    assert found.boxes == {"JPEGImages/a.png": [DENT]}
+    assert found.report.count("deleted") == 1
 
 
 def test_boxes_without_area_or_beyond_all_numbers_are_dropped_with_a_word(tmp_path):
@@ -219,6 +227,24 @@ def test_splits_of_which_none_is_for_training_are_named(tmp_path):
         read(lists(tmp_path, val="a\n", test="e\n"))
 
 
+def test_lists_with_names_of_their_own_are_never_merged_unasked(tmp_path):
+    root = lists(tmp_path, line_1="a\n", line_2="e\nc.d\n")
+    with pytest.raises(InputError, match="has the splits line_1, line_2; say which"):
+        read(root)
+    assert list(read(root, split="line_1").boxes) == ["JPEGImages/a.jpg"]
+
+
+def test_the_only_list_of_a_name_of_its_own_is_no_split(tmp_path):
+    root = lists(tmp_path, default="a\n")
+    assert len(read(root).boxes) == 5
+    assert list(read(root, split="default").boxes) == ["JPEGImages/a.jpg"]
+
+
+def test_an_empty_list_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"train\.txt: lists no images"):
+        read(lists(tmp_path, train="\n", val="a\n"))
+
+
 @pytest.mark.parametrize("text", ["a\nzz\n", "a 1\nzz 1\n", "../../etc/passwd\n"])
 def test_lists_that_name_what_is_not_there(tmp_path, text):
     with pytest.raises(InputError, match=r"train\.txt: lists an image that is not in .*(zz|passwd)"):
@@ -256,6 +282,23 @@ def test_masks_beside_boxes(tmp_path):
     found = read(write(tmp_path, files | {"SegmentationClass/a.png": None}))
     assert found.boxes == {"JPEGImages/a.jpg": [DENT]}
     assert found.report.examples("unmatched_masks") == ["SegmentationClass/z.png"]
+
+
+def test_of_masks_by_classes_and_by_objects_those_by_classes_are_read(tmp_path):
+    files = {f"JPEGImages/{name}.jpg": None for name in "ab"} | {"Annotations/a.xml": voc(item())}
+    files |= {f"Segmentation{kind}/a.png": None for kind in ("Class", "Object")} | {"SegmentationObject/b.png": None}
+    root = write(tmp_path, files)
+    assert [Path(row["mask"]["path"]).relative_to(root).as_posix() for row in read_dataset(root)] == [
+        "SegmentationClass/a.png",
+        "SegmentationObject/b.png",
+    ]
+    assert read(root).report.count("unmatched_masks") == 0
+
+
+def test_xml_of_other_things_before_those_beside_images(tmp_path):
+    others = {f"about/{index}.xml": "<!DOCTYPE plist><plist/>" for index in range(9)}
+    found = read(write(tmp_path, {"line/a.png": None, "line/a.xml": voc(item()), **others}))
+    assert found.boxes == {"line/a.png": [DENT]}
 
 
 @pytest.mark.parametrize(

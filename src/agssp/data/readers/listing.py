@@ -95,13 +95,20 @@ class Listing:
         return self.root / name
 
     def json(self, name: str) -> Any:
-        """Content of a JSON file, parsed once; None where it is no JSON."""
+        """Content of a JSON file, parsed once; None where it is no JSON.
+
+        Of the picture that labelme puts into its files as `imageData` only remains whether there is one.
+        """
         path = self.path(name).absolute()
         if path not in self._parsed:
             try:
-                self._parsed[path] = json.loads(path.read_bytes())
+                content = json.loads(path.read_bytes())
             except (ValueError, RecursionError):
-                self._parsed[path] = None
+                content = None
+            if isinstance(content, dict) and "imageData" in content:
+                # Kept, the pictures of a whole data set would lie in memory.
+                content["imageData"] = bool(content["imageData"])
+            self._parsed[path] = content
         return self._parsed[path]
 
     def find(

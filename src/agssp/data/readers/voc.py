@@ -5,12 +5,11 @@ from collections import defaultdict
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from agssp.data.readers.folder_masks import is_mask
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.records import ImageRecord, Label, folder_category, stated_size
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.shapes import XYWH, box_of_points, rotated_box
-from agssp.data.readers.voc_files import MASK_FOLDERS, by_name, chosen_images, in_folder, match, match_xml
+from agssp.data.readers.voc_files import by_name, chosen_images, images_and_masks, match, match_xml
 from agssp.data.readers.xml_files import read_xml
 from agssp.errors import InputError
 
@@ -36,8 +35,7 @@ def read_voc(listing: Listing, category: str | None, report: ReadReport, split: 
         InputError: an XML file that cannot be read or lacks a box's name or corners, XML files of which none has an
             image, or names in the split's list that are not there; the file is named.
     """
-    mask_files = [name for name in listing.images if in_folder(name, MASK_FOLDERS) or is_mask(name)]
-    images = [name for name in listing.images if name not in set(mask_files)]
+    images, mask_files = images_and_masks(listing)
     masks = by_name(mask_files)
     chosen = chosen_images(listing, split, images, report)
     xml_of = match_xml(listing, images, report)
@@ -84,6 +82,9 @@ def read_objects(file: Path, report: ReadReport) -> tuple[list[Label], tuple[flo
     labels = []
     for index, node in enumerate(tree.findall("object")):
         where = f"{file} object {index}"
+        if (node.findtext("deleted") or "").strip() == "1":
+            report.note("deleted", where)
+            continue
         name = (node.findtext("name") or "").strip()
         if not name:
             raise InputError(f"{where}: has no name")
@@ -92,14 +93,16 @@ def read_objects(file: Path, report: ReadReport) -> tuple[list[Label], tuple[flo
 
 
 def _bbox(node: Element, where: str, report: ReadReport) -> XYWH:
-    rotated, polygon = node.find("robndbox"), node.find("polygon")
+    rotated = node.find("robndbox")
+    polygon = next((found for tag in ("polygon", "segmentation") if (found := node.find(tag)) is not None), None)
+    boxed = bool((node.findtext("bndbox/xmin") or "").strip())
     try:
-        if node.find("bndbox") is None and rotated is not None:
+        if not boxed and rotated is not None:
             # Centre, size and an angle in radians.
             cx, cy, w, h, angle = (float(rotated.findtext(key) or "") for key in ("cx", "cy", "w", "h", "angle"))
             report.note("rotated", where)
             return rotated_box((cx - w / 2, cy - h / 2, w, h), math.degrees(angle))
-        if node.find("bndbox") is None and polygon is not None:
+        if not boxed and polygon is not None:
             report.note("outlines", where)
             return box_of_points(_polygon(polygon))
         left, top, right, bottom = (float(node.findtext(f"bndbox/{corner}") or "") for corner in CORNERS)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
+from agssp.data.readers.folder_masks import is_mask
 from agssp.data.readers.listing import IMAGE_SUFFIXES, Listing, read_text
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.splits import default_split, in_split, same_split, split_named
@@ -13,7 +14,8 @@ from agssp.data.readers.xml_files import read_xml, root_tag
 from agssp.errors import InputError
 
 ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "xml", "xmls")
-MASK_FOLDERS = ("masks", "segmentationclass", "segmentationobject")
+OBJECT_MASKS = "segmentationobject"
+MASK_FOLDERS = ("masks", "segmentationclass", OBJECT_MASKS)
 # Folders that tell nothing of what lies in them.
 _PASSED = {*ANNOTATION_FOLDERS, *MASK_FOLDERS, "images", "jpegimages", "data", "image", "img"}
 _SNIFFED = 5
@@ -24,12 +26,18 @@ _MEMBERSHIP = re.compile(r"\s+-?[01]$")
 
 def is_voc(listing: Listing, beside: bool = False) -> bool:
     """Whether a folder has a folder of VOC's XML files; or, with `beside`, XML files beside its images."""
-    files = listing.with_suffix(".xml") if beside else _xml_files(listing)
+    files = _xml_files(listing)
+    if beside:
+        stems = {posixpath.splitext(name)[0] for name in listing.images}
+        # Those named like an image first: other XML files may lie among them.
+        files = sorted(listing.with_suffix(".xml"), key=lambda name: posixpath.splitext(name)[0] not in stems)
     return any(root_tag(listing.path(name)) == "annotation" for name in islice(files, _SNIFFED))
 
 
 def voc_lists(listing: Listing) -> dict[str, str]:
     """Lists of images of each split in `ImageSets/Main` (or `ImageSets`), by the split's name; not those of a class.
+
+    `dent_train` is the list of a class: it lies beside `train`.
 
     Raises:
         InputError: several folders have lists of their own; they are named.
@@ -39,15 +47,28 @@ def voc_lists(listing: Listing) -> dict[str, str]:
     for name in listing.with_suffix(".txt"):
         place = _LISTS.search(posixpath.dirname(name))
         stem = posixpath.splitext(posixpath.basename(name))[0]
-        if place and "_" not in stem:
+        if place:
             found.setdefault(stem, name)
             owners.add(name[: place.start()] or "./")
+    plain = {stem.lower() for stem in found}
+    found = {
+        stem: name for stem, name in found.items() if not ("_" in stem and stem.lower().rpartition("_")[2] in plain)
+    }
     if len(owners) > 1:
         raise InputError(
             f"{listing.root}: {', '.join(sorted(owners))} have ImageSets of their own; give one of these folders as "
             "the data set"
         )
     return found
+
+
+def images_and_masks(listing: Listing) -> tuple[list[str], list[str]]:
+    """The images of a folder, and the masks; of those that lie there by classes and by objects the ones by classes."""
+    masks = [name for name in listing.images if in_folder(name, MASK_FOLDERS) or is_mask(name)]
+    of_classes = {posixpath.basename(name) for name in masks if not in_folder(name, (OBJECT_MASKS,))}
+    seconds = {name for name in masks if in_folder(name, (OBJECT_MASKS,)) and posixpath.basename(name) in of_classes}
+    every = set(masks)
+    return [name for name in listing.images if name not in every], [name for name in masks if name not in seconds]
 
 
 def match_xml(listing: Listing, images: Sequence[str], report: ReadReport) -> dict[str, str]:
@@ -82,8 +103,9 @@ def chosen_images(listing: Listing, split: str | None, images: Sequence[str], re
         InputError: there is no such split, none is for training, or a list names images that are not there.
     """
     lists = voc_lists(listing)
-    splits = {name: file for name, file in lists.items() if split_named(name) or name.lower() == "trainval"}
-    if not splits and (split is None or split not in lists):
+    splits = {name: file for name, file in lists.items() if split_named(name) or name.lower() == "trainval"} or lists
+    if len(lists) < 2 and splits is lists and (split is None or split not in lists):
+        # The one list of a whole data set, as CVAT calls it `default`, tells of no split.
         return in_split(images, split, listing.root, report)
     if split is not None:
         found = [name for name in lists if name == split] or [name for name in lists if same_split(name, split)]
@@ -102,6 +124,8 @@ def chosen_images(listing: Listing, split: str | None, images: Sequence[str], re
             report.note("split_by_default", f"{chosen} of {', '.join(splits)} in {listing.root}")
     levels = _levels(images)
     told = _images_in(listing, lists[chosen], levels)
+    if not told:
+        raise InputError(f"{listing.path(lists[chosen])}: lists no images; name another split")
     others = (_images_in(listing, file, levels, strict=False) for file in splits.values())
     listed = told.union(*others)
     report.note_all("outside_splits", [name for name in images if name not in listed])
@@ -203,6 +227,8 @@ def _match_by_filename(
     found: dict[str, str] = {}
     for name in xml_files:
         file = listing.path(name)
+        if root_tag(file) != "annotation":
+            continue
         text = (read_xml(file).findtext("filename") or "").strip()
         fits = by_own.get(posixpath.basename(text.replace("\\", "/")).lower(), [])
         if len(fits) == 1 and fits[0] not in found:
