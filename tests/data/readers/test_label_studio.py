@@ -83,6 +83,7 @@ def test_labels_of_a_region_that_stand_in_another_of_its_id(tmp_path):
         ({"type": "choices", "value": {"choices": ["bad"]}}, "not_boxes"),
         ({"type": "relation", "from_id": "a", "to_id": "b"}, "not_boxes"),
         (region({"format": "rle", "rle": [1, 2, 3]}, "brushlabels"), "unread_masks"),
+        (region({"imageDataURL": "data:image/png;base64,AA"}, "bitmasklabels"), "unread_masks"),
     ],
 )
 def test_what_has_no_box_is_told_and_makes_no_image_sound(tmp_path, other, cause):
@@ -109,6 +110,7 @@ def test_of_several_annotations_the_ground_truth_counts_else_the_newest(tmp_path
         ([new, old, cancelled], "new"),
         ([new, old | {"ground_truth": True}], "old"),
         ([old | {"updated_at": None}, new | {"updated_at": None}], "new"),
+        ([new | {"updated_at": None, "id": 6}, old | {"updated_at": None}], "new"),
     ):
         found = read(write(tmp_path, {"images/a.png": None, "tasks.json": [task(*annotations)]}))
         assert found.boxes == {"images/a.png": [(expected, DENT[1])]}
@@ -138,6 +140,33 @@ def test_the_short_form(tmp_path):
     assert found.boxes == {"a.png": [DENT], "b.png": [], "c.png": [DENT], "d.png": None, "e.png": None}
 
 
+def test_the_short_form_of_old_without_times(tmp_path):
+    tasks = [{"id": 1, "image": "a.png", "bbox": [min_region(**PERCENT, rectanglelabels=["dent"])]}]
+    found = read(write(tmp_path, {"a.png": None, "min.json": [*tasks, {"id": 2, "image": "b.png"}], "b.png": None}))
+    assert found.boxes == {"a.png": [DENT], "b.png": None}
+
+
+@pytest.mark.parametrize("words", [{"quality": "bad"}, {"kinds": {"choices": ["bad", "worn"]}}, {"notes": ["bad"]}])
+def test_an_image_of_which_the_short_form_has_words_alone_is_not_taken_as_sound(tmp_path, words):
+    found = read(write(tmp_path, {"a.png": None, "b.png": None, "min.json": [short(**words), short(2, "b.png")]}))
+    assert found.boxes == {"a.png": None, "b.png": []}
+    assert found.report.count("not_boxes") == 1
+
+
+def test_of_several_images_of_a_task_the_one_that_is_drawn_on_counts(tmp_path):
+    data = {"before": "a.png", "after": "b.png"}
+    on = {"id": 1, "data": data, "annotations": [drawn(region(to_name="after"))]}
+    write(tmp_path, {"a.png": None, "b.png": None, "tasks.json": [on, task(drawn(), image="c.png")], "c.png": None})
+    assert read(tmp_path).boxes == {"b.png": [DENT], "c.png": []}
+    write(tmp_path, {"tasks.json": [on | {"annotations": [drawn(region(to_name="img"))]}]})
+    with pytest.raises(InputError, match="task 1: which of before, after is its image cannot be told"):
+        read(tmp_path)
+    both = drawn(region(to_name="after"), region(to_name="before"))
+    write(tmp_path, {"tasks.json": [on | {"annotations": [both]}]})
+    with pytest.raises(InputError, match="task 1: has regions on after, before; expected one image"):
+        read(tmp_path)
+
+
 def test_of_two_rows_of_one_task_in_the_short_form_the_newest_counts(tmp_path):
     box = {"label": [min_region(**PERCENT, rectanglelabels=["dent"])]}
     tasks = [short(updated_at="2026-02", **box), short(updated_at="2026-01")]
@@ -158,6 +187,8 @@ def test_of_two_rows_of_one_task_in_the_short_form_the_newest_counts(tmp_path):
         {"scan": "gs://bucket/a.png", "text": "a word"},
         {"text": "http://host/page", "scan": "x/a.PNG"},
         {"url": "http://host/a.png", "image": ""},
+        {"url": "http://host/page", "scan": "x/a.png"},
+        {"page": "other.png", "image": "a.png"},
         {"where": "http://host/data/local-files/?d=a.png"},
     ],
 )
@@ -171,6 +202,10 @@ def test_which_image_a_task_is_of(tmp_path, data, folder):
 @pytest.mark.parametrize("text", ["/data/upload/7/1a2b3c4d-a.png", "s3://bucket/a.png", "/data/local-files/?d=x/a.png"])
 def test_the_only_task_may_be_of_an_image_that_was_served(tmp_path, text):
     assert one(tmp_path, region(), image=text).boxes == {"images/a.png": [DENT]}
+
+
+def test_a_task_that_names_its_image_as_it_was_uploaded_alone(tmp_path):
+    assert one(tmp_path, region(), image="", file_upload="1a2b3c4d-a.png").boxes == {"images/a.png": [DENT]}
 
 
 @pytest.mark.parametrize("itself", [False, True])

@@ -136,7 +136,8 @@ def _of_split(images: list[Element], split: str | None, file: Path, report: Read
     else:
         found = [name for name in subsets if same_split(name, split)]
         if len(found) != 1:
-            raise InputError(f"{file}: has no subset {split!r}; it has {', '.join(map(repr, subsets))}")
+            there = ", ".join(map(repr, filter(None, subsets))) or "none"
+            raise InputError(f"{file}: has no subset {split!r}; it has {there}")
         chosen = found[0]
     return [node for node in images if (node.get("subset") or "") == chosen]
 

@@ -16,6 +16,20 @@ _NO_BOX = ("choices", "textarea", "rating", "number", "relation", "taxonomy", "d
            "keypoint", "vectorlabels", "pairwise")  # fmt: skip
 # A region that is drawn with a tool without labels of its own has them in another region of the same id.
 _PLAIN = ("rectangle", "polygon", "ellipse", "brush", "labels")
+IMAGE_KEYS = ("image", "img", "picture", "photo")
+# Of a task in the short form what is neither a region nor what a person chose or wrote.
+_SHORT_KEYS = {
+    "id",
+    "annotation_id",
+    "annotator",
+    "created_at",
+    "updated_at",
+    "lead_time",
+    "file_upload",
+    "storage_filename",
+    "url",
+    *IMAGE_KEYS,
+}
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|/data/|.*\?d=")
 Size = tuple[float, float]
 
@@ -28,7 +42,9 @@ def is_label_studio(content: Any) -> bool:
     if isinstance(task.get("data"), dict):
         return any(key in task for key in ("annotations", "completions", "predictions", "id"))
     # The short form has the labels right in the task.
-    return "annotation_id" in task or ("id" in task and "lead_time" in task)
+    return "annotation_id" in task or (
+        "id" in task and ("lead_time" in task or any("original_width" in region for region in _short_regions(task)))
+    )
 
 
 def find_label_studio(listing: Listing) -> list[str]:
@@ -86,13 +102,13 @@ def read_label_studio(
     records: dict[str, ImageRecord] = {}
     for task in _newest(tasks, str(file), report):
         where = f"{file} task {task.get('id')}"
-        text = _image_of(task, where)
+        regions = _regions(task, where, report)
+        text = _image_of(task, regions or [], where)
         # What Label Studio served lies elsewhere on its machine, so that no folder of the path need agree.
         alone = len(tasks) == 1 and not _ADDRESS.match(text)
         path = listing.find(text, where, report, list(places), alone=alone)
         if path in records:
             raise InputError(f"{where}: {path} is the image of another task, too; take one of both away")
-        regions = _regions(task, where, report)
         labels: list[Label] | None = None if regions is None else []
         sizes: set[Size] = set()
         for number, region in enumerate(_with_labels(regions or [])):
@@ -154,31 +170,42 @@ def _with_labels(regions: Sequence[Any]) -> list[Any]:
     return found
 
 
-def _image_of(task: Mapping[str, Any], where: str) -> str:
-    """What a task says of its image's file: the value of the data that looks like one."""
+def _image_of(task: Mapping[str, Any], regions: Sequence[Any], where: str) -> str:
+    """What a task says of its image's file: the value of the data that looks like one, or is called `image`.
+
+    Of several images of a task it is the one that the regions are of, by the name that they give (`to_name`).
+    """
     data = task["data"] if isinstance(task.get("data"), dict) else task
-    texts = {key: value for key, value in data.items() if isinstance(value, str)}
+    texts = {key: value for key, value in data.items() if isinstance(value, str) and value.strip()}
     if any(text.startswith("data:") for text in texts.values()):
         raise InputError(f"{where}: holds its image itself (`data:`); save it as a file and name that in the task")
-    for key in ("image", "img", "picture", "photo", "url"):
-        if texts.get(key):
-            return texts[key]
-    like = [text for text in texts.values() if posixpath.splitext(text.split("?")[0])[1].lower() in IMAGE_SUFFIXES]
-    like += [text for text in texts.values() if "?d=" in text]
-    if not like:
-        raise InputError(f"{where}: names no image in its data; got {', '.join(data) or 'nothing'}")
-    return like[0]
+    like = {key: text for key, text in texts.items() if _like_image(text)}
+    drawn_on = {region.get("to_name") for region in regions if isinstance(region, dict)} & like.keys()
+    if len(drawn_on) > 1:
+        raise InputError(f"{where}: has regions on {', '.join(sorted(drawn_on))}; expected one image a task")
+    likely = [*drawn_on, *(key for key in IMAGE_KEYS if key in texts), *(like if len(like) == 1 else ())]
+    if likely or (not like and "url" in texts):
+        return texts[likely[0] if likely else "url"]
+    if like:
+        raise InputError(f"{where}: which of {', '.join(like)} is its image cannot be told; expected one, or `image`")
+    if isinstance(task.get("file_upload"), str) and task["file_upload"]:
+        return f"/data/upload/{task['file_upload']}"
+    raise InputError(f"{where}: names no image in its data; got {', '.join(data) or 'nothing'}")
+
+
+def _like_image(text: str) -> bool:
+    return "?d=" in text or posixpath.splitext(text.split("?")[0])[1].lower() in IMAGE_SUFFIXES
 
 
 def _regions(task: Mapping[str, Any], where: str, report: ReadReport) -> list[Any] | None:
     """The regions of the annotation that counts; None where a task has none."""
     if not isinstance(task.get("data"), dict):
-        fields = [one for value in task.values() if isinstance(value, list) for one in value if isinstance(one, dict)]
-        found = [region for region in fields if {"x", "points", "rle"} & region.keys()]
+        found = _short_regions(task)
         if not found and "annotation_id" not in task:
             report.note("unannotated", where)
             return None
-        return found
+        # What a person chose or wrote stands there like a column of the data; where nothing is drawn it may say a lot.
+        return found or [{"type": key, "value": {"text": value}} for key, value in task.items() if _is_word(key, value)]
     annotations = task.get("annotations", task.get("completions")) or []
     if not isinstance(annotations, list):
         raise InputError(f"{where}: expected a list of annotations, got {str(annotations)[:60]}")
@@ -189,15 +216,31 @@ def _regions(task: Mapping[str, Any], where: str, report: ReadReport) -> list[An
     if len(usable) > 1:
         report.note("other_annotations", f"{where} ({len(usable)})")
     # Of two of one time the later in the list.
-    best = max(reversed(usable), key=lambda one: (bool(one.get("ground_truth")), _written_at(one)))
+    best = max(reversed(usable), key=lambda one: (bool(one.get("ground_truth")), *_written_at(one)))
     result = best.get("result")
     if not isinstance(result, list):
         raise InputError(f"{where}: expected an annotation with a list `result`, got {str(best)[:60]}")
     return result
 
 
-def _written_at(annotation: Mapping[str, Any]) -> str:
-    return str(annotation.get("updated_at") or annotation.get("created_at") or "")
+def _is_word(key: str, value: Any) -> bool:
+    """Whether a field of a task in the short form may be what a person chose or wrote."""
+    return (
+        bool(value) and isinstance(value, (str, list, dict)) and key not in _SHORT_KEYS and not _like_image(str(value))
+    )
+
+
+def _short_regions(task: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The regions that stand in a task of the short form, in one field for each kind."""
+    fields = [one for value in task.values() if isinstance(value, list) for one in value if isinstance(one, dict)]
+    return [region for region in fields if {"x", "points", "rle"} & region.keys()]
+
+
+def _written_at(annotation: Mapping[str, Any]) -> tuple[str, int]:
+    """When an annotation was written, and its number, which tells where no time does."""
+    number = annotation.get("annotation_id", annotation.get("id"))
+    time = annotation.get("updated_at") or annotation.get("created_at") or ""
+    return str(time), number if isinstance(number, int) else 0
 
 
 def _label(region: Any, where: str, report: ReadReport) -> tuple[Label | None, Size | None]:
@@ -207,6 +250,9 @@ def _label(region: Any, where: str, report: ReadReport) -> tuple[Label | None, S
     kind = str(region.get("type") or "").lower()
     value = region["value"] if isinstance(region.get("value"), dict) else region
     size = stated_size(region.get("original_width"), region.get("original_height"))
+    if "imageDataURL" in value:
+        report.note("unread_masks", where)
+        return None, size
     if kind in _NO_BOX or not {"x", "points", "rle"} & value.keys():
         report.note("not_boxes", f"{where} ({kind or 'of no type'})")
         return None, size
