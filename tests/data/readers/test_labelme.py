@@ -110,6 +110,16 @@ def test_an_image_with_points_alone_is_not_taken_as_sound(tmp_path):
     assert found.report.examples("all_dropped") == ["a.png"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"), [({}, []), ({"good": True, "bad": False}, []), ({"good": False, "worn": True}, None)]
+)
+def test_flags_of_an_image_without_shapes(tmp_path, flags, expected):
+    found = read(write(tmp_path, {"a.png": None, "a.json": table(flags=flags)}))
+    assert found.boxes == {"a.png": expected}
+    assert found.report.count("flagged") == (expected is None)
+    assert read(write(tmp_path, {"a.json": table(shape(), flags=flags)})).boxes == {"a.png": [DENT]}
+
+
 def test_boxes_beyond_the_image_are_clipped_and_rectangles_without_area_dropped(tmp_path):
     shapes = shape(points=[[80, 50], [120, 90]]), shape(points=[[5, 5], [5, 9]])
     found = read(write(tmp_path, {"a.png": None, "a.json": table(*shapes)}))
@@ -180,6 +190,20 @@ def test_a_name_that_several_images_have_is_refused(tmp_path):
         read(write(tmp_path, files))
 
 
+def test_files_in_a_tree_like_that_of_the_images(tmp_path):
+    files = {f"images/{line}/a.png": None for line in ("l1", "l2")}
+    files |= {"labels/l1/a.json": table(shape()), "labels/l2/a.json": table()}
+    found = read(write(tmp_path, files))
+    assert found.boxes == {"images/l1/a.png": [DENT], "images/l2/a.png": []}
+    assert found.report.lines() == []
+
+
+def test_an_image_within_its_file_alone_is_named(tmp_path):
+    write(tmp_path, {"b.png": None, "a.json": table(shape(), imageData="iVBOR")})
+    with pytest.raises(InputError, match=r"a\.json: its image 'a\.png' .* within the file alone \(imageData\)"):
+        read(tmp_path)
+
+
 def test_files_without_an_image_are_told_and_refused_where_there_are_no_others(tmp_path):
     write(tmp_path, {"a.png": None, "z.json": table(shape(), image="z.png")})
     with pytest.raises(InputError, match=r"z\.json: its image 'z\.png' is not in"):
@@ -202,6 +226,9 @@ def test_json_of_other_tools_lies_among_the_files(tmp_path):
 def test_one_split_of_several_is_read(tmp_path, above):
     train, valid = f"{above}Train/a", f"{above}Valid/a"
     files = {f"{train}.png": None, f"{train}.json": table(shape()), f"{valid}.png": None, f"{valid}.json": table()}
+    bad = {f"{above}Test/c.png": None, f"{above}Test/c.json": table(shape("line"))}
+    assert read(write(tmp_path / "three", files | bad)).report.count("not_boxes") == 0
+    tmp_path = tmp_path / "two"
     found = read(write(tmp_path, files))
     assert found.boxes == {f"{train}.png": [DENT]}
     assert found.report.count("split_by_default") == 1

@@ -18,18 +18,8 @@ _NO_BOX = ("choices", "textarea", "rating", "number", "relation", "taxonomy", "d
 _PLAIN = ("rectangle", "polygon", "ellipse", "brush", "labels")
 IMAGE_KEYS = ("image", "img", "picture", "photo")
 # Of a task in the short form what is neither a region nor what a person chose or wrote.
-_SHORT_KEYS = {
-    "id",
-    "annotation_id",
-    "annotator",
-    "created_at",
-    "updated_at",
-    "lead_time",
-    "file_upload",
-    "storage_filename",
-    "url",
-    *IMAGE_KEYS,
-}
+_SHORT_KEYS = {"id", "annotation_id", "annotator", "created_at", "updated_at", "lead_time", "file_upload",
+               "storage_filename", "url", *IMAGE_KEYS}  # fmt: skip
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|/data/|.*\?d=")
 Size = tuple[float, float]
 

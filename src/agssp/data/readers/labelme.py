@@ -16,12 +16,14 @@ from PIL import Image
 
 from agssp.data.images import MAX_PIXELS
 from agssp.data.readers.folder_masks import is_mask
+from agssp.data.readers.image_folder import NORMAL_FOLDERS
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.records import ImageRecord, Label, folder_category, stated_size
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.shapes import XYWH, box_of_circle, box_of_points
 from agssp.data.readers.splits import in_split
 from agssp.data.readers.unread import kind_of_json
+from agssp.data.readers.voc_files import relative_key
 from agssp.errors import InputError
 
 _SNIFFED = 20
@@ -36,16 +38,16 @@ class LabelmeFile:
     Attributes:
         labels: a box around each shape that has an area.
         without_area: number of its points and lines.
+        flags: what is said of the image as a whole, but that it is good.
         outlines: of each label, as COCO writes polygons: `[[x, y, x, y, ...]]`; None for a mask, which is not decoded.
         size: (width, height) px that the file states.
-        image_path: name of the image there.
     """
 
     labels: list[Label] = field(default_factory=list)
     outlines: list[list[list[float]] | None] = field(default_factory=list)
     without_area: int = 0
+    flags: list[str] = field(default_factory=list)
     size: tuple[float, float] | None = None
-    image_path: str = ""
 
 
 def is_labelme(listing: Listing) -> bool:
@@ -67,7 +69,7 @@ def read_labelme(
 
     A file belongs to the image of the same name beside it, else to the one that its `imagePath` names, else to the only
     one of the same name. An image without a file is not annotated yet: nothing is known of it. A file without shapes
-    says that its image has no defects; of one with points and lines alone nothing is known.
+    says that its image has no defects; of one with points, lines or flags alone nothing is known.
 
     Args:
         listing: of the folder.
@@ -85,7 +87,8 @@ def read_labelme(
         stem = posixpath.splitext(name)[0]
         for key in {stem, posixpath.basename(stem)}:
             by_stem[key].append(name)
-    read: dict[str, LabelmeFile] = {}
+    chosen = in_split(images, split, listing.root, report)
+    file_of: dict[str, str] = {}
     files = []
     for name in listing.with_suffix(".json"):
         content, file = listing.json(name), listing.path(name)
@@ -96,37 +99,36 @@ def read_labelme(
                 report.note("unread_files", f"{file} (beside labelme's)")
             continue
         files.append(name)
-        found = parse_labelme(content, str(file), report)
-        image = _image_of(listing, name, found.image_path, by_stem, report)
+        image_path = str(content["imagePath"] or "")
+        image = _image_of(listing, name, image_path, by_stem, report)
         if image is None:
-            report.note("orphans", f"{file} (of {found.image_path or 'no image'})")
-            continue
-        if image in read:
+            report.note("orphans", f"{file} (of {image_path or 'no image'})")
+        elif image in file_of:
             raise InputError(f"{file}: {image} has labels in another file of labelme, too; take one of both away")
-        read[image] = found
-    if files and not read:
+        else:
+            file_of[image] = name
+    if files and not file_of:
+        first = listing.json(files[0])
+        how = "; it is within the file alone (imageData), which is not read: save it" if first.get("imageData") else ""
         raise InputError(
-            f"{listing.path(files[0])}: its image {listing.json(files[0])['imagePath']!r} is not in {listing.root}, "
-            "nor is that of any other file; put the images beside the JSON files"
+            f"{listing.path(files[0])}: its image {first['imagePath']!r} is not in {listing.root}, nor is that of any "
+            f"other file{how}; put the images beside the JSON files"
         )
     report.labels_from = files[0] if files else ""
-    chosen = in_split(images, split, listing.root, report)
-    images = [name for name in images if name in chosen]
-    report.with_label_file = sum(name in read for name in images)
-    report.note_all("unannotated", [name for name in images if name not in read])
-    of_points = [name for name in images if name in read and not read[name].labels and read[name].without_area]
-    report.note_all("all_dropped", of_points)
     object_category = category or folder_category(listing.root)
-    return [
-        ImageRecord(
-            path=listing.path(name),
-            image_id=name,
-            category=object_category,
-            labels=read[name].labels if name in read and name not in of_points else None,
-            stated_size=read[name].size if name in read else None,
-        )
-        for name in images
-    ]
+    records = [ImageRecord(listing.path(name), name, object_category) for name in images if name in chosen]
+    report.with_label_file = sum(record.image_id in file_of for record in records)
+    report.note_all("unannotated", [record.image_id for record in records if record.image_id not in file_of])
+    for record in records:
+        if record.image_id in file_of:
+            name = file_of[record.image_id]
+            found = parse_labelme(listing.json(name), str(listing.path(name)), report)
+            record.stated_size = found.size
+            if found.labels or not (found.without_area or found.flags):
+                record.labels = found.labels
+            else:
+                report.note("all_dropped" if found.without_area else "flagged", record.image_id)
+    return records
 
 
 def _image_of(
@@ -152,6 +154,11 @@ def _image_of(
         image = listing.find(image_path, str(file), report, (folder,))
     except InputError as error:
         if "several files" in str(error):
+            # The tree of the files may be that of the images.
+            key = relative_key(name)
+            alike = [image for image in by_stem.get(posixpath.basename(stem), []) if relative_key(image) == key]
+            if len(alike) == 1 and posixpath.basename(alike[0]) == asked:
+                return alike[0]
             raise
         alike = by_stem.get(posixpath.basename(stem), [])
         if len(alike) != 1:
@@ -184,7 +191,7 @@ def parse_labelme(content: Any, where: str, report: ReadReport) -> LabelmeFile:
         raise InputError(f"{where}: expected labelme's JSON with a list `shapes`")
     found = LabelmeFile(
         size=stated_size(content.get("imageWidth"), content.get("imageHeight")),
-        image_path=str(content.get("imagePath") or ""),
+        flags=_flags(content.get("flags")),
     )
     for index, shape in enumerate(content.get("shapes", [])):
         here = f"{where} shape {index}"
@@ -211,6 +218,12 @@ def parse_labelme(content: Any, where: str, report: ReadReport) -> LabelmeFile:
         drawn = outline(points)
         found.outlines.append(None if drawn is None else [[value for point in drawn for value in point]])
     return found
+
+
+def _flags(flags: Any) -> list[str]:
+    """Those that are set; not one that says that the image is good."""
+    told = flags.items() if isinstance(flags, dict) else ()
+    return [name for name, is_set in told if is_set and name.strip().lower() not in NORMAL_FOLDERS]
 
 
 def _circle(points: Points) -> XYWH:

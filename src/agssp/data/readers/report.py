@@ -18,6 +18,7 @@ CAUSES: dict[str, tuple[str, str]] = {
     "damaged": ("dropped", "labelled images cannot be opened; their boxes were left out, and nothing is known of them"),
     "all_dropped": ("dropped", "images lost all of their boxes; nothing is known of them, they are not taken as sound"),
     "not_boxes": ("dropped", "shapes have no area (points, lines, whole-image tags) and were left out"),
+    "flagged": ("dropped", "images have flags that are set, and no shapes; nothing is known of them"),
     "deleted": ("dropped", "objects are marked as deleted in their file and were left out"),
     "unread_masks": ("dropped", "brush masks are not read and were left out; export them as COCO or as polygons"),
     "other_annotations": ("dropped", "tasks have more than one annotation, of which the newest was read"),

@@ -83,9 +83,9 @@ def match_xml(listing: Listing, images: Sequence[str], report: ReadReport) -> di
     files = by_name(xml_files)
     found = {name: file for name in images if (file := match(name, files))}
     matched = set(found.values())
-    has_one = {_key(name) for name in found}
-    second = [name for name in xml_files if name not in matched and _key(name) in has_one]
-    left = [name for name in xml_files if name not in matched and _key(name) not in has_one]
+    has_one = {relative_key(name) for name in found}
+    second = [name for name in xml_files if name not in matched and relative_key(name) in has_one]
+    left = [name for name in xml_files if name not in matched and relative_key(name) not in has_one]
     found |= _match_by_filename(listing, left, [name for name in images if name not in found], report)
     matched = set(found.values())
     orphans = [str(listing.path(name)) for name in left if name not in matched]
@@ -137,7 +137,7 @@ def _levels(images: Sequence[str]) -> list[dict[str, list[str]]]:
     levels: list[dict[str, list[str]]] = [defaultdict(list) for _ in range(5)]
     for image in images:
         plain = posixpath.splitext(image)[0]
-        keys = (image, plain, _key(image), posixpath.basename(image), posixpath.basename(plain))
+        keys = (image, plain, relative_key(image), posixpath.basename(image), posixpath.basename(plain))
         for level, key in zip(levels, keys, strict=True):
             level[key].append(image)
     return levels
@@ -180,7 +180,7 @@ def in_folder(name: str, folders: Sequence[str]) -> bool:
     return any(part in folders for part in name.lower().split("/")[:-1])
 
 
-def _key(name: str) -> str:
+def relative_key(name: str) -> str:
     """A file's path without suffix and without the folders that only tell its kind."""
     *folders, stem = posixpath.splitext(name)[0].split("/")
     return "/".join([*(part for part in folders if part.lower() not in _PASSED), stem])
@@ -190,7 +190,7 @@ def by_name(files: Sequence[str]) -> dict[str, list[str]]:
     """Files by their path without suffix and folders of their kind, and by their bare stem."""
     found: dict[str, list[str]] = defaultdict(list)
     for file in files:
-        key = _key(file)
+        key = relative_key(file)
         for each in {key, key.rsplit("/", 1)[-1]}:
             found[each].append(file)
     return found
@@ -203,7 +203,7 @@ def match(name: str, files: Mapping[str, list[str]]) -> str | None:
         name: of the image.
         files: as `by_name` gives them.
     """
-    key = _key(name)
+    key = relative_key(name)
     stem, folder = key.rsplit("/", 1)[-1], posixpath.dirname(name)
     for candidates in (
         [file for file in files.get(stem, []) if posixpath.dirname(file) == folder],

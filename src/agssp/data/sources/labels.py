@@ -240,10 +240,9 @@ def _read_voc(file: Path, report: ReadReport) -> Told:
 
 
 def _read_labelme(file: Path, report: ReadReport) -> Told:
-    points = report.count("not_boxes")
     found = read_labelme_file(file, report)
-    # Whoever has set points in an image does not say that it has no defects.
-    return Told(found.labels, found.outlines, found.size, annotated=report.count("not_boxes") > points)
+    # Whoever has set points or a flag in an image does not say that it has no defects.
+    return Told(found.labels, found.outlines, found.size, annotated=bool(found.without_area or found.flags))
 
 
 def _read_coco(source: Source, root: Path, entry: dict[str, str], report: ReadReport) -> dict[Path, Told]:
