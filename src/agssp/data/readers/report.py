@@ -33,7 +33,7 @@ CAUSES: dict[str, tuple[str, str]] = {
     "extra_fields": ("dropped", "rows say more of their boxes than box, class, score and iscrowd; that was left out"),
     "empty_classes": ("dropped", "classes without boxes were left out"),
     "ignored_tables": ("dropped", "other tables of labels lie there and were not read"),
-    "unread_files": ("dropped", "files of labels lie there in a form that is not read"),
+    "unread_files": ("dropped", "files of labels lie there in a form, or in a place, that is not read"),
     "other_splits": ("dropped", "other splits lie there and were not read"),
     "keypoints": ("dropped", "rows have keypoints, of which the box alone was read"),
     "track_ids": ("dropped", "rows end with the number of a track, which was left out"),

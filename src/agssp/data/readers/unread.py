@@ -1,13 +1,15 @@
 """Files of labels that are not read as they lie there: what they are, and what to do with them."""
 
-import csv
 import posixpath
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from agssp.data.readers.listing import Listing
+from agssp.data.readers.coco import is_coco
+from agssp.data.readers.label_studio import is_label_studio
+from agssp.data.readers.listing import IMAGE_SUFFIXES, Listing
 from agssp.data.readers.voc_files import ANNOTATION_FOLDERS, in_folder
 from agssp.data.readers.xml_files import root_tag
 
@@ -17,7 +19,16 @@ SUPERVISELY = "Supervisely JSON, which is not read; export COCO from Supervisely
 _SNIFFED = 20
 # Of all JSON files together that are looked into, so that no folder takes long.
 _MOST_BYTES = 64 * 1024**2
-_TABLES = {".tfrecord", ".record", ".tfrecords", ".mat", ".ndjson", ".h5"}
+_TABLES = (".tfrecord", ".record", ".tfrecords", ".mat", ".ndjson", ".h5", ".manifest")
+_LINE = 10_000
+_CELLS = re.compile(r"[,;\t|]+| +")
+_NUMBER = re.compile(r"-?\d+(\.\d*)?")
+# Names of columns: of a side or corner of a box, of an image, of its label.
+_SIDE = re.compile(
+    r"(?:(?:bbox|box|roi)[._-]?)?(?:[xy][._-]?(?:min|max|[12]|tl|br|c|center)?|w|width|h|height|left|top|right|bottom)"
+)
+_OF_IMAGE = ("file", "image", "img", "path", "name")
+_OF_LABEL = {"label", "labels", "class", "classes", "class_id", "classid", "category", "defect", "target"}
 
 
 def unread_labels(listing: Listing) -> list[tuple[str, str]]:
@@ -31,27 +42,34 @@ def unread_labels(listing: Listing) -> list[tuple[str, str]]:
 
 def what_lies_there(listing: Listing) -> str:
     """Files of a folder that look like labels, and how to give each; empty where there are none."""
-    told = [f"{listing.path(name)} is {what}" for name, what in unread_labels(listing)]
-    told += [f"{listing.path(name)}: {how}" for name, how in _near_misses(listing)]
+    unread = dict(unread_labels(listing))
+    told = [f"{listing.path(name)} is {what}" for name, what in unread.items()]
+    told += [f"{listing.path(name)}: {how}" for name, how in _near_misses(listing) if name not in unread]
     return f"there lies {'; '.join(told)}" if told else ""
 
 
 def _looked_at(listing: Listing) -> Iterator[tuple[str, str]]:
+    stems = {stem for name in listing.images for stem in (name, posixpath.splitext(name)[0])}
     for name, content in _small_json(listing, _SNIFFED):
-        if what := kind_of_json(content, name):
+        if what := kind_of_json(content, name) or _kind_elsewhere(content):
             yield name, what
-    for name in islice(listing.with_suffix(".csv"), _SNIFFED):
-        if what := _kind_of_csv(listing.path(name)):
-            yield name, what
-    stems = {posixpath.splitext(name)[0] for name in listing.images}
-    like_labels = (
-        name
-        for name in listing.with_suffix(".xml")
-        if posixpath.splitext(name)[0] in stems or in_folder(name, ANNOTATION_FOLDERS)
-    )
-    for name in islice(like_labels, _SNIFFED):
+        elif posixpath.splitext(name)[0] in stems and not (isinstance(content, dict) and "shapes" in content):
+            told = f"JSON of a form that is not read ({_keys(content)})"
+            yield name, "no valid JSON" if content is None else f"{told}; {CONVERT}"
+    for suffix in (".csv", ".tsv", ".txt"):
+        for name in islice(listing.with_suffix(suffix), _SNIFFED):
+            if what := _kind_of_table(listing.path(name)):
+                yield name, what
+    for name in islice(listing.with_suffix(".xml"), _SNIFFED):
         tag = root_tag(listing.path(name))
-        if tag not in ("annotation", "annotations"):
+        like_labels = (
+            posixpath.splitext(name)[0] in stems
+            or in_folder(name, ANNOTATION_FOLDERS)
+            or posixpath.basename(name).lower().startswith("annotation")
+        )
+        if tag == "annotations":
+            yield name, "CVAT's; give the file itself as the data set"
+        elif tag != "annotation" and like_labels:
             yield name, f"XML of a form that is not read (`{tag or 'no XML'}`); {CONVERT}"
     for suffix in _TABLES:
         for name in islice(listing.with_suffix(suffix), 1):
@@ -95,19 +113,48 @@ def kind_of_json(content: Any, name: str) -> str | None:
     return None
 
 
-def _kind_of_csv(file: Path) -> str | None:
+def _kind_elsewhere(content: Any) -> str | None:
+    """What is read, but not where it lies or not in this part."""
+    if is_coco(content):
+        return "COCO; give the file itself as the data set"
+    if is_label_studio(content):
+        return "Label Studio's; give the file itself as the data set"
+    if isinstance(content, dict) and (
+        {"data", "annotations"} <= content.keys() or {"task", "result"} <= content.keys()
+    ):
+        return "one task of Label Studio, which is not read; export the whole project as `JSON`"
+    return None
+
+
+def _kind_of_table(file: Path) -> str | None:
+    """What a text of rows is, told by its first line: the names of its columns, or an image and numbers."""
     try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            header = {word.strip().lower() for word in next(csv.reader(lines), [])}
-    except (UnicodeDecodeError, csv.Error, OSError):
+        with file.open(encoding="utf-8-sig") as lines:
+            cells = [cell.strip(" \"'\n") for cell in _CELLS.split(lines.readline(_LINE))]
+    except (UnicodeDecodeError, OSError):
         return None
+    header = {cell.lower() for cell in cells}
+    how = "which is not read; write it as metadata.jsonl (see README)"
     if {"region_shape_attributes", "filename"} <= header:
         return "VIA's CSV, which is not read; export `COCO format` from VIA"
     if "encodedpixels" in header:
         return "a CSV of run lengths, which is not read; convert it to COCO (pycocotools.mask.frPyObjects)"
-    if {"xmin", "ymin", "xmax", "ymax"} <= header or "bbox" in header:
-        return f"a CSV of boxes, which is not read; write it as metadata.jsonl (see README), or {CONVERT}"
-    return None
+    if {"annotation_id", "annotator"} <= header:
+        return "Label Studio's CSV, which is not read; export the project as `JSON`"
+    # A text may be prose.
+    is_table = file.suffix.lower() != ".txt"
+    sides = sum(_SIDE.fullmatch(word) is not None for word in header)
+    of_image = any(part in word for word in header for part in _OF_IMAGE)
+    of_numbers = sum(_NUMBER.fullmatch(cell) is not None for cell in cells[1:]) > 3
+    named = posixpath.splitext(cells[0])[1].lower() in IMAGE_SUFFIXES
+    if (is_table and ("bbox" in header or (sides > 3 and of_image))) or (named and of_numbers):
+        return f"a CSV of boxes, {how}, or {CONVERT}"
+    return f"a CSV of labels, {how}" if is_table and of_image and header & _OF_LABEL else None
+
+
+def _keys(content: Any) -> str:
+    """The first keys of a JSON file, in words."""
+    return (", ".join(list(content)[:5]) or "nothing in it") if isinstance(content, dict) else type(content).__name__
 
 
 def _near_misses(listing: Listing) -> Iterator[tuple[str, str]]:
@@ -130,8 +177,9 @@ def _near_misses(listing: Listing) -> Iterator[tuple[str, str]]:
         tag = root_tag(listing.path(name))
         if tag == "annotation":
             yield name, "is Pascal VOC; put it beside its image, or into a folder Annotations beside the images' folder"
-        elif tag == "annotations":
-            yield name, "is CVAT's; give the file itself as the data set"
+    lines = (name for name in listing.with_suffix(".jsonl") if posixpath.basename(name) != "metadata.jsonl")
+    for name in islice(lines, 1):
+        yield name, "if each line is an image and its labels, call it metadata.jsonl and name images `file_name`"
     for name in islice(listing.with_suffix(".json"), 1):
         if listing.path(name).stat().st_size > _MOST_BYTES:
             yield name, "is JSON; if it is COCO or Label Studio's, give the file itself as the data set"
@@ -139,7 +187,6 @@ def _near_misses(listing: Listing) -> Iterator[tuple[str, str]]:
         content = listing.json(name)
         if content is None:
             yield name, "is no valid JSON"
-        elif kind_of_json(content, name) is None:
-            keys = ", ".join(list(content)[:5]) if isinstance(content, dict) else type(content).__name__
-            what = f"is JSON with {keys or 'nothing in it'}"
+        elif not (kind_of_json(content, name) or (isinstance(content, dict) and "shapes" in content)):
+            what = f"is JSON with {_keys(content)}"
             yield name, f"{what}; if it is COCO or Label Studio's, give the file itself as the data set"
