@@ -257,6 +257,7 @@ def test_turned_photos_by_their_stated_size(tmp_path):
         (region({"points": None}, "polygonlabels"), "expected numbers"),
         (region({"x": 1, "y": 2, "radiusX": 3}, "ellipselabels"), "expected numbers"),
         (region(image_rotation=90), "on an image turned by 90 degrees"),
+        (region(PERCENT | {"x": "left"}, id=["r1"], to_name=[]), "expected numbers"),
         ("dent", "expected an object"),
         (None, "expected an object"),
     ],

@@ -15,7 +15,7 @@ FOLDERS = ("", "annotations")
 _NO_BOX = ("choices", "textarea", "rating", "number", "relation", "taxonomy", "datetime", "ranker", "keypointlabels",
            "keypoint", "vectorlabels", "pairwise")  # fmt: skip
 # A region that is drawn with a tool without labels of its own has them in another region of the same id.
-_PLAIN = ("rectangle", "polygon", "ellipse", "brush", "labels")
+_PLAIN = ("rectangle", "polygon", "ellipse", "brush")
 IMAGE_KEYS = ("image", "img", "picture", "photo")
 # Of a task in the short form what is neither a region nor what a person chose or wrote.
 _SHORT_KEYS = {"id", "annotation_id", "annotator", "created_at", "updated_at", "lead_time", "file_upload",
@@ -141,22 +141,21 @@ def _newest(tasks: Sequence[Any], file: str, report: ReadReport) -> list[dict[st
 
 def _with_labels(regions: Sequence[Any]) -> list[Any]:
     """Regions, with the labels that another one of the same id holds for those drawn without any."""
-    plain = {
-        region.get("id") for region in regions
-        if isinstance(region, dict) and region.get("type") in _PLAIN[:-1] and region.get("id")
-    }  # fmt: skip
+    ids = [str(region.get("id") or "") if isinstance(region, dict) else "" for region in regions]
+    kinds = [str(region.get("type")) if isinstance(region, dict) else "" for region in regions]
+    values = [region.get("value") if isinstance(region, dict) else None for region in regions]
+    plain = {number for number, kind in zip(ids, kinds, strict=True) if number and kind in _PLAIN}
     labels = {
-        region["id"]: region["value"]["labels"]
-        for region in regions
-        if isinstance(region, dict) and region.get("type") == "labels" and region.get("id") in plain
-        and isinstance(region.get("value"), dict) and region["value"].get("labels")
-    }  # fmt: skip
+        number: value["labels"]
+        for number, kind, value in zip(ids, kinds, values, strict=True)
+        if kind == "labels" and number in plain and isinstance(value, dict) and value.get("labels")
+    }
     found = []
-    for region in regions:
-        if not isinstance(region, dict) or region.get("id") not in labels or region.get("type") not in _PLAIN:
+    for region, number, kind, value in zip(regions, ids, kinds, values, strict=True):
+        if number not in labels or kind not in (*_PLAIN, "labels"):
             found.append(region)
-        elif region["type"] != "labels" and isinstance(region.get("value"), dict):
-            found.append(region | {"value": region["value"] | {"labels": labels[region["id"]]}})
+        elif kind != "labels" and isinstance(value, dict):
+            found.append(region | {"value": value | {"labels": labels[number]}})
     return found
 
 
@@ -170,7 +169,7 @@ def _image_of(task: Mapping[str, Any], regions: Sequence[Any], where: str) -> st
     if any(text.startswith("data:") for text in texts.values()):
         raise InputError(f"{where}: holds its image itself (`data:`); save it as a file and name that in the task")
     like = {key: text for key, text in texts.items() if _like_image(text)}
-    drawn_on = {region.get("to_name") for region in regions if isinstance(region, dict)} & like.keys()
+    drawn_on = {str(region.get("to_name")) for region in regions if isinstance(region, dict)} & like.keys()
     if len(drawn_on) > 1:
         raise InputError(f"{where}: has regions on {', '.join(sorted(drawn_on))}; expected one image a task")
     likely = [*drawn_on, *(key for key in IMAGE_KEYS if key in texts), *(like if len(like) == 1 else ())]
