@@ -213,7 +213,7 @@ def parse_labelme(content: Any, where: str, report: ReadReport) -> LabelmeFile:
         if not fits(len(points)):
             raise InputError(f"{here}: expected {expected} for a {kind}, got {len(points)}")
         if kind == "mask":
-            points = _painted(shape.get("mask"), points, here)
+            points = list(_painted(shape.get("mask"), points, here))
         found.labels.append(Label(box(points), name, here))
         drawn = outline(points)
         found.outlines.append(None if drawn is None else [[value for point in drawn for value in point]])

@@ -94,7 +94,7 @@ def read_objects(file: Path, report: ReadReport) -> tuple[list[Label], tuple[flo
 
 def _bbox(node: Element, where: str, report: ReadReport) -> XYWH:
     rotated = node.find("robndbox")
-    polygon = next((found for tag in ("polygon", "segmentation") if (found := node.find(tag)) is not None), None)
+    polygon = node.find("polygon") if node.find("polygon") is not None else node.find("segmentation")
     boxed = bool((node.findtext("bndbox/xmin") or "").strip())
     try:
         if not boxed and rotated is not None:
