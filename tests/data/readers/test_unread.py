@@ -5,10 +5,10 @@ import re
 import pytest
 from tool_files import read, write
 
-from agssp.data.reading import read_labelled
 from agssp.data.readers import unread
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.unread import kind_of_json, unread_labels, what_lies_there
+from agssp.data.reading import read_labelled
 from agssp.errors import InputError
 
 VIA = {"filename": "a.png", "size": 9, "regions": [{"shape_attributes": {"name": "rect"}, "region_attributes": {}}]}

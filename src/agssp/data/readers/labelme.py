@@ -112,8 +112,8 @@ def read_labelme(
     images = [name for name in images if name in chosen]
     report.with_label_file = sum(name in read for name in images)
     report.note_all("unannotated", [name for name in images if name not in read])
-    of_points = [name for name in images if name in read and not read[name].labels and read[name].without_area]
-    report.note_all("all_dropped", of_points)
+    of_points = {name for name in images if name in read and not read[name].labels and read[name].without_area}
+    report.note_all("all_dropped", sorted(of_points))
     object_category = category or folder_category(listing.root)
     return [
         ImageRecord(
@@ -187,7 +187,7 @@ def parse_labelme(content: Any, where: str, report: ReadReport) -> LabelmeFile:
     for index, shape in enumerate(content.get("shapes", [])):
         here = f"{where} shape {index}"
         try:
-            points = [(float(x), float(y)) for x, y in shape["points"]]
+            points: Points = [(float(x), float(y)) for x, y in shape["points"]]
             label, kind = shape["label"], str(shape.get("shape_type") or "polygon")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(f"{here}: expected a label and points [[x, y], ...], got {str(shape)[:60]}") from error

@@ -36,13 +36,13 @@ def read_voc(listing: Listing, category: str | None, report: ReadReport, split: 
         InputError: an XML file that cannot be read or lacks a box's name or corners, XML files of which none has an
             image, or names in the split's list that are not there; the file is named.
     """
-    mask_files = [name for name in listing.images if in_folder(name, MASK_FOLDERS) or is_mask(name)]
-    images = [name for name in listing.images if name not in set(mask_files)]
-    masks = by_name(mask_files)
+    mask_files = {name for name in listing.images if in_folder(name, MASK_FOLDERS) or is_mask(name)}
+    images = [name for name in listing.images if name not in mask_files]
+    masks = by_name(sorted(mask_files))
     chosen = chosen_images(listing, split, images, report)
     xml_of = match_xml(listing, images, report)
     mask_of = {name: found for name in images if (found := match(name, masks))}
-    report.note_all("unmatched_masks", sorted(set(mask_files) - set(mask_of.values())))
+    report.note_all("unmatched_masks", sorted(mask_files - set(mask_of.values())))
 
     records = []
     owners: dict[Path, list[str]] = defaultdict(list)
