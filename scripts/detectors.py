@@ -182,7 +182,7 @@ def steps_of(name: str, arguments: argparse.Namespace) -> list[Step]:
         )),
         Step(f"{name} pretrain-detector", "pretrain-detector", (
             "pretrain-detector", *images, "--boxes", str(root / "boxes"), "--backbone", backbone, "--detector", name,
-            "--no_freeze_backbone", *sized, "--num-train-epochs", str(arguments.detector_epochs), *few,
+            "--no-freeze-backbone", *sized, "--num-train-epochs", str(arguments.detector_epochs), *few,
             "--val-fraction", "0", "--output", at["pretrained"],
         )),
         Step(f"{name} finetune", "finetune", (

@@ -1,7 +1,7 @@
 """Finetune a detector on a few labelled images on any number of processes.
 
 accelerate launch --multi_gpu scripts/finetune.py detector --dataset labelled/train --output my-detector
-torchrun --nproc_per_node 2 scripts/finetune.py detector --dataset labelled/train --output my-detector --use_cpu
+torchrun --nproc_per_node 2 scripts/finetune.py detector --dataset labelled/train --output my-detector --use-cpu
 """
 
 import sys

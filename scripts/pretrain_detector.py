@@ -3,7 +3,7 @@ r"""Pretrain a detector on pseudo boxes (AGDP) on any number of processes.
 accelerate launch --multi_gpu scripts/pretrain_detector.py --dataset images/ --boxes boxes \
     --backbone backbone --detector yolov8s --output detector
 torchrun --nproc_per_node 2 scripts/pretrain_detector.py --dataset images/ --boxes boxes \
-    --backbone backbone --detector yolov8n --output detector --use_cpu
+    --backbone backbone --detector yolov8n --output detector --use-cpu
 """
 
 import sys

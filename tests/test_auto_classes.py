@@ -1,4 +1,4 @@
-"""What `import agssp` alone lets transformers do; each in a process of its own, where nothing is imported yet."""
+"""What `import agssp` alone lets transformers do; each in a process of its own, where neither is imported yet."""
 
 import json
 import subprocess
@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from warm_python import python
 
 from agssp import AgsspBackbone
 from agssp.auto_classes import MODEL_TYPES
@@ -13,8 +14,8 @@ from agssp.models.detection import any_detector, catalogue
 from agssp.models.pretraining import AgsspPreTrainingConfig
 
 
-def answer(code, *arguments):
-    words = [sys.executable, "-c", code, *map(str, arguments)]
+def answer(code, *arguments, interpreter=None):
+    words = [interpreter or python(), "-c", code, *map(str, arguments)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -25,7 +26,7 @@ def test_import_is_light():
 import json, sys, agssp
 print(json.dumps([name for name in ("torch", "transformers", "timm", "datasets") if name in sys.modules]))
 """
-    assert answer(code) == []
+    assert answer(code, interpreter=sys.executable) == []
 
 
 def test_no_type_is_forgotten():

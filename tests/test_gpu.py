@@ -60,7 +60,7 @@ def test_boxes_are_those_of_the_cpu(tmp_path, name):
     for device in ("cpu", "cuda"):
         # The highest scores: of near ones either device may leave out another.
         run("-m", "agssp", "predict", tmp_path / "model", tmp_path / "images" / "labelled", "--device", device,
-            "--threshold", 0.0, "--no_pictures", "--output", tmp_path / device)  # fmt: skip
+            "--threshold", 0.0, "--no-pictures", "--output", tmp_path / device)  # fmt: skip
     cpu, gpu = found(tmp_path / "cpu"), found(tmp_path / "cuda")
     assert sorted(cpu) == sorted(gpu)
     assert len(cpu) == 6

@@ -25,7 +25,7 @@ from agssp.metrics.anomaly import PixelScores, binary_scores
 
 
 def read_rows(args: argparse.Namespace) -> list[dict]:
-    """Rows of `image_id`, `category` (name), `defective` (bool or None), `image`, `mask` (or None), its `reading`."""
+    """Rows of `image_id`, `category` (name), `defective` (or None), `image`, `mask` (or None) and its `reading`."""
     if args.elpv:
         from elpv_dataset.utils import load_dataset
 

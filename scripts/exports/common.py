@@ -54,7 +54,7 @@ def keep(name: str, read_by: str, splits: dict, *, classes=CLASSES, tolerance=0.
     """
     content = {"made_by": name, "read_by": read_by, "classes": list(classes), "tolerance": tolerance}
     content |= {"because": because, "splits": {}}
-    for split, images in splits.items():
+    for split, images in sorted(splits.items()):
         content["splits"][split] = {
             path: {
                 "size": [width, height],

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ def parse_arguments(
 
     Args:
         command: name shown in the usage line, for instance `anomaly-maps`.
-        dataclass_types: dataclasses whose fields are the flags; `-` and `_` are the same in a flag's name.
+        dataclass_types: dataclasses whose fields are the flags; `-` and `_` are the same in a flag's name. What else
+            they may say about their flags: `agssp.flag_parser.FlagParser`.
         argv: the words after the command's name.
         positional: names of the fields that may be given without their flag, in order, before the first flag.
         description: text above the list of flags.
@@ -37,11 +38,11 @@ def parse_arguments(
         One instance for each dataclass, in order.
 
     Raises:
-        InputError: an unknown flag or a word too many; a `--config` that is neither a file nor packaged, is not a
-            table, or has a key that is no flag.
-        SystemExit: wrong values (status 2) or `--help` (status 0), from argparse.
+        InputError: an unknown flag, one that is refused, a wrong value or a word too many; a `--config` that is neither
+            a file nor packaged, is not a table, or has a key that is no flag.
+        SystemExit: `--help` or `--help-all` (status 0), from argparse.
     """
-    from transformers import HfArgumentParser
+    from .flag_parser import FlagParser
 
     words, named = list(argv), []
     for name in positional:
@@ -51,30 +52,49 @@ def parse_arguments(
     words = [*named, *words]
 
     usage = " ".join(["agssp", command, *(f"{name.upper()}" for name in positional), "[--config FILE.yaml] [flags]"])
-    # transformers' DataClassType is a NewType of Any, which no class is to a type checker.
-    types: Any = dataclass_types
-    # A shortened flag would escape `--config`, which is looked for by its whole name.
-    parser = HfArgumentParser(types, prog=f"agssp {command}", usage=usage, description=description, allow_abbrev=False)
-    names = packaged_configs(command)
-    packaged = f", or one of the packaged {', '.join(names)}" if names else ""
-    parser.add_argument(
-        "--config", help=f"YAML file with values for these flags{packaged}; flags given here win over it"
+    parser = FlagParser(
+        command,
+        dataclass_types,
+        everything="--help-all" in map(_with_dashes, words),
+        configs=packaged_configs(command),
+        usage=usage,
+        description=description,
     )
+    for word in words:
+        _check_refused(word.partition("=")[0], parser.refused)
     given = _config_word(words)
     if given is not None:
         config = find_config(given, command)
         known = {field.name for cls in dataclass_types for field in dataclasses.fields(cls) if field.init}
-        values = read_config(config, known)
+        values = read_config(config, known, parser.refused)
         # As words they are checked like flags; `--config` once more ends a list of values.
         words = [*_as_words(values), f"--config={config}", *words]
         parser.set_defaults(**{name: value for name, value in values.items() if not _has_words(value)})
     *parsed, _, left = parser.parse_args_into_dataclasses(
-        words, look_for_args_file=False, return_remaining_strings=True
+        list(map(_with_dashes, words)), look_for_args_file=False, return_remaining_strings=True
     )
     if left:
-        near = difflib.get_close_matches(left[0].split("=")[0], parser._option_string_actions, n=1)
+        near = difflib.get_close_matches(left[0].split("=")[0], parser.flags, n=1)
         raise InputError(f"{command}: unknown: {' '.join(left)}" + (f"; did you mean {near[0]}?" if near else ""))
     return tuple(parsed)
+
+
+def _with_dashes(word: str) -> str:
+    """A flag's name as it is shown, whichever way it is typed; other words, and values, as they are."""
+    flag, sign, value = word.partition("=")
+    return flag.replace("_", "-") + sign + value if flag.startswith("--") else word
+
+
+def _check_refused(flag: str, refused: Mapping[str, str], where: str = "") -> None:
+    """Refuse a flag, as it is typed or as it stands in a file, that is known to be none.
+
+    Raises:
+        InputError: it is one of `refused`.
+    """
+    name = flag.lstrip("-").replace("-", "_")
+    reason = refused.get(name) or refused.get(name.removeprefix("no_"))
+    if reason is not None and (where or flag.startswith("--")):
+        raise InputError(f"{where}{flag}: {reason}")
 
 
 def packaged_configs(command: str) -> list[str]:
@@ -105,18 +125,19 @@ def find_config(name: str, command: str) -> Path:
     raise InputError(f"--config {name}: no such file, and no packaged configuration of {command}; {hint}")
 
 
-def read_config(path: str | Path, known: set[str]) -> dict[str, Any]:
+def read_config(path: str | Path, known: set[str], refused: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Read flag values from a YAML file.
 
     Args:
         path: the file.
         known: the names of the flags it may hold.
+        refused: names that are no flags, and why not.
 
     Returns:
         Flag names (with `_`) and values.
 
     Raises:
-        InputError: the file is missing, is not a YAML table, or holds unknown names.
+        InputError: the file is missing, is not a YAML table, or holds unknown or refused names.
     """
     path = Path(path)
     if not path.is_file():
@@ -129,6 +150,9 @@ def read_config(path: str | Path, known: set[str]) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"--config {path}: expected a table of flags and values, got {type(values).__name__}")
     values = {str(name).replace("-", "_"): value for name, value in values.items()}
+    for name in values:
+        _check_refused(name, refused or {}, f"--config {path}: ")
+    known = known - set(refused or {})
     unknown = sorted(set(values) - known)
     if unknown:
         raise InputError(f"--config {path}: no such flag: {', '.join(unknown)}; known are {', '.join(sorted(known))}")

@@ -40,7 +40,8 @@ def usage() -> str:
     table = "\n".join(f"  {name:<{width}}  {purpose}" for name, purpose in COMMANDS.items())
     return (
         f"agssp {__version__}: defect detectors from unlabelled images and few labels\n\n"
-        f"usage: agssp COMMAND [flags]\n\n{table}\n\n`agssp COMMAND --help` lists the flags of a command."
+        f"usage: agssp COMMAND [flags]\n\n{table}\n\n`agssp COMMAND --help` lists the usual flags of a command, "
+        f"`--help-all` all of them."
     )
 
 

@@ -6,7 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pytest
@@ -95,18 +95,46 @@ def test_knowledge_names_a_command_that_can_be_typed(words, capsys):
     assert (arguments.knowledge, arguments.pretrained) == (words[1] if len(words) > 1 else "metal", "TAG")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_names_every_flag(name, capsys):
+def help_of(words, capsys):
+    """What a command prints when it is asked for help, and the flags that have a line in it."""
     with pytest.raises(SystemExit) as stop:
-        main([name, "--help"])
+        main(words)
     assert stop.value.code == 0
     printed = capsys.readouterr().out
+    return printed, re.findall(r"^  (?:-h, )?(--[^ ]+)", printed, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_every_flag(name, capsys):
+    printed, shown = help_of([name, "--help-all"], capsys)
     assert f"usage: agssp {name}" in printed
     module = importlib.import_module(f"agssp.commands.{re.sub('[- ]', '_', name)}")
     own = module.ARGUMENTS[0]
-    for flag in own.__dataclass_fields__.values():
-        assert f"--{flag.name}" in printed
+    for flag in fields(own):
+        dashed = flag.name.replace("_", "-")
+        assert shown.count(f"--{dashed}") + shown.count(f"--no-{dashed}") == 1
         assert flag.metadata.get("help"), f"{name} --{flag.name} has no help"
+    assert not re.findall(r"--\w[\w-]*_", printed), "dashes everywhere"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_some_thirty_flags_and_names_the_way_to_the_rest(name, capsys):
+    few, shown = help_of([name, "--help"], capsys)
+    _, every = help_of([name, "--help_all"], capsys)
+    assert len(shown) <= 36
+    assert set(shown) <= set(every)
+    hidden = len(every) - len(shown)
+    assert ("--help-all` shows" in few) == bool(hidden)
+    assert f"shows {hidden} more flags" in few or not hidden
+    assert (hidden > 0) == name.startswith(("pretrain", "finetune"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_groups_name_flags_that_there_are_each_once(name):
+    own = importlib.import_module(f"agssp.commands.{re.sub('[- ]', '_', name)}").ARGUMENTS[0]
+    grouped = [flag for group in getattr(own, "flag_groups", {}).values() for flag in group]
+    assert len(grouped) == len(set(grouped))
+    assert {*grouped, *getattr(own, "rare_flags", ())} <= {flag.name for flag in fields(own)}
 
 
 def test_input_error_is_one_line_and_status_2(tmp_path, capsys):
@@ -119,7 +147,7 @@ def test_input_error_is_one_line_and_status_2(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--topk", "3"], "unknown: --topk 3; did you mean --top_k?"),
+        (["--topk", "3"], "unknown: --topk 3; did you mean --top-k?"),
         (["--score", "3"], "unknown: --score 3"),
         (["stray"], "unknown: stray"),
     ],

@@ -3,9 +3,6 @@
 import contextlib
 import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +10,7 @@ import pytest
 import torch
 from detector_cases import CLASSES, detector, make_images, save_detector
 from PIL import Image
+from warm_python import torchrun
 
 from agssp.cli import run
 from agssp.detection_inference import detect
@@ -152,12 +150,33 @@ def test_two_processes_give_the_numbers_of_one(model, tmp_path):
     images = make_images(tmp_path / "images", count=7)
     label_with_finds(images)
     evaluate(model, images, "--output", str(tmp_path / "one"))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "agssp"]
     flags = ["evaluate", model, "--dataset", images, "--batch-size", "4", "--output", str(tmp_path / "two")]
-    subprocess.run([*torchrun, *flags], check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    torchrun("-m", "agssp", *flags)
     one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
     one.pop("seconds"), two.pop("seconds")
     assert one == two
+
+
+def test_classes_without_boxes_that_the_model_lacks_are_left_out(model, tmp_path, capsys):
+    images = make_images(tmp_path / "images")
+    evaluate(model, images, "--output", str(tmp_path / "one"))
+    rows = [json.loads(line) for line in (tmp_path / "images" / "metadata.jsonl").read_text().splitlines()]
+    coco = {
+        "images": [{"id": number, "file_name": row["file_name"]} for number, row in enumerate(rows)],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(["dark", "light", "rust"])],
+        "annotations": [
+            {"image_id": number, "category_id": ["dark", "light"].index(name), "bbox": bbox}
+            for number, row in enumerate(rows)
+            for name, bbox in zip(row["objects"]["category"], row["objects"]["bbox"], strict=True)
+        ],
+    }
+    (tmp_path / "images" / "metadata.jsonl").unlink()
+    (tmp_path / "images" / "test.json").write_text(json.dumps(coco))
+    capsys.readouterr()
+    evaluate(model, images, "--output", str(tmp_path / "two"))
+    assert "left out, as they have no boxes and the model lacks them: rust" in capsys.readouterr().out
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    assert (one["map_50"], one["per_class"]) == (two["map_50"], two["per_class"])
 
 
 def test_classes_that_differ_are_both_named(model, tmp_path, capsys):

@@ -74,7 +74,7 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(model, tmp_path):
 
 def test_one_file_and_no_pictures(model, tmp_path):
     images = make_images(tmp_path / "images")
-    predict(model, f"{images}/plate/2.png", tmp_path / "out", "--no_pictures")
+    predict(model, f"{images}/plate/2.png", tmp_path / "out", "--no-pictures")
     content = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert [image["file_name"] for image in content["images"]] == ["2.png"]
     assert not (tmp_path / "out" / "pictures").exists()
@@ -104,6 +104,15 @@ def test_two_images_of_one_picture_are_refused_by_name(model, tmp_path, capsys):
         predict(model, str(tmp_path / "rows.parquet"), tmp_path / "out")
     assert "images 'a.png' and '../a.png' would share the picture" in capsys.readouterr().err
     predict(model, str(tmp_path / "rows.parquet"), tmp_path / "json", "--no_pictures")
+
+
+def test_further_pages_are_counted_at_the_end(model, tmp_path, capsys):
+    images = Path(make_images(tmp_path / "images", labelled=False))
+    page = Image.new("L", (20, 20))
+    for name in ("a.tif", "b.tif"):
+        page.save(images / "plate" / name, save_all=True, append_images=[page])
+    predict(model, str(images), tmp_path / "out", "--no_pictures")
+    assert "2 image files hold several pages, of which the first alone is read" in capsys.readouterr().out
 
 
 def test_nothing_found_is_a_result(model, tmp_path, capsys):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from warm_python import python
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
 from study_cases import tiny, write_all, write_study
@@ -126,7 +127,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_table(finished):
     output = finished / "killed"
     stages = began(finished / "whole")
     victims = [stages[index] for index in sorted(random.sample(range(len(stages)), 2))]
-    words = [sys.executable, "-m", "agssp", "study", str(finished / "tiny.yaml"), "--output", str(output)]
+    words = [python(), "-m", "agssp", "study", str(finished / "tiny.yaml"), "--output", str(output)]
     for victim in victims:
         process = subprocess.Popen(words, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True)
         # Its own command line, printed when it begins, is the first that names it.

@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 
@@ -357,12 +358,24 @@ def test_one_warning_of_dark_images_a_data_set(caplog):
     grey, colour = encoded(Image.fromarray(TWELVE_BITS)), deep(COLOURS_OF_TWELVE)
     for _ in range(2):
         notes = begin_image_notes()
-        for content in (grey, colour, grey):
-            decode_image(content)
-        assert notes.counts == {"dark": 3, "pages": 0}
+        for name, content in (("a", grey), ("b", colour), ("c", grey), ("b", colour)):
+            decode_image(content, name)
+        assert {kind: list(names) for kind, names in notes.names.items()} == {"dark": ["a", "b", "c"], "pages": []}
         (line,) = notes.lines()
         assert line.startswith("3 images of 16 bits have no value above 4095")
+        assert line.endswith("the first: a")
     assert len(caplog.records) == 2
+
+
+def test_one_warning_of_a_data_set_that_several_processes_decode(caplog, unwarned):
+    content = encoded(Image.fromarray(TWELVE_BITS))
+    child = os.fork()
+    if child == 0:
+        decode_image(content)
+        os._exit(0)
+    os.waitpid(child, 0)
+    decode_image(content)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("kind", ["tiff", "gif", "webp", "png"])

@@ -8,7 +8,6 @@ from PIL import Image as Pil
 
 from agssp.data.fingerprint import dataset_fingerprint
 from agssp.data.readers import find_format, read_dataset
-from agssp.data.schema import defect_names
 from agssp.errors import InputError
 
 
@@ -54,43 +53,6 @@ def test_flat_folder_takes_its_name_or_the_one_given(tmp_path):
     assert read_dataset(tmp_path / "bolts", category="screw").features["category"].names == ["screw"]
 
 
-def test_metadata(tmp_path):
-    picture(tmp_path / "a.png")
-    picture(tmp_path / "m.png")
-    rows = [
-        {"file_name": "a.png", "category": "steel", "mask_file_name": "m.png", "is_normal": False}
-        | {"objects": {"bbox": [[1, 2, 3, 4]], "category": ["pit"]}},
-        {"file_name": "m.png", "category": "steel", "objects": {"bbox": [], "category": []}},
-    ]
-    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    data = read_dataset(tmp_path)
-    assert data[0]["objects"] == {"bbox": [[1, 2, 3, 4]], "category": [0], "score": [1], "iscrowd": [False]}
-    assert data[0]["mask"]["path"].endswith("m.png")
-    assert data[1]["objects"]["bbox"] == []
-    assert defect_names(data) == ["pit"]
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ("{", r"metadata.jsonl:1: not valid JSON"),
-        ('{"name": 1}', "expected an object with a `file_name`"),
-        ('{"file_name": "gone.png"}', "there is no such file"),
-        ('{"file_name": "../secret.png"}', "points outside"),
-        ('{"file_name": "/etc/secret.png"}', "points outside"),
-        ('{"file_name": "a.png", "mask_file_name": "../m.png"}', "points outside"),
-        ('{"file_name": "a.png", "objects": {"bbox": [[1, 2, 3]], "category": ["x"]}}', "four numbers a box"),
-        ('{"file_name": "a.png", "objects": {"bbox": [[1, 2, 3, 4]], "category": []}}', "1 boxes, 0 categories"),
-        ('{"file_name": "a.png", "objects": [1]}', "expected objects ="),
-    ],
-)
-def test_bad_metadata(tmp_path, row, message):
-    picture(tmp_path / "a.png")
-    (tmp_path / "metadata.jsonl").write_text(row)
-    with pytest.raises(InputError, match=message):
-        read_dataset(tmp_path)
-
-
 def test_boxes_outside_are_clipped_and_empty_ones_dropped_and_both_are_named(tmp_path, caplog):
     picture(tmp_path / "a.png", (40, 20))
     objects = {"bbox": [[30, 10, 50, 50], [5, 5, 0, 3], [60, 60, 5, 5], [1, 1, 2, 2]], "category": ["pit"] * 4}
@@ -101,48 +63,6 @@ def test_boxes_outside_are_clipped_and_empty_ones_dropped_and_both_are_named(tmp
     assert "1 boxes reached beyond their image and were clipped" in caplog.text
     assert "2 boxes have no area inside their image and were dropped" in caplog.text
     assert "metadata.jsonl:1 box 1" in caplog.text
-
-
-def coco(tmp_path, **changes):
-    picture(tmp_path / "images/a.png")
-    picture(tmp_path / "images/b.png")
-    content = {
-        "images": [{"id": 3, "file_name": "a.png"}, {"id": 5, "file_name": "b.png"}],
-        "categories": [{"id": 7, "name": "pit"}, {"id": 2, "name": "scratch"}],
-        "annotations": [{"id": 1, "image_id": 5, "category_id": 7, "bbox": [1, 2, 3, 4]}],
-    } | changes
-    (tmp_path / "labels.json").write_text(json.dumps(content))
-    return tmp_path / "labels.json"
-
-
-def test_coco(tmp_path):
-    data = read_dataset(coco(tmp_path))
-    assert defect_names(data) == ["scratch", "pit"]
-    assert data["image_id"] == ["a.png", "b.png"]
-    assert data[0]["objects"]["bbox"] == []
-    assert data[1]["objects"]["category"] == [1]
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"annotations": [{"id": 9, "image_id": 4, "category_id": 7, "bbox": [1, 2, 3, 4]}]},
-            "image_id 4 is not among",
-        ),
-        (
-            {"annotations": [{"id": 9, "image_id": 3, "category_id": 1, "bbox": [1, 2, 3, 4]}]},
-            "category_id 1 is not among",
-        ),
-        ({"annotations": [{"id": 9, "image_id": 3, "category_id": 7, "bbox": [1]}]}, "annotation 9: expected bbox"),
-        ({"images": [{"id": 5, "file_name": "../a.png"}]}, "points outside"),
-        ({"images": [{"id": 5, "file_name": "a.png"}, {"id": 2, "file_name": "c.png"}]}, "1 of its 2 images"),
-        ({"categories": 3}, "expected a COCO file"),
-    ],
-)
-def test_bad_coco(tmp_path, changes, message):
-    with pytest.raises(InputError, match=message):
-        read_dataset(coco(tmp_path, **changes))
 
 
 def yolo(tmp_path, labels):

@@ -6,18 +6,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Array2D, Dataset, Features, Value
 from PIL import Image
 
 from agssp.data.mosaic import DetectionTransform
 from agssp.data.readers import read_dataset
 from agssp.data.training_sets import (
     DetectionImages,
+    MapColumn,
     PretrainingImages,
     PretrainingStream,
     collate_detection,
     collate_pretraining,
     is_held_out,
+    maps_in_order,
+    rows_with_map,
 )
 from agssp.data.transforms import PretrainingTransform
 from agssp.errors import InputError
@@ -238,3 +241,14 @@ def test_workers_of_a_stream_make_their_passes_by_themselves(images):
     loaded = torch.utils.data.DataLoader(data, batch_size=None, num_workers=2)
     seen = [int(item["anomaly_maps"].mean().round()) for item in loaded]
     assert Counter(seen) == dict.fromkeys(range(6), 20)
+
+
+def test_maps_of_rows_by_id_and_of_their_own_column():
+    first = np.arange(4, dtype=np.float16).reshape(2, 2)
+    types = Features({"image_id": Value("string"), "anomaly_map": Array2D((2, 2), "float16")})
+    rows = Dataset.from_dict({"image_id": ["column", "b"], "anomaly_map": [first, None]}, features=types)
+    for source, expected in ((MapColumn(), [first, None]), ({"b": first}, [None, first]), (None, [None, None])):
+        for found, wanted in zip(maps_in_order(rows, source), expected, strict=True):
+            assert (found is None and wanted is None) or np.array_equal(found, wanted)
+        assert source is None or rows_with_map(rows, source) == [row for row in (0, 1) if expected[row] is not None]
+    assert list(maps_in_order(rows.select([]), MapColumn())) == []

@@ -1,22 +1,14 @@
 """DINO's loss and gradients on two processes, one of them without any box, equal those of one with the whole batch."""
 
-import os
-import subprocess
-import sys
-
 import dino_worker
 import pytest
 import torch
+from warm_python import torchrun
 
 
 def test_two_ranks_equal_one(tmp_path):
     dino_worker.main(tmp_path)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    result = subprocess.run(
-        [*command, dino_worker.__file__, str(tmp_path)], capture_output=True, text=True, env=environment, timeout=240
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    torchrun(dino_worker.__file__, tmp_path)
     one, first, second = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("1-0", "2-0", "2-1"))
     assert first["loss"] == second["loss"] == pytest.approx(one["loss"], rel=1e-4)
     assert first["gradients"].keys() == one["gradients"].keys()

@@ -1,13 +1,11 @@
 """Two processes that share the shards of a store measure what one process measures."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from warm_python import torchrun
 
 from agssp.cli import run
 from agssp.data.map_store import MapStore
@@ -40,9 +38,7 @@ def test_two_ranks_equal_one(tmp_path):
 
     flags = [str(store.path), "--dataset", str(tmp_path / "images"), "--output"]
     run("evaluate-maps", [*flags, str(tmp_path / "one")])
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", SCRIPT]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*launcher, *flags, str(tmp_path / "two")], env=env, check=True, capture_output=True)
+    torchrun(SCRIPT, *flags, tmp_path / "two")
     one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
     assert one == two
     assert (one["images"], one["normal"]) == (15, 3)

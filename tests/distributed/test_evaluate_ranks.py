@@ -1,9 +1,9 @@
 """What only the first process can see stops all of them."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
+
+from warm_python import torchrun
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "commands"))
 from detector_cases import make_images, save_detector
@@ -16,14 +16,7 @@ def test_foreign_output_folder_is_refused_on_every_rank(tmp_path):
     for name in ("output", "records"):
         (tmp_path / name).mkdir()
     (tmp_path / "output" / "thesis.txt").write_text("mine")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", WORKER]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run(
-        [*command, model, images, tmp_path / "output", tmp_path / "records"],
-        env=environment,
-        capture_output=True,
-        timeout=120,
-    )
+    torchrun(WORKER, model, images, tmp_path / "output", tmp_path / "records", check=False)
     said = {file.name: file.read_text() for file in (tmp_path / "records").iterdir()}
     assert set(said) == {"0", "1"}
     assert said["0"] == said["1"]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from warm_python import python
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "commands"))
 from map_cases import contents, write_images, write_teacher
@@ -22,7 +23,7 @@ def launcher(tmp_path_factory):
     write_teacher(root / "teacher.safetensors")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
     process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("map_worker.py")), str(root)],
+        [python(), str(Path(__file__).with_name("map_worker.py")), str(root)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

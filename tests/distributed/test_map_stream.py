@@ -1,9 +1,9 @@
 """Two processes that share a stream write the store of one process."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
+
+from warm_python import torchrun
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "commands"))
 from map_cases import TEACHER, contents, write_images, write_teacher
@@ -34,11 +34,7 @@ def test_two_ranks_equal_one_and_pass_over_a_broken_image(tmp_path):
     }
     words = ["--streaming", *(str(word) for key, value in flags.items() for word in (f"--{key}", value)), "--output"]
     run("anomaly-maps", [*words, str(tmp_path / "one")])
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", SCRIPT]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launcher, *words, str(tmp_path / "two")], env=env, check=True, capture_output=True, text=True
-    )
+    done = torchrun(SCRIPT, *words, tmp_path / "two")
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
     assert len(contents(tmp_path / "two")) == 6 + 3
     assert "23 maps of 4 x 4" in done.stdout

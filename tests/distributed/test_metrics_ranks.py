@@ -1,19 +1,16 @@
 """Metrics of images that two processes share equal those of one process that sees them all."""
 
 import json
-import os
 import runpy
-import subprocess
-import sys
 from pathlib import Path
+
+from warm_python import torchrun
 
 WORKER = Path(__file__).with_name("metrics_worker.py")
 
 
 def test_two_ranks_equal_one(tmp_path):
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", WORKER, tmp_path]
-    subprocess.run(two, env=env, check=True, capture_output=True)
+    torchrun(WORKER, tmp_path)
     runpy.run_path(str(WORKER))["main"](tmp_path)
     one, first, second = (json.loads((tmp_path / name).read_text()) for name in ("1-0.json", "2-0.json", "2-1.json"))
     assert first == second == one

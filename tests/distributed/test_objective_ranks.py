@@ -1,12 +1,10 @@
 """Each objective on two processes equals one with the whole batch: losses, lambda, weights, the slow encoder."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from warm_python import torchrun
 
 WORKER = Path(__file__).with_name("objective_worker.py")
 
@@ -16,12 +14,7 @@ def trained(tmp_path_factory):
     """All objectives by one process and by two; launching costs more than training."""
     output = tmp_path_factory.mktemp("objectives")
     for processes in (1, 2):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        result = subprocess.run(
-            [*command, str(WORKER), str(output)], capture_output=True, text=True, env=environment, timeout=400
-        )
-        assert result.returncode == 0, result.stderr[-3000:]
+        torchrun(WORKER, output, processes=processes)
     return lambda objective, world, rank: torch.load(output / f"{objective}-{world}-{rank}.pt", weights_only=True)
 
 

@@ -1,12 +1,10 @@
 """Two processes that share the shards of a store find the thresholds and write the boxes of one process."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from warm_python import torchrun
 
 from agssp.cli import run
 from agssp.data.map_store import MapStore
@@ -42,9 +40,7 @@ def store(tmp_path):
 def test_two_ranks_equal_one(tmp_path, store):
     flags = ["--maps", str(store.path), "--coco", "--output"]
     run("pseudo-boxes", [*flags, str(tmp_path / "one")])
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", SCRIPT]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*launcher, *flags, str(tmp_path / "two")], env=env, check=True, capture_output=True)
+    torchrun(SCRIPT, *flags, tmp_path / "two")
     one, two = (
         {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         for folder in (tmp_path / "one", tmp_path / "two")

@@ -12,7 +12,7 @@ import datasets
 import torch
 
 from agssp.data.readers import read_dataset
-from agssp.data.training_sets import COLUMN, PretrainingStream
+from agssp.data.training_sets import MapColumn, PretrainingStream
 from agssp.data.transforms import PretrainingTransform
 
 PLAIN = {"image_mean": (0, 0, 0), "image_std": (1, 1, 1)}
@@ -24,7 +24,7 @@ def rows_of(rank: int, world: int, workers: int) -> list[int]:
     """Numbers of the rows that come; every map of the corpus holds its row's number everywhere."""
     transform = PretrainingTransform(16, map_size=4, **PLAIN)
     rows = read_dataset("me/corpus", streaming=True)
-    stream = PretrainingStream(rows, COLUMN, transform, seed=1, rank=rank, world_size=world, passes=PASSES)
+    stream = PretrainingStream(rows, MapColumn(), transform, seed=1, rank=rank, world_size=world, passes=PASSES)
     loaded = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=workers)
     return [int(item["anomaly_maps"].mean().round()) for item in loaded]
 

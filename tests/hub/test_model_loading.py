@@ -91,7 +91,7 @@ PIPELINE = """
     detect = pipeline("object-detection", model=name, device="cpu")
     for loader in (AutoModelForObjectDetection, YoloForObjectDetection):
         loader.from_pretrained(name)
-    main(["predict", name, images, "--output", "found", "--threshold", "0.05", "--no_pictures", "--device", "cpu"])
+    main(["predict", name, images, "--output", "found", "--threshold", "0.05", "--no-pictures", "--device", "cpu"])
     predicted = [json.loads(line) for line in open("found/predictions.jsonl")]
     both = [[line, detect(Image.open(f"{images}/{line['image_id']}"), threshold=0.05)] for line in predicted]
     print(json.dumps(both))

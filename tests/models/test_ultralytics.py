@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from warm_python import python
+
 
 def test_import_writes_nothing_at_home_and_is_silent(tmp_path):
     code = (
@@ -31,7 +33,7 @@ def test_first_import_while_a_model_is_planned_on_the_meta_device():
         "from ultralytics.nn.modules import Detect\n"
         "print(Detect.anchors.device, Detect.strides.device)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run([python(), "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["cpu", "cpu"]
 
 

@@ -7,7 +7,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from study_cases import quick_plan
 
+from agssp.study import runner
 from agssp.study.runner import State, run_missing
+
+runner.POLL_SECONDS = 0.05  # in place of two seconds until another's stage is looked at again
 
 
 def main(output: Path, name: str, count: int) -> None:

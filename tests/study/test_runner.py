@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from study_cases import quick_plan, stage
+from warm_python import python
 
 from agssp.study import runner
 from agssp.study.runner import State, duration, remaining, run_missing
@@ -135,7 +135,7 @@ def test_a_stage_that_another_process_runs_is_waited_for_last(tmp_path, monkeypa
 def test_two_processes_never_run_the_same_stage(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     workers = [
-        subprocess.Popen([sys.executable, WORKER, tmp_path, name, "2"], env=environment, stdout=subprocess.DEVNULL)
+        subprocess.Popen([python(), WORKER, tmp_path, name, "2"], env=environment, stdout=subprocess.DEVNULL)
         for name in ("a", "b")
     ]
     assert [worker.wait(120) for worker in workers] == [0, 0]

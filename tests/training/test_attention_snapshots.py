@@ -1,9 +1,12 @@
 """Which images are looked at, and which snapshots are kept."""
 
 import numpy as np
+import pytest
 import torch
+from datasets import Array2D, Dataset, Features, Value
 from PIL import Image
 
+from agssp.data.training_sets import MapColumn
 from agssp.models.backbone import AgsspBackbone
 from agssp.models.pretraining import AgsspForPreTraining
 from agssp.models.pretraining.distillation import attention_map
@@ -13,16 +16,21 @@ from agssp.training.attention_snapshots import AttentionSnapshots, choose_exampl
 class Images:
     """What `PretrainingImages` is to the snapshots; image 2 has the most striking map."""
 
-    def __init__(self, count=3):
+    def __init__(self, count=3, own_maps=False):
         generator = torch.Generator().manual_seed(0)
         self.pixel_values = torch.randn(count, 3, 32, 32, generator=generator)
-        self.dataset = {"category": [0] * count, "image_id": [f"{index}.png" for index in range(count)]}
-        self.maps = {
-            f"{index}.png": np.linspace(0, index, 16, dtype=np.float16).reshape(4, 4) for index in range(count)
-        }
+        self.anomaly_maps = [np.linspace(0, index, 16, dtype=np.float16).reshape(4, 4) for index in range(count)]
+        ids = [f"{index}.png" for index in range(count)]
+        self.maps = MapColumn() if own_maps else dict(zip(ids, self.anomaly_maps, strict=True))
+        types = {"category": Value("int64"), "image_id": Value("string"), "anomaly_map": Array2D((4, 4), "float16")}
+        rows = {"category": [0] * count, "image_id": ids, "anomaly_map": self.anomaly_maps}
+        columns = list(rows) if own_maps else ["category", "image_id"]
+        self.dataset = Dataset.from_dict(
+            {name: rows[name] for name in columns}, features=Features({name: types[name] for name in columns})
+        )
 
     def __getitem__(self, index):
-        anomaly_map = torch.from_numpy(self.maps[f"{index}.png"].astype(np.float32))
+        anomaly_map = torch.from_numpy(self.anomaly_maps[index].astype(np.float32))
         return {"pixel_values": self.pixel_values[index], "anomaly_maps": anomaly_map, "labels": torch.tensor(0)}
 
 
@@ -53,8 +61,9 @@ def test_striking_maps_and_ordinary_ones_take_turns():
     assert choose_examples([0, 0, 0, 1, 1, 1], peaks, count=4) == [1, 0, 5, 4]
 
 
-def test_snapshots_hold_images_maps_and_attention(tmp_path):
-    images, network = Images(), model()
+@pytest.mark.parametrize("own_maps", [False, True])
+def test_snapshots_hold_images_maps_and_attention(tmp_path, own_maps):
+    images, network = Images(own_maps=own_maps), model()
     AttentionSnapshots(tmp_path, images).begin(network, resumed=False)
     examples = read_examples(tmp_path)
     assert examples.categories == ["plate"] * 3

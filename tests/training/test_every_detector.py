@@ -74,6 +74,11 @@ def test_the_others_go_the_same_way_without_ultralytics(root, name, capsys, with
     assert not any(module.split(".")[0] == "ultralytics" for module in sys.modules)
 
 
+def assert_same_weights(model, expected):
+    weights = expected.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
 def through_the_chain(root, name, **beginning):
     """pretrain-detector, finetune, evaluate, predict, profile, export."""
     once = {"num_train_epochs": 1, "per_device_train_batch_size": 9}
@@ -81,8 +86,7 @@ def through_the_chain(root, name, **beginning):
     # The backbone was frozen, and is what was given.
     pretrained = catalogue.open_folder(root / "agdp")
     place, kept = detector_backbone(pretrained)
-    given = AgsspBackbone.from_pretrained(beginning["backbone"]).state_dict()
-    assert all(torch.equal(value, given[key]) for key, value in kept.state_dict().items())
+    assert_same_weights(kept, AgsspBackbone.from_pretrained(beginning["backbone"]))
     assert pretrained.config.id2label == {0: "defect"}
 
     finetune.main(*finetune_arguments(root, "finetuned", model=str(root / "agdp"), **once))
@@ -102,7 +106,7 @@ def through_the_chain(root, name, **beginning):
         assert opened.config.id2label == {0: "pit", 1: "scratch"}
         auto = AutoModelForObjectDetection.from_pretrained(root / folder)
         assert type(auto) is type(opened) is catalogue.family_of(opened).model_class
-        assert all(torch.equal(value, auto.state_dict()[key]) for key, value in opened.state_dict().items())
+        assert_same_weights(opened, auto)
         assert (root / folder / "preprocessor_config.json").is_file()
 
     model, images = str(root / "finetuned"), str(root / "images")
@@ -144,7 +148,7 @@ def test_a_start_and_a_backbone(root, name):
     for source in (start, f"scratch:{name}"):
         model, report = start_detector(source, None, ["pit", "scratch"], 96, 4, folder)
         place, own = detector_backbone(model)
-        assert all(torch.equal(value, backbone.state_dict()[key]) for key, value in own.state_dict().items())
+        assert_same_weights(own, backbone)
         assert not any(parameter.requires_grad for parameter in own.parameters())
         assert str(report).startswith(f"neck and head of {source}: ")
         assert f"backbone of {folder}: weights from backbone test_resnet" in str(report)

@@ -73,7 +73,7 @@ def test_the_rate_is_told_as_given_and_as_scaled():
 
 
 def test_a_negative_nominal_batch_is_refused():
-    with pytest.raises(InputError, match="--nominal-batch: expected a number of images, or 0, got -1"):
+    with pytest.raises(InputError, match="--nominal-batch -1: expected at least 0"):
         arguments(nominal_batch=-1)
 
 

@@ -12,7 +12,7 @@ work on one store, together (torchrun, accelerate launch) or at different times.
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from agssp.arguments import shell_command
 from agssp.errors import InputError
@@ -28,6 +28,17 @@ OWN_REFERENCES = ("normal", "mutual", "auto")
 @dataclass
 class AnomalyMapsArguments:
     """Which images, which teacher, and what they are compared with."""
+
+    flag_groups: ClassVar = {
+        "input": ("dataset", "split", "category", "streaming", "max_pixels"),
+        "teacher": (
+            "teacher", "pretrained", "weights", "knowledge", "image_size", "layers", "surgery_from",
+            "subtract_empty_prompt",
+        ),
+        "references": ("references", "shots", "reference_count", "reference_fraction", "seed"),
+        "output": ("output", "kead", "image_score", "shard_size"),
+        "machine": ("device", "dtype", "batch_size", "workers"),
+    }  # fmt: skip
 
     dataset: str = field(metadata={"help": "unlabelled images: folder, Parquet, save_to_disk folder or Hub id"})
     teacher: str = field(metadata={"help": "open_clip model, hf-hub:org/name, local-dir:/path, or timm:NAME"})
@@ -61,7 +72,7 @@ class AnomalyMapsArguments:
     surgery_from: int | None = field(default=None, metadata={"help": "first block with value-value attention"})
     image_size: int | None = field(default=None, metadata={"help": "side of the input in px (timm teachers only)"})
     image_score: str = field(default="sum", metadata={"help": "sum or mean_fused (METHOD 1.4)"})
-    subtract_empty_prompt: bool = field(default=True, metadata={"help": "subtract the empty prompt from text features"})
+    subtract_empty_prompt: bool = field(default=True, metadata={"help": "leave the empty prompt in the text features"})
     split: str | None = field(default=None, metadata={"help": "split of the data set"})
     category: str | None = field(default=None, metadata={"help": "object category of all images, where none is known"})
     streaming: bool = field(default=False, metadata={"help": "read rows as they come, without downloading first"})

@@ -13,7 +13,7 @@ interruption the same command goes on. An image that cannot be read is skipped, 
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from agssp.arguments import shell_command
 from agssp.data.images import MAX_PIXELS
@@ -31,6 +31,11 @@ POSITIONAL = ("name",)
 class DatasetBuildArguments:
     """Which data set, from which files."""
 
+    flag_groups: ClassVar = {
+        "input": ("name", "list", "root", "max_pixels"),
+        "output": ("output", "licence", "title", "seed", "shard_images"),
+    }
+
     name: str | None = field(
         default=None, metadata={"help": "a source (--list shows them), `corpus` for all that belong to it, or own-line"}
     )
@@ -42,7 +47,8 @@ class DatasetBuildArguments:
     )
     title: str | None = field(default=None, metadata={"help": "name of your own data set (own-line)"})
     crowds: str = field(
-        default="auto", metadata={"help": "boxes with iscrowd 1 (own-line): auto, ignore or objects, as for `split`"}
+        default="auto",
+        metadata={"help": "boxes with iscrowd 1 (own-line, COCO): auto, ignore or objects, as for `split`"},
     )
     seed: int = field(default=0, metadata={"help": "which of the possible splits and subsets"})
     max_pixels: int = field(default=MAX_PIXELS, metadata={"help": "larger images are skipped"})
@@ -54,7 +60,8 @@ ARGUMENTS = (DatasetBuildArguments,)
 
 def main(arguments: DatasetBuildArguments) -> None:
     """Finish the data set under the output folder, or list the sources."""
-    from agssp.data.sources.table import CORPUS, OWN_LINE, sources
+    from agssp.data.readers.crowds import check_crowds
+    from agssp.data.sources.table import CORPUS, sources
 
     if arguments.list:
         for source in sources().values():
@@ -65,8 +72,13 @@ def main(arguments: DatasetBuildArguments) -> None:
             raise InputError(f"dataset build: expected {'NAME' if flag == 'name' else '--' + flag}; see --help")
     if arguments.shard_images < 1:
         raise InputError(f"--shard-images {arguments.shard_images}: expected 1 or more")
-    if arguments.crowds != "auto" and arguments.name != OWN_LINE:
-        raise InputError(f"--crowds is for your own images (own-line), not for {arguments.name}")
+    if arguments.crowds != "auto":
+        check_crowds(arguments.crowds)
+        if not has_crowds(str(arguments.name)):
+            raise InputError(
+                f"--crowds is for your own images (own-line) and sources whose labels are COCO files, not for "
+                f"{arguments.name}"
+            )
     root = Path(str(arguments.root))
     if not root.is_dir():
         raise InputError(f"--root {root}: no such folder")
@@ -91,6 +103,16 @@ def describe(source: "Source") -> str:
     )
 
 
+def has_crowds(name: str) -> bool:
+    """Whether boxes of a source may be marked as crowds."""
+    from agssp.data.sources.table import CORPUS, OWN_LINE, find_source
+
+    if name in (CORPUS, OWN_LINE):
+        return name == OWN_LINE
+    source = find_source(name)
+    return (find_source(source.subset["of"]) if source.subset else source).labels.get("format") == "coco"
+
+
 def build_source(arguments: DatasetBuildArguments, root: Path) -> None:
     """Build one source, a subset of one, or a user's own folder."""
     from agssp.data.sources.plan import plan_source
@@ -104,9 +126,9 @@ def build_source(arguments: DatasetBuildArguments, root: Path) -> None:
     folder = download_folder(source, root)
     if folder is None:
         raise missing_folder(source, root)
-    images = read_images(source, folder, arguments.crowds)
+    images, reading = read_images(source, folder, arguments.crowds)
     plan = plan_source(source, images, arguments.seed, shard_images=arguments.shard_images)
-    write(arguments, source.title, [source], plan)
+    write(arguments, source.title, [source], plan, {source.name: reading})
 
 
 def build_corpus(arguments: DatasetBuildArguments, root: Path) -> None:
@@ -116,13 +138,15 @@ def build_corpus(arguments: DatasetBuildArguments, root: Path) -> None:
 
     members = [source for source in sources().values() if source.corpus]
     parts: list[tuple[Source, list[SourceImage]]] = []
+    readings = {}
     missing = []
     for source in members:
         folder = download_folder(source, root) if (root / source.name).is_dir() else None
         if folder is None:
             missing.append(source.name)
         else:
-            parts.append((source, read_images(source, folder)))
+            images, readings[source.name] = read_images(source, folder)
+            parts.append((source, images))
     if missing:
         print(f"{len(missing)} of the corpus' {len(members)} sources are not in {root}: {', '.join(missing)}")
     if not parts:
@@ -131,7 +155,8 @@ def build_corpus(arguments: DatasetBuildArguments, root: Path) -> None:
             f"`agssp dataset build --list` shows them, such as {root / members[0].name}"
         )
     plan = plan_corpus(parts, shard_images=arguments.shard_images)
-    write(arguments, f"Industrial surfaces of {len(parts)} public sources", [source for source, _ in parts], plan)
+    title = f"Industrial surfaces of {len(parts)} public sources"
+    write(arguments, title, [source for source, _ in parts], plan, readings)
 
 
 def own_line(source: "Source", arguments: DatasetBuildArguments) -> "Source":
@@ -141,8 +166,8 @@ def own_line(source: "Source", arguments: DatasetBuildArguments) -> "Source":
     return replace(source, title=arguments.title or source.title)
 
 
-def read_images(source: "Source", folder: Path, crowds: str = "auto") -> "list[SourceImage]":
-    """All images of a source; says what was left out."""
+def read_images(source: "Source", folder: Path, crowds: str = "auto") -> "tuple[list[SourceImage], dict[str, Any]]":
+    """All images of a source, and the record of what reading it found, changed and left out, which it says, too."""
     from agssp.data.sources.image import SourceReport
     from agssp.data.sources.layout import read_source_images
 
@@ -151,10 +176,12 @@ def read_images(source: "Source", folder: Path, crowds: str = "auto") -> "list[S
     print(f"{source.name}: {len(images)} images in {folder}")
     for line in report.lines():
         print(f"  {line}")
-    return images
+    return images, report.as_json(folder)
 
 
-def write(arguments: DatasetBuildArguments, title: str, members: "list[Source]", plan: "Plan") -> None:
+def write(
+    arguments: DatasetBuildArguments, title: str, members: "list[Source]", plan: "Plan", readings: dict[str, Any]
+) -> None:
     """Write the missing shards, then what the data set holds."""
     from tqdm import tqdm
 
@@ -189,7 +216,7 @@ def write(arguments: DatasetBuildArguments, title: str, members: "list[Source]",
         source_facts(source, counted["counts"]["images"] if single else counted["by_source"].get(source.name, 0))
         for source in members
     ]
-    facts = dataset_facts(str(arguments.name), title, sources, plan, counted, len(skipped), arguments.seed)
+    facts = dataset_facts(str(arguments.name), title, sources, plan, counted, len(skipped), arguments.seed, readings)
     write_json(output / MANIFEST, facts)
     say(output, facts, skipped)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from agssp import __version__
 from agssp.data.images import MAX_PIXELS
@@ -36,6 +36,13 @@ MISSES = 12
 @dataclass
 class CheckOverlapArguments:
     """Which two data sets, and from where on two images are the same."""
+
+    flag_groups: ClassVar = {
+        "input": ("corpus", "corpus_split", "validation", "validation_split", "max_pixels"),
+        "measuring": ("threshold",),
+        "output": ("output",),
+        "machine": ("workers",),
+    }
 
     corpus: str = field(metadata={"help": "images to pretrain on: folder, COCO, YOLO, VOC, Parquet or Hub id"})
     validation: str = field(metadata={"help": "images to measure on; these are held in memory, 80 kB an image"})

@@ -14,7 +14,7 @@ their images on are refused, also with --private: that repository lies on the Hu
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from agssp.arguments import shell_command
 from agssp.errors import InputError
@@ -28,6 +28,13 @@ POSITIONAL = ("folder", "repo_id")
 @dataclass
 class DatasetPushArguments:
     """What to publish, and where."""
+
+    flag_groups: ClassVar = {
+        "input": ("folder", "maps", "boxes", "splits", "category"),
+        "output": (
+            "repo_id", "title", "licence", "private", "revision", "message", "replace", "shard_images", "card_only",
+        ),
+    }  # fmt: skip
 
     folder: str = field(metadata={"help": "images: a built data set, a folder, COCO, YOLO, VOC, Parquet"})
     repo_id: str = field(metadata={"help": "OWNER/NAME on the Hub; made if it is not there"})

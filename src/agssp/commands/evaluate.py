@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,6 +29,15 @@ SHOWN = 8
 @dataclass
 class EvaluateArguments:
     """Which detector to measure, on which labelled images."""
+
+    flag_groups: ClassVar = {
+        "input": ("model", "dataset", "split"),
+        "measuring": (
+            "threshold", "shown_threshold", "iou_threshold", "max_detections", "class_agnostic", "image_size",
+        ),
+        "output": ("output",),
+        "machine": ("device", "batch_size"),
+    }  # fmt: skip
 
     model: str = field(metadata={"help": "detector: a folder or Hub id, or a safetensors file of COCO weights"})
     dataset: str = field(metadata={"help": "labelled images: folder, COCO, YOLO, VOC, Parquet or Hub id"})
@@ -70,6 +79,7 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
     from accelerate.utils import gather_object
 
     from agssp.data.origin import describe_source
+    from agssp.data.readers.relabelling import without_unused
     from agssp.data.reading import read_labelled
     from agssp.data.schema import defect_names
     from agssp.detection_inference import check_detection_flags, choose_device, load_detector
@@ -80,9 +90,13 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
     dataset, reading = read_labelled(
         arguments.dataset, split=arguments.split, crowds=arguments.crowds, boxes_needed=False
     )
-    classes = defect_names(dataset)
-    model = load_detector(arguments.model, classes)
+    listed = defect_names(dataset)
+    model = load_detector(arguments.model, listed)
     id2label = {int(index): name for index, name in (model.config.id2label or {}).items()}
+    dataset = without_unused(dataset, arguments.dataset, list(id2label.values()), reading)
+    classes = defect_names(dataset)
+    if state.is_main_process and (unused := [name for name in listed if name not in classes]):
+        print(f"{arguments.dataset}: left out, as they have no boxes and the model lacks them: {', '.join(unused)}")
     to_class = match_classes(id2label, classes, arguments)
     if arguments.class_agnostic:
         classes = [CLASS_AGNOSTIC]

@@ -26,7 +26,7 @@ where a number cannot be given:
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -48,6 +48,12 @@ LISTED = 5
 @dataclass
 class EvaluateMapsArguments:
     """Which maps to measure, on which labelled images."""
+
+    flag_groups: ClassVar = {
+        "input": ("maps", "dataset", "split", "category"),
+        "measuring": ("rule", "deltas", "thresholds"),
+        "output": ("output",),
+    }
 
     maps: str = field(metadata={"help": "map store that `agssp anomaly-maps` wrote"})
     dataset: str = field(metadata={"help": "the same images with masks, boxes or `is_normal`: any labelled data set"})
@@ -245,7 +251,8 @@ def check_truth(compared: Sequence["Compared"], source: str) -> None:
     if all(entry.defective is None for entry in good):
         raise InputError(
             f"{source}: nothing tells which images are defective; expected masks (`mask_file_name` in metadata.jsonl, "
-            "or a folder Masks beside Pascal VOC's), boxes (`objects`), or `is_normal` (folders `normal` and `defect`)"
+            "or folders such as `ground_truth`, `masks` and Pascal VOC's SegmentationClass), boxes (`objects`), or "
+            "`is_normal` (folders `normal` and `defect`)"
         )
 
 

@@ -16,24 +16,41 @@ dfine_s, dfine_l.
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from agssp.commands.push import check_before_training, publish_result
+from agssp.flag_values import LESS_THAN_ALL, NOT_NEGATIVE, SHARE, Range, check_ranges
 from agssp.training.arguments import AgsspTrainingArguments
 
 POSITIONAL = ("model",)
+DETECTOR_RANGES = {
+    "image_size": Range(32, step=32), "mosaic": SHARE, "closing_epochs": NOT_NEGATIVE, "scale": LESS_THAN_ALL,
+    "flip": SHARE, "vertical_flip": SHARE,
+}  # fmt: skip
+"""What detectors of every kind are trained with."""
+DETECTOR_HELP = (
+    "what to build where MODEL is a backbone: yolov8n, yolov8s, yolov8m, yolo11n, yolo11s, yolo12n, yolo12s, yolo26n, "
+    "yolo26s, slf_yolon, slf_yolos (these under AGPL-3.0), faster_rcnn, dino, rtdetr_v2_s, rtdetr_v2_l, dfine_s, "
+    "dfine_l; default: yolov8n"
+)
 
 
 @dataclass
 class FinetuneArguments:
     """Which detector, on which labelled images."""
 
+    flag_groups: ClassVar = {
+        "input": ("model", "dataset", "split", "validation", "val_fraction", "test"),
+        "model": ("detector", "image_size", "frozen_stages"),
+        "augmentation": ("mosaic", "closing_epochs", "scale", "flip", "vertical_flip"),
+        "output": ("output",),
+    }
+    rare_flags: ClassVar = ("closing_epochs", "scale")
+
     model: str = field(metadata={"help": "detector or backbone folder, Hub id, safetensors file, or scratch:DETECTOR"})
     dataset: str = field(metadata={"help": "labelled training images: folder, COCO, YOLO, VOC, Parquet or Hub id"})
     output: str = field(metadata={"help": "folder of the finetuned detector"})
-    detector: str | None = field(
-        default=None, metadata={"help": "what to build where MODEL is a backbone; default: yolov8n"}
-    )
+    detector: str | None = field(default=None, metadata={"help": DETECTOR_HELP})
     validation: str | None = field(default=None, metadata={"help": "labelled images that select the best epoch"})
     val_fraction: float = field(
         default=0.2, metadata={"help": "share of the training images that selects instead; 0: the last epoch is final"}
@@ -51,6 +68,9 @@ class FinetuneArguments:
         default="auto",
         metadata={"help": "boxes with iscrowd 1: objects, ignore (regions), or auto: objects if all of a file have it"},
     )
+
+    def __post_init__(self) -> None:
+        check_ranges(self, val_fraction=LESS_THAN_ALL, frozen_stages=NOT_NEGATIVE, **DETECTOR_RANGES)
 
 
 @dataclass

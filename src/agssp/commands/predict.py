@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -37,6 +37,13 @@ SHOWN = 24
 class PredictArguments:
     """What to look for defects in, and with which detector."""
 
+    flag_groups: ClassVar = {
+        "input": ("model", "images", "split", "streaming"),
+        "boxes": ("threshold", "iou_threshold", "max_detections", "image_size"),
+        "output": ("output", "pictures"),
+        "machine": ("device", "batch_size"),
+    }
+
     model: str = field(metadata={"help": "detector: a folder or Hub id, or a safetensors file of COCO weights"})
     images: str = field(metadata={"help": "a folder of images, one image file, or any data set"})
     output: str = field(metadata={"help": "folder to write to"})
@@ -52,7 +59,7 @@ class PredictArguments:
     )
     max_detections: int = field(default=300, metadata={"help": "most boxes in one image"})
     batch_size: int = field(default=16, metadata={"help": "images in one forward pass"})
-    pictures: bool = field(default=True, metadata={"help": "write annotated pictures (--no_pictures: JSON alone)"})
+    pictures: bool = field(default=True, metadata={"help": "write JSON alone, no annotated pictures"})
     device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or cuda:N"})
 
 
@@ -129,6 +136,7 @@ def main(arguments: PredictArguments) -> None:
 
 def _finish(output: Path, names: dict[int, str], arguments: PredictArguments) -> None:
     """The COCO file, the page and the last words, all from the journal."""
+    from agssp.data.image_notes import image_notes
     from agssp.report.page import write_page
 
     journal = output / "predictions.jsonl"
@@ -153,6 +161,8 @@ def _finish(output: Path, names: dict[int, str], arguments: PredictArguments) ->
         print(f"  {name}: {count}")
     if bad:
         print(f"skipped images and why: {output / 'skipped.jsonl'}")
+    for note in image_notes().lines():
+        print(note)
     print(f"look at {output / 'report.html'}; boxes as COCO json: {output / 'predictions.json'}")
     print(f"next, with labels: {next_step(arguments, names)}")
 
@@ -218,8 +228,11 @@ def _save_picture(path: Path, result: Any, names: dict[int, str]) -> None:
 
 def _rows(arguments: PredictArguments) -> tuple[Iterable[dict[str, Any]], int | None]:
     """Rows with undecoded image and image_id, and how many there are if that is known."""
+    from agssp.data.image_notes import begin_image_notes
+
     path = Path(arguments.images)
     if path.is_file() and path.suffix.lower() not in (".json", ".yaml", ".yml", ".parquet"):
+        begin_image_notes()
         return [{"image": {"path": str(path), "bytes": None}, "image_id": path.name}], 1
     from agssp.data.readers import NamedRows
     from agssp.data.reading import read_told

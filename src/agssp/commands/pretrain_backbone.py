@@ -16,14 +16,36 @@ import math
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from agssp.arguments import shell_command
 from agssp.commands.push import check_before_training, publish_result
 from agssp.errors import InputError
+from agssp.flag_values import (
+    COUNT,
+    LESS_THAN_ALL,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Range,
+    check_choices,
+    check_ranges,
+    flag,
+)
 from agssp.training.arguments import AgsspTrainingArguments
+from agssp.training.flag_checks import check_stream, given
 
 POSITIONAL = ()
+RANGES = {
+    "val_fraction": LESS_THAN_ALL, "image_size": COUNT, "frozen_stages": NOT_NEGATIVE, "drop_path": LESS_THAN_ALL,
+    "loss_weights": NOT_NEGATIVE, "encoder_momentum": SHARE, "temperature": POSITIVE, "mask_unit": COUNT,
+    "mask_ratio": Range(0, 1, above=True, below=True), "min_scale": Range(0, 1, above=True), "vertical_flip": SHARE,
+    "shuffle_buffer": COUNT,
+}  # fmt: skip
+OF_OBJECTIVE = {
+    "encoder_momentum": "mocov3", "temperature": "mocov3", "mask_unit": "simmim", "mask_ratio": "simmim",
+    "distill_masked": "simmim",
+}  # fmt: skip
 BEST_OF_TASK = {"classification": "accuracy"}
 """What selects `best/` where nothing is distilled; the other tasks leave no selection."""
 
@@ -31,6 +53,21 @@ BEST_OF_TASK = {"classification": "accuracy"}
 @dataclass
 class PretrainBackboneArguments:
     """What the backbone is and what it learns from."""
+
+    flag_groups: ClassVar = {
+        "input": ("dataset", "maps", "split", "category", "exclude", "val_fraction", "streaming", "shuffle_buffer"),
+        "model": ("backbone", "start", "image_size", "frozen_stages", "drop_path"),
+        "objective": (
+            "objective", "distillation", "distill_loss", "distill_layers", "map_target", "loss_weights",
+            "encoder_momentum", "temperature", "mask_unit", "mask_ratio", "distill_masked",
+        ),
+        "augmentation": ("min_scale", "vertical_flip"),
+        "output": ("output",),
+    }  # fmt: skip
+    rare_flags: ClassVar = (
+        "shuffle_buffer", "drop_path", "distill_layers", "map_target", "loss_weights", "encoder_momentum",
+        "temperature", "mask_unit", "mask_ratio", "distill_masked", "min_scale",
+    )  # fmt: skip
 
     dataset: str = field(metadata={"help": "unlabelled images: folder, Parquet, save_to_disk folder or Hub id"})
     output: str = field(metadata={"help": "folder of the pretrained backbone"})
@@ -52,7 +89,7 @@ class PretrainBackboneArguments:
             "none; auto: classification if there are categories"
         },
     )
-    distillation: bool = field(default=True, metadata={"help": "distil the maps (--no_distillation: the task alone)"})
+    distillation: bool = field(default=True, metadata={"help": "learn from the task alone, not from the maps"})
     distill_loss: str = field(default="l2", metadata={"help": "l2, cosine or l2_raw (Eq. 7)"})
     distill_layers: list[int] | None = field(
         default=None, metadata={"help": "stages, -1 is the last; default the last two"}
@@ -96,6 +133,17 @@ class PretrainBackboneArguments:
             "encoded (1000 images of 200 kB: 200 MB), and reads them before its first step"
         },
     )
+
+    def __post_init__(self) -> None:
+        from agssp.models.pretraining.configuration_agssp_pretraining import DISTILL_LOSSES, MAP_TARGETS, OBJECTIVES
+
+        check_ranges(self, **RANGES)
+        check_choices(self, objective=("auto", *OBJECTIVES), distill_loss=DISTILL_LOSSES, map_target=MAP_TARGETS)
+        for name in given(self, OF_OBJECTIVE):
+            if self.objective != OF_OBJECTIVE[name]:
+                raise InputError(f"{flag(name)}: is for --objective {OF_OBJECTIVE[name]}; leave it out")
+        if not self.streaming and given(self, ["shuffle_buffer"]):
+            raise InputError("--shuffle-buffer: is for --streaming; leave it out")
 
 
 @dataclass
@@ -151,12 +199,10 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     drop_path = DROP_PATHS.get(architecture) if arguments.drop_path is None else arguments.drop_path
     model_args = None if drop_path is None else drop_path_args(architecture, drop_path)
     if arguments.streaming:
-        if training.max_steps <= 0:
-            raise InputError("--streaming: the length of a stream is not known; say how long to train with --max-steps")
-        if arguments.shuffle_buffer < 1:
-            raise InputError(f"--shuffle-buffer {arguments.shuffle_buffer}: expected 1 or more rows")
+        check_stream(training)
         # There are no epochs to count by: losses are logged, and checkpoints written, every so many steps.
-        training.logging_strategy = IntervalStrategy.STEPS
+        if training.logging_strategy == IntervalStrategy.EPOCH:
+            training.logging_strategy = IntervalStrategy.STEPS
     dataset, reading = read_told(
         arguments.dataset, split=arguments.split, category=arguments.category, streaming=arguments.streaming
     )

@@ -8,17 +8,18 @@ agssp pretrain-detector --dataset images --boxes boxes --backbone backbone --det
 
 The third takes neck and head from a detector trained on COCO, and a backbone that was pretrained from the same file.
 `agssp finetune --help` lists the detectors.
-The backbone is frozen unless --no_freeze_backbone. OUTPUT is a detector with one class, defect; the same command goes
+The backbone is frozen unless --no-freeze-backbone. OUTPUT is a detector with one class, defect; the same command goes
 on after an interruption.
 """
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from agssp.commands.finetune import DetectorTrainingArguments
+from agssp.commands.finetune import DETECTOR_RANGES, DetectorTrainingArguments
 from agssp.commands.push import check_before_training, publish_result
 from agssp.errors import InputError
+from agssp.flag_values import LESS_THAN_ALL, check_ranges
 from agssp.training.arguments import AgsspTrainingArguments
 
 POSITIONAL = ()
@@ -28,6 +29,14 @@ ALL_STAGES = 4
 @dataclass
 class PretrainDetectorArguments:
     """Images, their pseudo boxes, and what the detector starts from."""
+
+    flag_groups: ClassVar = {
+        "input": ("dataset", "boxes", "split", "category", "exclude", "min_score", "val_fraction"),
+        "model": ("backbone", "start", "detector", "freeze_backbone", "image_size"),
+        "augmentation": ("mosaic", "closing_epochs", "scale", "flip", "vertical_flip"),
+        "output": ("output",),
+    }
+    rare_flags: ClassVar = ("min_score", "closing_epochs", "scale")
 
     dataset: str = field(metadata={"help": "unlabelled images: folder, Parquet, save_to_disk folder or Hub id"})
     output: str = field(metadata={"help": "folder of the pretrained detector"})
@@ -46,11 +55,12 @@ class PretrainDetectorArguments:
         },
     )
     detector: str | None = field(
-        default=None, metadata={"help": "what to build on --backbone; default: what --start is, else yolov8n"}
+        default=None,
+        metadata={
+            "help": "what to build on --backbone, see `agssp finetune --help`; default: what --start is, else yolov8n"
+        },
     )
-    freeze_backbone: bool = field(
-        default=True, metadata={"help": "train neck and head alone (--no_freeze_backbone: all)"}
-    )
+    freeze_backbone: bool = field(default=True, metadata={"help": "train the backbone too, not neck and head alone"})
     image_size: int = field(default=640, metadata={"help": "side of the square input in px, a multiple of 32"})
     val_fraction: float = field(
         default=0.05, metadata={"help": "share of images whose pseudo boxes are a health signal"}
@@ -66,6 +76,9 @@ class PretrainDetectorArguments:
     exclude: str | None = field(
         default=None, metadata={"help": "file of image ids to leave out, a line each (`agssp dataset check-overlap`)"}
     )
+
+    def __post_init__(self) -> None:
+        check_ranges(self, val_fraction=LESS_THAN_ALL, **DETECTOR_RANGES)
 
 
 @dataclass

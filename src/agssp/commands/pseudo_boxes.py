@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -32,6 +32,16 @@ DEFAULT_DELTA = {"paper": 0.1, "relative": 0.2, "robust": 3.0}
 @dataclass
 class PseudoBoxesArguments:
     """Where the maps are, and what counts as a defect in them."""
+
+    flag_groups: ClassVar = {
+        "input": ("maps", "dataset"),
+        "boxes": (
+            "threshold_rule", "delta", "top_k", "min_area", "iou_threshold", "merge_distance", "score_threshold",
+            "score_quantile",
+        ),
+        "output": ("output", "coco", "yolo", "report"),
+        "machine": ("workers",),
+    }  # fmt: skip
 
     maps: str = field(metadata={"help": "map store that `agssp anomaly-maps` wrote"})
     output: str = field(metadata={"help": "folder for the boxes"})

@@ -12,7 +12,7 @@ the corpus on a backbone's card. After an interruption the same command goes on.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from agssp.arguments import shell_command
 from agssp.errors import InputError
@@ -23,6 +23,11 @@ POSITIONAL = ("folder", "repo_id")
 @dataclass
 class PushArguments:
     """What to publish, and where."""
+
+    flag_groups: ClassVar = {
+        "input": ("folder", "evaluation", "examples"),
+        "output": ("repo_id", "private", "revision", "message", "replace", "card_only"),
+    }
 
     folder: str = field(metadata={"help": "folder of a backbone, a detector or KeAD"})
     repo_id: str = field(metadata={"help": "OWNER/NAME on the Hub; made if it is not there"})

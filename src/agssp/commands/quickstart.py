@@ -177,7 +177,7 @@ def chain(output: Path, plan: Plan, seed: int) -> list[Step]:
         # A backbone that has seen so little is better trained along; frozen is for one that has seen much.
         Step("detector", "AGDP: pretrain the whole detector on the pseudo boxes", (
             "pretrain-detector", "--dataset", unlabelled, "--boxes", at["boxes"], "--backbone", at["backbone"],
-            "--detector", "yolov8n", "--no_freeze_backbone", *sized, "--num-train-epochs", str(plan.detector_epochs),
+            "--detector", "yolov8n", "--no-freeze-backbone", *sized, "--num-train-epochs", str(plan.detector_epochs),
             "--output", at["detector"],
         )),
         Step("split", "a few labels to train on, all other labelled images to test", (

@@ -9,7 +9,7 @@ agssp split --dataset labelled --count 50 --test my-test-images --output mini50
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from agssp.arguments import shell_command
 from agssp.errors import InputError
@@ -22,6 +22,12 @@ RECORD = "split.json"
 @dataclass
 class SplitArguments:
     """Which images become training images; all others are for testing."""
+
+    flag_groups: ClassVar = {
+        "input": ("dataset", "split", "category"),
+        "choice": ("per_class", "count", "fraction", "holdout", "test", "seed"),
+        "output": ("output",),
+    }
 
     dataset: str = field(metadata={"help": "labelled images: folder, COCO, YOLO, VOC, Parquet or Hub id"})
     output: str = field(metadata={"help": "folder for train/ and test/ (Parquet) and split.json"})

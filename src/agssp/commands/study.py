@@ -15,7 +15,7 @@ they come.
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from agssp.errors import InputError
 from agssp.study.tables import packaged_studies
@@ -27,6 +27,11 @@ PAGE_SECONDS = 60.0
 @dataclass
 class StudyArguments:
     """Which study, on which data, and how much of it."""
+
+    flag_groups: ClassVar = {
+        "input": ("study", "scale", "data", "weights", "only", "seeds"),
+        "output": ("output", "dry_run"),
+    }
 
     study: str = field(
         metadata={"help": f"a YAML file, or one of the packaged studies: {', '.join(packaged_studies())}"}

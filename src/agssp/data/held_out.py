@@ -1,7 +1,6 @@
 """Which images a backbone is pretrained on, and which are held out: by rows, or by ids where they come as a stream."""
 
 from pathlib import Path
-from typing import Literal
 
 from datasets import Dataset, IterableDataset
 
@@ -9,7 +8,7 @@ from agssp.data.map_store import MapStore
 from agssp.data.readers import NamedRows, reading
 from agssp.data.splits import split_rows
 from agssp.data.training_sets import (
-    COLUMN,
+    MapColumn,
     MapSource,
     PretrainingImages,
     PretrainingStream,
@@ -23,7 +22,7 @@ from agssp.errors import InputError
 STREAM_HEAD = 2000  # rows at the start of a stream among which the held-out ones are measured
 
 
-def choose_maps(dataset: Dataset | IterableDataset, maps: str | None, source: str) -> MapStore | Literal["column"]:
+def choose_maps(dataset: Dataset | IterableDataset, maps: str | None, source: str) -> MapStore | MapColumn:
     """The maps to distil: a store's, or those that came with the data set.
 
     Args:
@@ -39,9 +38,9 @@ def choose_maps(dataset: Dataset | IterableDataset, maps: str | None, source: st
     if "anomaly_map" not in (dataset.features or {}):
         raise InputError(
             f"--maps: distillation needs anomaly maps, and {source} has no column `anomaly_map`; make a store with "
-            "`agssp anomaly-maps`, or --no_distillation"
+            "`agssp anomaly-maps`, or --no-distillation"
         )
-    return COLUMN
+    return MapColumn()
 
 
 def with_maps(dataset: Dataset, store: MapSource, maps: str | None, source: str) -> Dataset:
@@ -60,7 +59,7 @@ def with_maps(dataset: Dataset, store: MapSource, maps: str | None, source: str)
         return dataset
     ids, rows = dataset["image_id"], rows_with_map(dataset, store)
     if not rows and not isinstance(store, MapStore):
-        raise InputError(f"{source}: its column `anomaly_map` is empty; give --maps, or --no_distillation")
+        raise InputError(f"{source}: its column `anomaly_map` is empty; give --maps, or --no-distillation")
     if not rows and isinstance(store, MapStore):
         first = store.table()["image_id"][0].as_py() if len(store) else "none"
         raise InputError(

@@ -19,7 +19,8 @@ _TIFF_SUBFILE, _TIFF_WIDTH, _TIFF_BITS, _TIFF_BANDS, _TIFF_MAX_VALUE = 254, 256,
 _TIFF_PLANAR, _TIFF_FORMAT = 284, 339
 _REDUCED_OR_MASK = 0b101
 _SAMPLE_FORMATS = {1: "bits", 2: "bits, signed", 3: "bits, floating point"}
-_HEAD = 65_536
+# Most headers are short; one with a preview in its EXIF fills nearly all that EXIF may have.
+_HEADS = (4096, 131_072)
 _JPEG_FRAMES = frozenset((0xC0, 0xC1, 0xC2))
 _JPEG2000_SIZES = b"\xff\x4f\xff\x51"
 
@@ -59,8 +60,17 @@ def jpeg_frame(file: BinaryIO) -> tuple[tuple[int, int], int] | None:
     Returns:
         None for a file that is no JPEG, or none with a plain header.
     """
-    head = file.read(_HEAD)
-    file.seek(0)
+    for length in _HEADS:
+        head = file.read(length)
+        file.seek(0)
+        found = _jpeg_frame(head)
+        if found is not None or len(head) < length or not head.startswith(b"\xff\xd8"):
+            return found
+    return None
+
+
+def _jpeg_frame(head: bytes) -> tuple[tuple[int, int], int] | None:
+    """The same of the first bytes of a JPEG; None where these are not enough."""
     if not head.startswith(b"\xff\xd8\xff"):
         return None
     position, turn = 2, 1

@@ -3,7 +3,7 @@
 import logging
 import mmap
 
-logger = logging.getLogger("agssp.data.images")
+logger = logging.getLogger(__name__)
 
 DARK, PAGES = "dark", "pages"
 _WORDS = {
@@ -14,21 +14,19 @@ _WORDS = {
 
 
 class ImageNotes:
-    """Counts of one data set's images, kept by whoever decodes them.
+    """What was noticed in one data set's images, kept by whoever decodes them.
 
     Attributes:
-        counts: kind -> number of images that this process decoded.
-        first: kind -> the name of the first of them.
+        names: kind -> the images that this process decoded, each once, in the order in which they were met.
     """
 
     def __init__(self) -> None:
-        self.counts = dict.fromkeys(_WORDS, 0)
-        self.first: dict[str, str] = {}
+        self.names: dict[str, dict[str, None]] = {kind: {} for kind in _WORDS}
         # Memory that forked workers share: one of them tells for all.
         self._told = mmap.mmap(-1, len(_WORDS))
 
     def add(self, kind: str, name: str, message: str, *details: object) -> None:
-        """Count an image, and log the message if it is the first of its kind.
+        """Note an image, and log the message if it is the first of its kind.
 
         Args:
             kind: `DARK` or `PAGES`.
@@ -36,8 +34,7 @@ class ImageNotes:
             message: of the warning, in logging's form.
             details: its other values.
         """
-        self.counts[kind] += 1
-        self.first.setdefault(kind, name)
+        self.names[kind][name] = None
         place = list(_WORDS).index(kind)
         if not self._told[place]:
             self._told[place] = 1
@@ -45,7 +42,11 @@ class ImageNotes:
 
     def lines(self) -> list[str]:
         """A sentence for each kind that was noticed: how many, and the first of them."""
-        return [f"{self.counts[kind]} {_WORDS[kind]}; the first: {self.first[kind]}" for kind in self.first]
+        return [
+            f"{len(names)} {_WORDS[kind]}; the first: {next(iter(names))}"
+            for kind, names in self.names.items()
+            if names
+        ]
 
 
 _current = ImageNotes()

@@ -145,7 +145,7 @@ class MaskReading:
         for name, value in masks:
             with contextlib.suppress(ImageError):
                 looks.append((name, look_at(read_stored_mask(value, name))))
-            if len(looks) >= DECIDING and any(look.numbers or look.kind == COLOUR for _, look in looks):
+            if len(looks) >= DECIDING and any(look.numbers or look.kind in (BITS, COLOUR) for _, look in looks):
                 break
         return decide(looks, source)
 

@@ -1,11 +1,11 @@
 """What a data set is called in records and cards, without telling where on a machine it lies."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+from agssp.hub_ids import is_hub_id
+
 DATASET_FILE = "dataset.json"
 """Beside the images, or one folder above: `name`, `title`, `synthetic`, `sources`, as far as they are known."""
 SPLIT_FILE = "split.json"
@@ -26,7 +26,7 @@ def describe_source(source: str | Path, split: str | None = None) -> dict[str, A
     """
     path = Path(source)
     if not path.exists():
-        known = {"name": str(source), "hub_id": str(source)} if HUB_ID.fullmatch(str(source)) else {"name": path.name}
+        known = {"name": str(source), "hub_id": str(source)} if is_hub_id(source) else {"name": path.name}
         return known | _facts(recorded_about(source)) | ({"split": split} if split else {})
     folder = path.resolve()
     if (chosen := _read(folder.parent / SPLIT_FILE)) and folder.name in ("train", "test"):
@@ -51,7 +51,7 @@ def recorded_about(source: str | Path) -> dict[str, Any]:
         if (chosen := _read(folder.parent / SPLIT_FILE)) and folder.name in ("train", "test"):
             return recorded_about(chosen["dataset"])
         return _read(folder / DATASET_FILE) or _read(folder.parent / DATASET_FILE)
-    if not HUB_ID.fullmatch(str(source)):
+    if not is_hub_id(source):
         return {}
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HTTPError

@@ -7,9 +7,10 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -45,26 +46,37 @@ class Maps(Protocol):
         """Whether there is a map of this image."""
 
 
-COLUMN: Final = "column"
-"""In place of maps by image id: those in the data set's own column `anomaly_map`."""
-MapSource = Maps | Literal["column"] | None
+@dataclass(frozen=True)
+class MapColumn:
+    """In place of maps by image id: each row brings its own, in this column of the data set."""
+
+    name: str = "anomaly_map"
 
 
-def rows_with_map(dataset: Dataset, maps: Maps | Literal["column"]) -> list[int]:
+MapSource = Maps | MapColumn | None
+
+
+def rows_with_map(dataset: Dataset, maps: Maps | MapColumn) -> list[int]:
     """Numbers of the rows that have an anomaly map."""
-    if maps != COLUMN:
+    if not isinstance(maps, MapColumn):
         return [row for row, image_id in enumerate(dataset["image_id"]) if image_id in maps]
-    batches = dataset.select_columns(["anomaly_map"]).with_format("arrow").iter(batch_size=1000)
-    there = [valid for batch in batches for valid in batch["anomaly_map"].is_valid().to_pylist()]
+    batches = dataset.select_columns([maps.name]).with_format("arrow").iter(batch_size=1000)
+    there = [valid for batch in batches for valid in batch[maps.name].is_valid().to_pylist()]
     return [row for row, valid in enumerate(there) if valid]
 
 
 def map_of(row: Mapping[str, Any], maps: MapSource) -> np.ndarray | None:
     """The anomaly map (g, g) float16 of a row, None where it has none or none is wanted."""
-    if maps == COLUMN:
-        found = row["anomaly_map"]
+    if isinstance(maps, MapColumn):
+        found = row[maps.name]
         return None if found is None else np.asarray(found, np.float16)
     return None if maps is None or row["image_id"] not in maps else maps[row["image_id"]]
+
+
+def maps_in_order(dataset: Dataset, maps: MapSource) -> Iterator[np.ndarray | None]:
+    """What `map_of` gives for each row of a data set, one after the other; no image is read."""
+    columns = ["image_id", maps.name] if isinstance(maps, MapColumn) else ["image_id"]
+    return (map_of(row, maps) for row in dataset.select_columns(columns))
 
 
 class _Epoch:
@@ -135,7 +147,7 @@ class PretrainingImages(_Images):
 
     Args:
         dataset: rows of the schema.
-        maps: anomaly maps by image id, `COLUMN` for the data set's own, or None.
+        maps: anomaly maps by image id, a `MapColumn` for the data set's own, or None.
         transform: augmentation.
         seed: of the augmentation.
         evaluation: without randomness, for held-out images.
@@ -188,7 +200,7 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
 
     Args:
         dataset: streamed rows of the schema.
-        maps: anomaly maps by image id, `COLUMN` for the rows' own, or None; rows without a map are passed over.
+        maps: anomaly maps by image id, a `MapColumn` for the rows' own, or None; rows without a map are passed over.
         transform: augmentation.
         seed: of the order and the augmentation.
         source: what faults of the stream are to name.

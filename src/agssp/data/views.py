@@ -94,13 +94,14 @@ class HiddenPatches:
     def __init__(self, transform: PretrainingTransform, unit: int, ratio: float) -> None:
         if unit < 1 or transform.size % unit:
             raise InputError(
-                f"mask unit {unit} px does not divide the image size {transform.size}; take sizes such as 192 and 32"
+                f"mask unit {unit} px does not divide the image size {transform.size}; take sizes such as "
+                "--image-size 192 and --mask-unit 32"
             )
         cells = transform.size // unit
         if not 0 < ratio < 1 or math.ceil(cells * cells * ratio) == cells * cells:
             raise InputError(
-                f"mask ratio {ratio}: expected a number above 0 and below 1 that leaves one of the {cells * cells} "
-                "patches of an image to be seen"
+                f"mask ratio {ratio} (--mask-ratio): expected a number above 0 and below 1 that leaves one of the "
+                f"{cells * cells} patches of an image to be seen"
             )
         self.transform, self.cells, self.ratio = transform, cells, ratio
 

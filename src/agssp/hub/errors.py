@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 )
 
 from agssp.errors import InputError
+from agssp.hub_ids import near_hint
 
 # hf_xet, which carries large files, raises plain RuntimeErrors too; these are the beginnings of its own.
 _OF_XET = re.compile(r"\b(CAS|[Xx]et|[Rr]eqwest)\b|^(Data processing|Internal|Internal Writer|Runtime) [Ee]rror: ")
@@ -89,18 +90,21 @@ def _explain_one(error: BaseException, name: str) -> str | None:
     if isinstance(error, LocalTokenNotFoundError):
         return f"{name}: there is no token; {LOG_IN}"
     if isinstance(error, OfflineModeIsEnabled):
-        return f"{name}: HF_HUB_OFFLINE is set, so the Hub is not asked; unset it"
+        return f"{name}: HF_HUB_OFFLINE is set, so the Hub is not asked; unset it{near_hint(name)}"
     if isinstance(error, LocalEntryNotFoundError):
         return (
             f"{name}: not in the cache, and the Hub cannot be reached; download it once while there is a connection, "
-            "or name a local folder"
+            f"or name a local folder{near_hint(name)}"
         )
     if isinstance(error, GatedRepoError):
         return f"{name}: its owner grants access on request; ask for it on {constants.ENDPOINT}/{name}, then {LOG_IN}"
     if isinstance(error, RevisionNotFoundError):
         return f"{name}: has no such revision; leave --revision out, or name a branch, a tag or a commit of it"
     if isinstance(error, RepositoryNotFoundError):
-        return f"{name}: no such repository, or a private one that this token may not read; check the name, or {LOG_IN}"
+        return (
+            f"{name}: no such repository, or a private one that this token may not read; check the name, or {LOG_IN}"
+            f"{near_hint(name)}"
+        )
     if isinstance(error, EntryNotFoundError):
         return f"{name}: lacks a file that is needed: {_first_line(error)}"
     if isinstance(error, HfHubHTTPError):

@@ -1,7 +1,7 @@
 """Says what a repository may be called, before anything heavy is imported."""
 
-from agssp.data.origin import HUB_ID
 from agssp.errors import InputError
+from agssp.hub_ids import is_hub_id
 
 
 def check_name(repo_id: str) -> None:
@@ -10,5 +10,5 @@ def check_name(repo_id: str) -> None:
     Raises:
         InputError: for anything but OWNER/NAME.
     """
-    if not HUB_ID.fullmatch(repo_id):
+    if not is_hub_id(repo_id):
         raise InputError(f"{repo_id!r}: not a repository's name; expected OWNER/NAME, such as me/my-detector")

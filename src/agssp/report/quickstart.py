@@ -31,7 +31,7 @@ agssp anomaly-maps --dataset my_images --teacher timm:tf_efficientnet_lite2 --pr
 agssp pseudo-boxes --maps maps --report --output boxes                          # look at boxes/report.html
 agssp pretrain-backbone --dataset my_images --maps maps --backbone yolov8n --optimizer adamw --learning-rate 0.001 \\
     --num-train-epochs 50 --output backbone
-agssp pretrain-detector --dataset my_images --boxes boxes --backbone backbone --no_freeze_backbone --output detector
+agssp pretrain-detector --dataset my_images --boxes boxes --backbone backbone --no-freeze-backbone --output detector
 
 # labelled/: COCO json, YOLO or Pascal VOC files, or a folder with metadata.jsonl
 agssp split --dataset labelled --per-class 10 --output few

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agssp.arguments import parse_arguments
 from agssp.errors import InputError
+from agssp.hub_ids import is_hub_id, near_hint
 
 from .definition import STAGES, STAND_IN, SYNTHETIC, DataSet, Group, Study
 from .stage import PYTHON_STAGES, Plan, Stage, command_module, without_output
@@ -65,7 +66,7 @@ def check_study(study: Study, plan: Plan, faults: list[str]) -> None:
     corpus = study.corpus
     if any(stage.command.startswith("pretrain") for stage in plan.stages.values()):
         # A corpus on the Hub may be large; the stages that read it say what is wrong with it.
-        if Path(corpus["dataset"]).exists() or corpus["dataset"].count("/") != 1:
+        if Path(corpus["dataset"]).exists() or not is_hub_id(corpus["dataset"]):
             _check_source("corpus", corpus["dataset"], corpus.get("split"), False, faults)
         for name in ("maps", "boxes"):
             if name in corpus and not Path(corpus[name]).is_dir():
@@ -135,9 +136,9 @@ def _check_weights(study: Study, plan: Plan, faults: list[str]) -> None:
     for start, backbone, detector in used:
         source = study.weights.get((start, backbone), "")
         path = Path(source)
-        on_hub = len(path.parts) == 2 and not path.is_absolute() and not path.suffix
+        on_hub = is_hub_id(source) and path.suffix != ".safetensors"
         if source not in ("", "timm", "pypi", STAND_IN) and not path.exists() and not on_hub:
-            faults.append(f"weights {start}/{backbone}: {source}: no such file")
+            faults.append(f"weights {start}/{backbone}: {source}: no such file{near_hint(source)}")
         elif study.starts.get(start) == "detector" and source in ("timm", "pypi"):
             faults.append(
                 f"weights {start}/{backbone}: {source!r} has no detectors; expected an ultralytics safetensors file, "

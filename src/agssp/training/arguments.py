@@ -1,23 +1,41 @@
 """transformers' TrainingArguments with this field's defaults, and the few fields it lacks."""
 
+import logging
 import math
 import os
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+import transformers
 from transformers import TrainingArguments
 
-from agssp.data.origin import HUB_ID
 from agssp.errors import InputError
+from agssp.hub_ids import is_hub_id
+from agssp.training import flag_checks
+from agssp.training.flag_help import GROUPS, HELP, RARE
+from agssp.training.trainer_flags import refusals
 
-OPTIMIZERS = ("auto", "sgd", "adamw")
-SCHEDULES = ("cosine", "linear", "multistep", "constant")
+logger = logging.getLogger(__name__)
+
+SAVE_STEPS, LOGGING_STEPS = 500, 500
+"""Where nothing is said, of streams, which have no epochs to count by."""
 
 
 @dataclass
 class AgsspTrainingArguments(TrainingArguments):
-    """Arguments of every training command; those of transformers' Trainer may be given as well."""
+    """Arguments of every training command; of transformers' Trainer those that do something here, see `trainer_flags`.
+
+    Raises:
+        InputError: a value that cannot be used here, or a flag of transformers' that would do nothing.
+    """
+
+    flag_groups: ClassVar[dict[str, tuple[str, ...]]] = GROUPS
+    rare_flags: ClassVar[tuple[str, ...]] = RARE
+    flag_help: ClassVar[dict[str, str]] = HELP
+    refused_flags: ClassVar[dict[str, str]] = refusals(
+        (each.name for each in fields(TrainingArguments)), transformers.__version__
+    )
 
     per_device_train_batch_size: int = field(default=16, metadata={"help": "images a step and device"})
     per_device_eval_batch_size: int = field(default=32, metadata={"help": "images a step in evaluation"})
@@ -26,7 +44,7 @@ class AgsspTrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "global batch that the learning rate is meant for: the rate is scaled linearly by batch / "
-            "nominal_batch; 0: not scaled; default: chosen with the learning rate, 0 for one that is given"
+            "nominal batch; 0: not scaled; default: chosen with the learning rate, 0 for one that is given"
         },
     )
     weight_decay: float | None = field(default=None, metadata={"help": "default: chosen with the optimizer"})  # type: ignore[assignment]
@@ -36,50 +54,67 @@ class AgsspTrainingArguments(TrainingArguments):
         default="cosine",
         metadata={"help": "cosine, linear, multistep (a tenth after 30, 45 and 90 percent) or constant"},
     )
-    final_rate: float = field(default=0.01, metadata={"help": "last learning rate as a share of the first"})
+    final_rate: float = field(
+        default=0.01, metadata={"help": "cosine, linear: last learning rate as a share of the first"}
+    )
     warmup_epochs: float = field(default=1.0, metadata={"help": "epochs over which the learning rate rises"})
-    max_grad_norm: float = field(default=10.0, metadata={"help": "gradients are clipped to this norm"})
+    max_grad_norm: float = field(default=10.0, metadata={"help": "gradients are clipped to this norm; 0: not clipped"})
     ema_decay: float = field(default=0.9999, metadata={"help": "of the moving average of the weights; 0: no average"})
     ema_ramp: float = field(default=200.0, metadata={"help": "steps over which the average's decay rises"})
+    train_sampling_strategy: str = field(
+        default="random", metadata={"help": "order of the images", "choices": list(flag_checks.SAMPLING)}
+    )
     eval_every: int = field(default=1, metadata={"help": "epochs between evaluations; the last is always evaluated"})
     checkpoint_every: int = field(default=1, metadata={"help": "epochs between checkpoints"})
-    save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints kept"})
-    save_strategy: str = field(default="no", metadata={"help": "left to --checkpoint-every"})
+    save_steps: float | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": "save within epochs too, every so many steps; below 1: a share of the run; default of streams: 500"
+        },
+    )
+    save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints kept, 2 at least; 0: all"})
+    save_strategy: str = "no"
     dataloader_num_workers: int = field(
         default=-1, metadata={"help": "processes that load images; default: cores, 8 at most"}
     )
-    logging_strategy: str = field(default="epoch", metadata={"help": "how often losses are logged: epoch, steps"})
-    remove_unused_columns: bool = field(default=False, metadata={"help": "must stay off: items are tensors already"})
-    report_to: str | None = field(default="none", metadata={"help": "trackers, for instance tensorboard"})
+    logging_strategy: str = field(default="epoch", metadata={"help": "when losses are logged: epoch, steps or no"})
+    logging_steps: float | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={"help": "log losses by steps, every so many; below 1: a share of the run; default of streams: 500"},
+    )
+    remove_unused_columns: bool = False
+    report_to: str | None = field(
+        default="none", metadata={"help": "trackers, for instance tensorboard", "metavar": "TRACKER"}
+    )
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "not needed: unused weights are frozen"}
     )
     seed: int = field(default=0, metadata={"help": "of the order, the augmentation and new weights"})
     push_to_hub: str | None = field(  # type: ignore[assignment]
         default=None,
-        metadata={"help": "OWNER/NAME: publish the result there once, at the end, with its card, as `agssp push` does"},
+        metadata={
+            "help": "publish the result there once, at the end, with its card, as `agssp push` does",
+            "metavar": "OWNER/NAME",
+        },
     )
 
     def __post_init__(self) -> None:
         left_open = [each.name for each in fields(self) if each.init and getattr(self, each.name) == each.default]
-        for name, value, legal in (("optimizer", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, SCHEDULES)):
-            if value is not None and value not in legal:  # None: a command chooses it
-                raise InputError(f"--{name} {value!r}: expected one of {', '.join(legal)}")
-        for name in ("eval_every", "checkpoint_every", "per_device_train_batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')}: expected at least 1, got {getattr(self, name)}")
-        if self.nominal_batch is not None and self.nominal_batch < 0:
-            raise InputError(f"--nominal-batch: expected a number of images, or 0, got {self.nominal_batch}")
+        flag_checks.check_refused(self, self.refused_flags)
+        flag_checks.check_values(self)
+        handed_on = flag_checks.given_to_transformers(self)
+        self.accelerator_config = flag_checks.accelerator_settings(self.accelerator_config)
         if self.dataloader_num_workers < 0:
             self.dataloader_num_workers = min(8, os.cpu_count() or 1)
-        if self.save_total_limit is not None:
-            # The newest may be incomplete, so one alone could leave none to go on from.
-            self.save_total_limit = max(self.save_total_limit, 2)
+        self._choose_steps()
+        self._limit_checkpoints()
         self._check_trackers()
         # Trainer itself would push every checkpoint, optimizer states included, under a card that it makes up.
         self.publish_to = self._published_name()
         self.push_to_hub = None
-        super().__post_init__()
+        with flag_checks.transformers_errors(handed_on):
+            super().__post_init__()
+        flag_checks.check_machine(self)
         # Without a GPU there is nothing to pin for, and torch would warn of it at every epoch.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
         # Workers keep the images they have decoded from epoch to epoch.
@@ -107,7 +142,8 @@ class AgsspTrainingArguments(TrainingArguments):
 
     def steps_an_epoch(self, images: int) -> int:
         """Steps of the optimizer in one pass over so many images, of which each process sees its share."""
-        batches = math.ceil(images / (self.per_device_train_batch_size * self.world_size))
+        whole = math.floor if self.dataloader_drop_last else math.ceil
+        batches = whole(images / (self.per_device_train_batch_size * self.world_size))
         return max(math.ceil(batches / self.gradient_accumulation_steps), 1)
 
     def total_steps(self, images: int) -> int:
@@ -120,13 +156,28 @@ class AgsspTrainingArguments(TrainingArguments):
         """Passes over so many images that the whole run begins; the last may end early."""
         return math.ceil(self.total_steps(images) / self.steps_an_epoch(images))
 
+    def _choose_steps(self) -> None:
+        """Log and save by steps where these are given, as whoever gives them means it."""
+        if self.logging_steps is not None:
+            self.logging_strategy = "steps"
+        if self.save_steps is not None:
+            self.save_strategy = "steps"
+        self.logging_steps = LOGGING_STEPS if self.logging_steps is None else self.logging_steps
+        self.save_steps = SAVE_STEPS if self.save_steps is None else self.save_steps
+
+    def _limit_checkpoints(self) -> None:
+        """The newest may be incomplete, so one alone could leave none to go on from."""
+        if self.save_total_limit == 1:
+            logger.warning("--save-total-limit 1: keeps 2, since the newest may be incomplete")
+        self.save_total_limit = max(self.save_total_limit, 2) if self.save_total_limit else None
+
     def _published_name(self) -> str | None:
         """The repository that the result goes to: of `--push-to-hub`, or, transformers' way, of `--hub-model-id`."""
         asked = str(self.push_to_hub) if self.push_to_hub is not None else None
         if asked is None or asked.lower() == "false":
             return None
         name = self.hub_model_id if asked.lower() == "true" else asked
-        if name is None or not HUB_ID.fullmatch(name):
+        if name is None or not is_hub_id(name):
             raise InputError(f"--push-to-hub {asked}: expected OWNER/NAME, such as me/my-detector")
         return name
 

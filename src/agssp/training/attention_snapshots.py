@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from agssp.data.training_sets import PretrainingImages, maps_in_order
 from agssp.models.pretraining.distillation import attention_map
 
 FOLDER = "attention"
@@ -56,10 +57,10 @@ class AttentionSnapshots:
 
     Args:
         output: the run's folder; the files come to `attention/` in it.
-        images: the held-out `PretrainingImages`.
+        images: the held-out ones.
     """
 
-    def __init__(self, output: Path, images: Any) -> None:
+    def __init__(self, output: Path, images: PretrainingImages) -> None:
         self.output, self.images = output, images
         self._pixel_values: Tensor | None = None
 
@@ -111,10 +112,8 @@ class AttentionSnapshots:
 
     def _peaks(self) -> list[float]:
         """How far the highest place of each image's map stands out; 0 without maps."""
-        ids, maps = list(self.images.dataset["image_id"]), self.images.maps
-        if maps is None:
-            return [0.0] * len(ids)
-        heights = (np.ptp(maps[name].astype(np.float32)) if name in maps else 0.0 for name in ids)
+        found = maps_in_order(self.images.dataset, self.images.maps)
+        heights = (0.0 if each is None else np.ptp(each.astype(np.float32)) for each in found)
         return [float(np.nan_to_num(height)) for height in heights]
 
 

@@ -3,6 +3,7 @@
 from agssp.models.backbone.csp_darknet import VARIANTS
 from agssp.models.backbone.networks import trains_with_adamw
 from agssp.training.arguments import AgsspTrainingArguments
+from agssp.training.flag_checks import check_optimizer_flags
 from agssp.training.run import choose_optimizer
 
 DROP_PATHS = {"swin_base_patch4_window7_224": 0.5}
@@ -28,6 +29,7 @@ def choose_backbone_optimizer(training: AgsspTrainingArguments, architecture: st
     adamw = training.optimizer == "adamw"
     if training.schedule is None:
         training.schedule = "cosine" if adamw else "multistep"
+        check_optimizer_flags(training)
     if training.warmup_epochs is None and not adamw:
         training.warmup_epochs = 1.0
     elif training.warmup_epochs is None and training.max_steps <= 0:

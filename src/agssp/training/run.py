@@ -20,10 +20,11 @@ from huggingface_hub.errors import EntryNotFoundError, HTTPError
 from agssp import __version__
 from agssp.data.box_store import THRESHOLDS
 from agssp.data.map_store import MANIFEST
-from agssp.data.origin import HUB_ID
+from agssp.hub_ids import is_hub_id
 from agssp.output_folder import claim_output, write_json
 from agssp.processes import on_main_process
 from agssp.training.arguments import AgsspTrainingArguments
+from agssp.training.flag_checks import check_optimizer_flags, machine_errors
 from agssp.training.trainer import BEST, COMPLETE, EMA_FILE, AgsspTrainer, last_checkpoint
 
 RUN_FILE = "run.json"
@@ -118,6 +119,9 @@ def choose_optimizer(
         rates: learning rate of each.
         decays: weight decay of each.
         nominal_batches: global batch that each rate is meant for; 0: the rate is not scaled with the batch.
+
+    Raises:
+        InputError: a flag is given that the optimizer or the schedule does not use.
     """
     if training.optimizer == "auto":
         training.optimizer = kind
@@ -128,6 +132,7 @@ def choose_optimizer(
         training.learning_rate = rates[training.optimizer]
     if training.weight_decay is None:
         training.weight_decay = decays[training.optimizer]
+    check_optimizer_flags(training)
 
 
 def optimizer_facts(training: AgsspTrainingArguments) -> dict[str, Any]:
@@ -166,7 +171,8 @@ def train(trainer: AgsspTrainer, *, final: str = "best") -> dict[str, Any]:
     if checkpoint is not None:
         print(f"going on from {checkpoint}")
         trainer.ema.load(checkpoint / EMA_FILE)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with machine_errors(trainer.args):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.accelerator.wait_for_everyone()
     model = trainer.accelerator.unwrap_model(trainer.model)
     record = output / BEST / COMPLETE
@@ -264,7 +270,7 @@ def _record_of(source: str) -> dict[str, Any] | None:
     place = Path(source)
     try:
         if not place.exists():
-            if not HUB_ID.fullmatch(source):
+            if not is_hub_id(source):
                 return None
             place = Path(hf_hub_download(source, RUN_FILE)).parent
         record = json.loads((place / RUN_FILE).read_text(encoding="utf-8"))

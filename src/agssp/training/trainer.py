@@ -50,6 +50,14 @@ class AgsspTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        # Under its former name and its present one, of which transformers has had one, both, and will have one.
+        recomputes = any(getattr(self.args, f"{name}_checkpointing", False) for name in ("activation", "gradient"))
+        if recomputes and not getattr(self.model, "supports_gradient_checkpointing", False):
+            raise InputError(
+                f"--activation-checkpointing, --gradient-checkpointing: a {type(self.model).__name__} recomputes no "
+                "activations; leave it out, or lower --per-device-train-batch-size and raise "
+                "--gradient-accumulation-steps"
+            )
         self.evaluator, self.best_metric, self.loss_scale = evaluator, best_metric, loss_scale
         self.save_to = save or (lambda model, folder: model.save_pretrained(folder))
         self.ema = ExponentialMovingAverage(self.model, self.args.ema_decay, self.args.ema_ramp)
@@ -60,9 +68,20 @@ class AgsspTrainer(Trainer):
         self.add_callback(_Rhythm(self))
 
     def get_train_dataloader(self) -> DataLoader:
-        """Transformers' own, but for a stream, which divides itself among the processes."""
+        """Transformers' own, but for a stream, which divides itself among the processes.
+
+        Raises:
+            InputError: not one batch is full, and others are to be left out.
+        """
         if not self.streaming:
-            return super().get_train_dataloader()
+            loader = super().get_train_dataloader()
+            if len(loader) == 0:
+                raise InputError(
+                    f"--dataloader-drop-last: {len(self.train_dataset)} images do not fill one batch of "
+                    f"{self.args.per_device_train_batch_size} on each process; leave it out, or lower "
+                    "--per-device-train-batch-size"
+                )
+            return loader
         # Prepared by accelerate it would be divided twice.
         return _EndlessLoader(
             self.train_dataset,
@@ -70,6 +89,9 @@ class AgsspTrainer(Trainer):
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
+            multiprocessing_context=self.args.dataloader_multiprocessing_context,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            in_order=self.args.dataloader_in_order,
             drop_last=True,
         )
 

@@ -5,9 +5,8 @@ import pytest
 from PIL import Image
 
 from agssp.data.readers import ReadReport, read_dataset
-from agssp.data.readers.geometry import clip_box
 from agssp.data.readers.listing import list_files
-from agssp.data.readers.records import check_names
+from agssp.data.readers.records import check_names, class_order
 from agssp.errors import InputError
 
 FORMATS = ("metadata", "coco", "yolo", "voc")
@@ -68,8 +67,7 @@ def test_boxes_outside_and_of_zero_area(tmp_path, style):
         [30, 10, 10, 10],
         [1, 1, 2, 2],
     ]
-    assert report.count("clipped") == 1
-    assert report.count("no_area") == 3
+    assert (report.count("clipped"), report.count("no_area")) == (1, 3)
 
 
 @pytest.mark.parametrize("style", FORMATS)
@@ -81,7 +79,7 @@ def test_boxes_of_a_damaged_image_are_left_out_and_the_image_is_named(tmp_path, 
     data = read_dataset(labelled(tmp_path, style, [[1, 1, 2, 2]], content=content), report=report)
     assert data[0]["objects"] is None
     assert "a.png" in report.examples("damaged")[0]
-    assert report.unknown == 1
+    assert (report.images, report.unknown) == (1, 1)
 
 
 @pytest.mark.parametrize("style", FORMATS)
@@ -101,6 +99,7 @@ def test_boxes_of_a_turned_image_are_those_of_the_upright_one(tmp_path, style):
     report = ReadReport()
     data = read_dataset(root, report=report)
     assert data[0]["objects"]["bbox"] == [pytest.approx([5, 30, 10, 8], abs=1e-4)]
+    # No size is stated, so nothing but the usual way tells what they are of.
     assert list(report.causes) == ["turned_unknown"]
 
 
@@ -119,11 +118,19 @@ def test_category_that_is_not_in_the_asked_list_shows_near_names(tmp_path, style
     assert read_dataset(root, category="steel", categories=["pipe", "steel"])[0]["category"] == 1
 
 
-@pytest.mark.parametrize("box", [(float("nan"), 0, 1, 1), (0, 0, float("inf"), 1), (float("-inf"), 0, 1, 1)])
-def test_boxes_that_are_not_finite_are_dropped(box):
+@pytest.mark.parametrize("style", FORMATS)
+def test_corners_in_another_order_and_boxes_that_stand_there_twice(tmp_path, style):
+    if style == "yolo":
+        pytest.skip("its boxes have no corners")
     report = ReadReport()
-    assert clip_box(box, (40, 20), "a box 0", report) is None
-    assert report.examples("no_area") == ["a box 0"]
+    data = read_dataset(labelled(tmp_path, style, [[5, 6, 7, 8], [12, 14, -7, -8]]), report=report)
+    assert data[0]["objects"]["bbox"] == [[5, 6, 7, 8]]
+    assert (report.count("reversed"), report.count("duplicates")) == (1, 1)
+
+
+def test_order_of_classes_that_nothing_tells():
+    assert class_order([]) == []
+    assert class_order(["pit", "Dent", "10", "9", "a1"]) == ["9", "10", "Dent", "a1", "pit"]
 
 
 def test_names_far_from_all_show_the_list_alone():
@@ -204,16 +211,6 @@ def test_yolo_class_ids_that_are_none(tmp_path, word):
     root = labelled(tmp_path, "yolo", [])
     (root / "labels/a.txt").write_text(f"{word} 0.5 0.5 0.1 0.1")
     with pytest.raises(InputError, match=rf"a.txt:1: class id {word} is beyond the list of 1 classes \(pit\)"):
-        read_dataset(root)
-
-
-@pytest.mark.parametrize("key", ["image_id", "category_id"])
-def test_coco_ids_that_are_lists(tmp_path, key):
-    root = labelled(tmp_path, "coco", [[1, 1, 2, 2]])
-    content = json.loads((root / "labels.json").read_text())
-    content["annotations"][0][key] = [1]
-    (root / "labels.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match=rf"annotation 0: {key} \[1\] is not among"):
         read_dataset(root)
 
 

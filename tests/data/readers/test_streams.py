@@ -42,9 +42,7 @@ def test_rows_without_objects_are_counted(tmp_path):
     report = ReadReport()
     data = read_dataset(path, streaming=True, category="plate", report=report)
     assert len(list(data)) == 3
-    assert report.summary() == [
-        "3 images, 1 said to be defective, without boxes, 1 known to be sound, 1 of which nothing is known"
-    ]
+    assert (report.images, report.with_boxes, report.sound, report.unknown) == (3, 0, 1, 1)
 
 
 @pytest.mark.parametrize("given", [False, True])
@@ -79,11 +77,19 @@ def test_crowds_of_a_stream_are_ignored_unless_objects_are_asked_for(tmp_path, m
     rows = [row(name, png(), [[1, 2, 3, 4]]) for name in "ab"]
     for values in rows:
         values["objects"]["iscrowd"] = [True]
-    data, report = stream(tmp_path, rows, crowds=mode)
+    data, report = stream(tmp_path, rows, [(40, 20)] * 2, crowds=mode)
     assert [values["objects"]["iscrowd"] for values in data] == [[bool(crowds)]] * 2
     assert (report.crowds, report.boxes["scratch"]) == (2 * crowds, 2 - 2 * crowds)
     assert report.count("crowds_in_streams") == (2 if told else 0)
     assert sum("a stream cannot tell" in message for message in caplog.messages) == told
+
+
+def test_crowds_of_a_stream_in_the_schema_were_decided_before(tmp_path):
+    rows = [row("a", png(), [[1, 2, 3, 4]])]
+    rows[0]["objects"]["iscrowd"] = [True]
+    data, report = stream(tmp_path, rows)
+    assert next(iter(data))["objects"]["iscrowd"] == [True]
+    assert report.lines() == []
 
 
 def test_a_photo_that_cannot_tell_is_taken_as_upright_until_one_contradicts(tmp_path):

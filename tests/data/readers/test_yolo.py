@@ -55,10 +55,11 @@ def test_no_images(tmp_path):
 
 def test_no_label_file_for_any_image_is_not_the_same_as_no_defects(tmp_path):
     write(tmp_path, {"images/a.png": "", "labels/other.txt": LINE, "data.yaml": f"train: images\n{TABLE}"})
-    report = ReadReport()
-    assert read(tmp_path / "data.yaml", report) == {"images/a.png": None}
-    assert (report.with_label_file, report.unknown, report.count("no_label_file")) == (0, 1, 0)
-    assert report.examples("orphans") == [str(tmp_path / "labels/other.txt")]
+    for source in (tmp_path, tmp_path / "data.yaml"):
+        report = ReadReport()
+        assert read(source, report) == {"images/a.png": None}
+        assert (report.with_label_file, report.unknown, report.count("no_label_file")) == (0, 1, 0)
+        assert report.examples("orphans") == [str(tmp_path / "labels/other.txt")]
 
 
 # Where labels lie: each layout as its tool writes it, with the images that are read and their first box.

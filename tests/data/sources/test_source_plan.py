@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from agssp.data.readers.records import Box
+from agssp.data.readers.report import ReadReport
 from agssp.data.sources.image import SourceImage
-from agssp.data.sources.labels import label_reader
+from agssp.data.sources.labels import read_told
 from agssp.data.sources.plan import divided, plan_source
 from agssp.data.sources.table import Source, download_folder, find_source, missing_folder, read_source, sources
 from agssp.errors import InputError
@@ -125,11 +126,9 @@ def test_a_subset_is_found_where_the_whole_lies(tmp_path):
 
 
 def test_every_entry_of_the_table_has_rules_that_compile_and_a_format_that_is_read(tmp_path):
-    from agssp.data.readers.records import ReadReport
-
     for source in sources().values():
         assert source.subset or source.name == "own-line" or (source.files and source.expects)
         if source.labels.get("format") in ("voc", "yolo", "labelme"):
-            assert label_reader(source, tmp_path, ReadReport())(tmp_path / "a.png", {"stem": "a"}) is None
+            assert read_told(source, tmp_path, [(tmp_path / "a.png", {"stem": "a"})], ReadReport()) == [None]
     with pytest.raises(InputError, match="expected voc, yolo"):
-        label_reader(entry(labels={"format": "tfrecord"}), tmp_path, ReadReport())
+        read_told(entry(labels={"format": "tfrecord"}), tmp_path, [], ReadReport())

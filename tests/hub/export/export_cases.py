@@ -6,9 +6,11 @@ from agssp.hub.export.check_images import drawn_images
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.detection import any_detector, catalogue, detr
 from agssp.models.detection.dino import DinoConfig, DinoForObjectDetection
+from agssp.models.detection.faster_rcnn import FasterRcnnConfig, FasterRcnnForObjectDetection
 
 CLASSES = {0: "pit", 1: "scratch", 2: "inclusion"}
 FEW_LAYERS = {"encoder_layers": 1, "decoder_layers": 2}
+NARROW = dict.fromkeys(("d_model", "encoder_hidden_dim", "encoder_ffn_dim", "decoder_ffn_dim"), 64)
 
 
 def detector(name, image_size=64, classes=CLASSES):
@@ -42,6 +44,10 @@ def _build(name, image_size, classes):
     if name == "dino":
         sizes = {"d_model": 64, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "num_queries": 50, **FEW_LAYERS}
         return DinoForObjectDetection(DinoConfig(backbone, image_size, id2label=classes, **sizes))
+    if name == "faster_rcnn":
+        sizes = {"pyramid_channels": 64, "head_channels": 128}
+        return FasterRcnnForObjectDetection(FasterRcnnConfig(backbone, image_size, id2label=classes, **sizes))
     if name in detr.KINDS:
-        return detr.build_detr(name, backbone, classes, image_size, **FEW_LAYERS)
+        sizes = {"decoder_in_channels": [64] * 3, **NARROW, **FEW_LAYERS}
+        return detr.build_detr(name, backbone, classes, image_size, **sizes)
     return catalogue.build(name, backbone, classes, image_size)

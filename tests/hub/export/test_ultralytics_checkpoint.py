@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from warm_python import python
 
 from agssp.errors import InputError
 from agssp.hub.export.ultralytics import export_ultralytics
@@ -254,7 +255,7 @@ def trained(tmp_path_factory):
                                                  {"names": NAMES}))  # fmt: skip
     settings = {"YOLO_CONFIG_DIR": str(folder / "settings"), "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false",
                 "HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", TRAINING], cwd=folder, env=os.environ | settings, text=True,
+    done = subprocess.run([python(), "-c", TRAINING], cwd=folder, env=os.environ | settings, text=True,
                           capture_output=True, timeout=300)  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return model, folder, targets, json.loads(done.stdout.splitlines()[-1])
@@ -349,5 +350,5 @@ def test_an_interrupted_export_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_importing_the_exporter_imports_no_ultralytics():
     code = "import sys, agssp.hub.export.ultralytics; print('ultralytics' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([python(), "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

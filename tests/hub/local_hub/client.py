@@ -12,8 +12,11 @@ from pathlib import Path
 
 from .faults import Journal
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from warm_python import python
+
 # All else of this process' environment is left out: constants are read from it when the clients are imported.
-KEPT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "MPLCONFIGDIR", "PATH", "TMPDIR", "YOLO_CONFIG_DIR")
+KEPT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "MPLCONFIGDIR", "PATH", "PYTHONPATH", "TMPDIR", "YOLO_CONFIG_DIR")
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Client:
             "CUDA_VISIBLE_DEVICES": "",
             "TOKENIZERS_PARALLELISM": "false",
             "PYTHONFAULTHANDLER": "1",
+            "PYTHON_EXEC": python(),
         }
         if token is not None:
             own["HF_TOKEN"] = self.tokens.get(token, token)
@@ -114,14 +118,14 @@ class Client:
             hidden.mkdir()
             for package in without:
                 (hidden / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named {package}')\n")
-            variables["PYTHONPATH"] = str(hidden)
+            variables["PYTHONPATH"] = os.pathsep.join([str(hidden), *filter(None, [variables.get("PYTHONPATH")])])
         if isinstance(program, str):
             code, program = program, scratch.with_suffix(".py")
             program.write_text(textwrap.dedent(code))
         words = [str(program)] if isinstance(program, Path) else list(program)
         before = len(self.journal.requests)
         process = subprocess.run(
-            [*limited(largest_file), sys.executable, *words, *map(str, arguments)],
+            [*limited(largest_file), python(), *words, *map(str, arguments)],
             env=variables,
             cwd=folder or scratch,
             capture_output=True,

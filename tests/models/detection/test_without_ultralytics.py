@@ -1,7 +1,8 @@
 """Detectors that are not AGPL-3.0 build, train and predict where `ultralytics` cannot be imported at all."""
 
 import subprocess
-import sys
+
+from warm_python import python
 
 PROGRAM = """
 import sys
@@ -40,7 +41,7 @@ assert not any(name.split(".")[0] == "ultralytics" for name in sys.modules)
 
 
 def test_apache_and_bsd_detectors_do_not_need_it():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=600)
+    done = subprocess.run([python(), "-c", PROGRAM], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     names = ["rtdetr_v2_s", "rtdetr_v2_l", "dfine_s", "dfine_l", "faster_rcnn", "dino"]
     assert done.stdout.split("\n") == [*(f"{name} True" for name in names), ""]

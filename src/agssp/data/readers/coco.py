@@ -1,15 +1,16 @@
 """COCO annotations (one JSON file) as records."""
 
+import math
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agssp.data.images import MAX_PIXELS
+from agssp.data.readers.coco_images import find_images, image_folders, note_unlisted
 from agssp.data.readers.crowds import crowd_flag
-from agssp.data.readers.folder_masks import is_mask
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.records import ImageRecord, Label, folder_category, stated_size
 from agssp.data.readers.report import ReadReport
@@ -52,6 +53,12 @@ def is_coco(content: Any) -> bool:
     return isinstance(content["images"], list) and isinstance(content["categories"], list)
 
 
+def is_upright(content: dict[str, Any]) -> bool:
+    """Whether boxes are of the upright images whatever size the file states, as Label Studio shows and writes them."""
+    about = content.get("info")
+    return isinstance(about, dict) and about.get("contributor") == "Label Studio"
+
+
 def choose_coco(listing: Listing, split: str | None, report: ReadReport) -> str:
     """The COCO file of a folder, or of one of its splits (told by the words of the file's name).
 
@@ -92,11 +99,11 @@ def locate_coco(file: Path) -> tuple[Listing, str]:
         if not any(posixpath.basename(name).lower() == own.lower() for name in inside.images):
             above = file.absolute().parent.parent
             text = posixpath.normpath(first.replace("\\", "/"))
-            places = _image_folders(f"{file.absolute().parent.name}/{file.name}")
+            places = image_folders(f"{file.absolute().parent.name}/{file.name}")
             if file.parent.name.lower() in ANNOTATION_FOLDERS or any(
                 (above / place / text).is_file() for place in places
             ):
-                return Listing(above), f"{file.absolute().parent.name}/{file.name}"
+                return Listing(above, parsed=inside), f"{file.absolute().parent.name}/{file.name}"
     return inside, file.name
 
 
@@ -130,11 +137,9 @@ def read_coco(
     if not images:
         raise InputError(f"{file}: lists no images")
     report.labels_from = name
-    root, paths = _find_images(listing, name, images, report)
+    root, paths = find_images(listing, name, [image.file_name for image in images.values()], report)
     object_category = category or folder_category(listing.root / root)
-    # Label Studio writes the size of the stored pixels, and rectangles of the upright image that it shows.
-    about = content.get("info")
-    upright = isinstance(about, dict) and about.get("contributor") == "Label Studio"
+    upright = is_upright(content)
     prefix = f"{root}/" if root else ""
     records = []
     for image, path in zip(images.values(), paths, strict=True):
@@ -148,7 +153,9 @@ def read_coco(
                 upright=upright,
             )
         )
-    _note_unlisted(listing, name, root, paths, report)
+    others = (listing.json(other)["images"] for other in find_coco(listing) if other != name)
+    elsewhere = [str(row.get("file_name")) for rows in others for row in rows if isinstance(row, dict)]
+    note_unlisted(listing, root, paths, elsewhere, report)
     return records, classes
 
 
@@ -182,7 +189,13 @@ def parse_coco(content: Any, file: str, report: ReadReport) -> tuple[dict[int | 
             for row in rows
         }
         names = {_id(row["id"]): str(row["name"]).strip() for row in sorted(categories, key=_order)}
-        above = {str(row.get("supercategory") or "").strip() for row in categories}
+        # A class may name itself as what it belongs to, and stands above no other for that.
+        above = {
+            name
+            for row in categories
+            if (name := str(row.get("supercategory") or "").strip()) != str(row["name"]).strip()
+            or list(names.values()).count(name) > 1
+        }
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{file}: expected a COCO file with images, annotations and categories: {error!r}") from error
     if len(images) != len(rows):
@@ -239,22 +252,29 @@ def _classes(
 def _bbox(row: dict[str, Any], where: str, report: ReadReport) -> XYWH:
     bbox, outline = row.get("bbox"), row.get("segmentation")
     try:
-        if bbox:
-            x, y, w, h = map(float, bbox)
-        else:
-            x, y, w, h = box_of_segmentation(outline)
+        if not bbox or (outline and not any(bbox[2:])):
             report.note("outlines", where)
-        attributes = row.get("attributes")
-        turn = float((attributes.get("rotation") if isinstance(attributes, dict) else None) or 0)
+            return box_of_segmentation(outline)
+        x, y, w, h = map(float, bbox)
     except (TypeError, ValueError, KeyError) as error:
         raise InputError(
             f"{where}: expected bbox = [x, y, width, height], or a segmentation to draw one around; got bbox {bbox!r} "
             f"and segmentation {str(outline)[:60]}"
         ) from error
-    if turn % 360:
+    turn = _rotation(row.get("attributes"))
+    if turn:
         report.note("rotated", where)
         return rotated_box((x, y, w, h), turn)
     return x, y, w, h
+
+
+def _rotation(attributes: Any) -> float:
+    """Degrees by which a box is turned, as CVAT says; 0 where it is not, or what is called so is something else."""
+    try:
+        degrees = float(attributes["rotation"])
+    except (TypeError, ValueError, KeyError, IndexError):
+        return 0.0
+    return degrees % 360 if math.isfinite(degrees) else 0.0
 
 
 def box_of_segmentation(outline: Any) -> XYWH:
@@ -273,14 +293,26 @@ def box_of_segmentation(outline: Any) -> XYWH:
         runs = outline if isinstance(counts, (str, bytes)) else coco_mask.frPyObjects(outline, height, width)
         x, y, w, h = map(float, coco_mask.toBbox(runs))
         return x, y, w, h
-    polygons = outline if outline and isinstance(outline[0], (list, tuple)) else [outline]
-    return box_of_outline([float(number) for polygon in polygons for number in polygon])
+    return box_of_outline([number for polygon in _polygons(outline) for number in polygon])
+
+
+def _polygons(outline: Any) -> Iterator[list[float]]:
+    """Polygons as lists x, y, x, y, ..., however deep their numbers lie."""
+    if any(isinstance(part, (list, tuple)) for part in outline):
+        for part in outline:
+            yield from _polygons(part)
+    elif len(outline) % 2:
+        raise ValueError(f"expected pairs x, y, got {len(outline)} numbers")
+    else:
+        yield [float(number) for number in outline]
 
 
 def _id(value: Any) -> int | str:
-    """An id, 1 and "1" alike; of what can be none, a text that is none."""
+    """An id, 1, 1.0 and "1" alike; of what can be none, a text that is none."""
     if type(value) is int:
         return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if isinstance(value, str):
         text = value.strip()
         return int(text) if text.removeprefix("-").isdecimal() else text
@@ -290,64 +322,3 @@ def _id(value: Any) -> int | str:
 def _order(row: dict[str, Any]) -> tuple[bool, int, str]:
     key = _id(row["id"])
     return (False, key, "") if isinstance(key, int) else (True, 0, key)
-
-
-def _image_folders(name: str) -> list[str]:
-    """Folders, below the data set's, that the image names of a COCO file may be relative to, the likeliest first."""
-    folder, stem = posixpath.dirname(name), posixpath.splitext(posixpath.basename(name))[0]
-    subset = stem.rsplit("_", 1)[-1]  # instances_train2017.json has its images in train2017/
-    names = ("", "images", "data", subset, f"images/{subset}", f"{subset}/images")
-    places = dict.fromkeys((folder, posixpath.dirname(folder)))
-    return [posixpath.normpath(posixpath.join(place, below)).removeprefix(".") for place in places for below in names]
-
-
-def _find_images(
-    listing: Listing, name: str, images: Mapping[int | str, CocoImage], report: ReadReport
-) -> tuple[str, list[str]]:
-    """The folder that most of the images lie in as the file says, and the path of each below the data set's."""
-    names = [image.file_name for image in images.values()]
-    folders = [place for place in _image_folders(name) if not place or place in listing.folders]
-    hits = {place: sum(posixpath.join(place, name) in listing for name in names) for place in folders}
-    root = max(folders, key=lambda place: hits[place]) if folders else ""
-    order = sorted(folders, key=lambda place: -hits[place])
-    paths, missing = [], []
-    file = listing.path(name)
-    for text in names:
-        try:
-            paths.append(listing.find(text, str(file), report, order, alone=len(names) == 1))
-        except InputError as error:
-            if "several files" in str(error):
-                raise
-            missing.append((text, error))
-    if missing and len(missing) == len(names):
-        looked = ", ".join(str(listing.root / place) for place in folders)
-        raise InputError(f"{missing[0][1]}; its image {missing[0][0]!r} was not found; looked in {looked}")
-    if missing:
-        raise InputError(
-            f"{file}: {len(missing)} of its {len(names)} images are not in {listing.root / root}: {missing[0][0]} ..."
-        )
-    owners: dict[str, str] = {}
-    for text, path in zip(names, paths, strict=True):
-        if owners.setdefault(path, text) != text:
-            raise InputError(
-                f"{file}: its images {owners[path]!r} and {text!r} both seem to be {path}; give each image a name of "
-                "its own, and write its path below that folder into the file"
-            )
-    return root, paths
-
-
-def _note_unlisted(listing: Listing, name: str, root: str, paths: Iterable[str], report: ReadReport) -> None:
-    """Note images beside those of the file that no COCO file of the data set lists."""
-    listed = set(paths)
-    elsewhere = {
-        posixpath.basename(str(row.get("file_name")).replace("\\", "/"))
-        for other in find_coco(listing)
-        if other != name
-        for row in listing.json(other)["images"]
-        if isinstance(row, dict)
-    }
-    prefix = f"{root}/" if root else ""
-    for path in listing.images:
-        is_other = path in listed or posixpath.basename(path) in elsewhere or is_mask(path)
-        if path.startswith(prefix) and not is_other:
-            report.note("unlisted", path)

@@ -68,6 +68,21 @@ class StatedLabels:
         return self.labels[0].where if self.labels else self.image_id
 
 
+@dataclass(frozen=True)
+class Move:
+    """How px of the size that a file states become px of the upright image: scaled first, then turned.
+
+    Attributes:
+        scale: of x and y.
+        base: (width, height) px once scaled.
+        turn: EXIF's number, 1 to 8; 1 where nothing is turned.
+    """
+
+    scale: tuple[float, float]
+    base: Size
+    turn: int
+
+
 def settle_boxes(images: Sequence[StatedLabels], report: ReadReport, crowds: str = "auto") -> list[list[Box] | None]:
     """Bring the labels of a whole data set to boxes in px of the upright images.
 
@@ -122,14 +137,11 @@ def place_boxes(image: StatedLabels, stored: bool, report: ReadReport) -> list[B
     frame = image.frame
     if frame is None:
         return None
-    turn = frame.orientation if stored else 1
-    base = frame.stored if stored else frame.size
-    stated = (1.0, 1.0) if image.fractions else image.stated_size or base
-    if image.upright and not image.fractions and not _same_aspect(stated, base):
-        stated = stated[1], stated[0]
-    scale = base[0] / stated[0], base[1] / stated[1]
+    move = move_of(image, frame, stored)
+    scale, turn = move.scale, move.turn
     if scale != (1, 1) and not image.fractions:
-        report.note("scaled", f"{image.image_id} ({_px(stated)} there, {_px(base)} here)")
+        there = move.base[0] / scale[0], move.base[1] / scale[1]
+        report.note("scaled", f"{image.image_id} ({_px(there)} there, {_px(move.base)} here)")
     if turn != 1:
         report.note("turned", f"{image.image_id} (stored {_px(frame.stored)}, upright {_px(frame.size)})")
     boxes: dict[tuple[Any, ...], Box] = {}
@@ -155,6 +167,21 @@ def place_boxes(image: StatedLabels, stored: bool, report: ReadReport) -> list[B
         report.note("all_dropped", image.image_id)
         return None
     return list(boxes.values())
+
+
+def move_of(image: StatedLabels, frame: Frame, stored: bool) -> Move:
+    """How the labels of one image are brought to px of the upright image.
+
+    Args:
+        image: one of a data set.
+        frame: what its header tells.
+        stored: whether labels are of the stored pixels, which EXIF turns.
+    """
+    base = frame.stored if stored else frame.size
+    stated = (1.0, 1.0) if image.fractions else image.stated_size or base
+    if image.upright and not image.fractions and not _same_aspect(stated, base):
+        stated = stated[1], stated[0]
+    return Move((base[0] / stated[0], base[1] / stated[1]), base, frame.orientation if stored else 1)
 
 
 def clip_box(bbox: XYWH, size: Size, where: str, report: ReadReport) -> XYWH | None:

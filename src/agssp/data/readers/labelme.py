@@ -3,6 +3,7 @@
 import base64
 import binascii
 import io
+import math
 import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from agssp.data.readers.unread import kind_of_json
 from agssp.errors import InputError
 
 _SNIFFED = 20
+_RIM = 64
 Points = Sequence[tuple[float, float]]
 
 
@@ -34,13 +36,13 @@ class LabelmeFile:
     Attributes:
         labels: a box around each shape that has an area.
         without_area: number of its points and lines.
-        outlines: of each label, as COCO writes polygons: `[[x, y, x, y, ...]]`.
+        outlines: of each label, as COCO writes polygons: `[[x, y, x, y, ...]]`; None for a mask, which is not decoded.
         size: (width, height) px that the file states.
         image_path: name of the image there.
     """
 
     labels: list[Label] = field(default_factory=list)
-    outlines: list[list[list[float]]] = field(default_factory=list)
+    outlines: list[list[list[float]] | None] = field(default_factory=list)
     without_area: int = 0
     size: tuple[float, float] | None = None
     image_path: str = ""
@@ -204,9 +206,10 @@ def parse_labelme(content: Any, where: str, report: ReadReport) -> LabelmeFile:
         if not fits(len(points)):
             raise InputError(f"{here}: expected {expected} for a {kind}, got {len(points)}")
         if kind == "mask":
-            points = _painted(shape.get("mask"), points, here)
+            points = list(_painted(shape.get("mask"), points, here))
         found.labels.append(Label(box(points), name, here))
-        found.outlines.append([[value for point in outline(points) for value in point]])
+        drawn = outline(points)
+        found.outlines.append(None if drawn is None else [[value for point in drawn for value in point]])
     return found
 
 
@@ -252,18 +255,20 @@ def _sorted_corners(points: Points) -> Points:
     return [(x, y), (x + w, y + h)]
 
 
-def _circle_corners(points: Points) -> Points:
-    x, y, w, h = box_of_circle(*points)
-    return _corners([(x, y), (x + w, y + h)])
+def _rim(points: Points) -> Points:
+    """Points of a circle's rim, its outermost four among them."""
+    (x, y), radius = points[0], math.dist(*points)
+    angles = [2 * math.pi * step / _RIM for step in range(_RIM)]
+    return [(x + radius * math.cos(angle), y + radius * math.sin(angle)) for angle in angles]
 
 
 # How many points a kind of shape has, in words, the box around it, and its outline.
-_SHAPES: dict[str, tuple[Callable[[int], bool], str, Callable[[Points], XYWH], Callable[[Points], Points]]] = {
+_SHAPES: dict[str, tuple[Callable[[int], bool], str, Callable[[Points], XYWH], Callable[[Points], Points | None]]] = {
     "polygon": (lambda count: count > 2, "3 points or more", box_of_points, list),
     "rectangle": (lambda count: count in (2, 4), "2 corners, or 4", box_of_points, _corners),
     "oriented_rectangle": (lambda count: count == 4, "4 corners", box_of_points, list),
     "quadrilateral": (lambda count: count == 4, "4 corners", box_of_points, list),
     "rotation": (lambda count: count == 4, "4 corners", box_of_points, list),
-    "circle": (lambda count: count == 2, "a centre and a point of the rim", _circle, _circle_corners),
-    "mask": (lambda count: count == 2, "2 corners", box_of_points, _corners),
+    "circle": (lambda count: count == 2, "a centre and a point of the rim", _circle, _rim),
+    "mask": (lambda count: count == 2, "2 corners", box_of_points, lambda points: None),
 }

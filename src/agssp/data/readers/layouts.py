@@ -1,6 +1,5 @@
 """Tell in which layout a data set lies, by looking at its files."""
 
-import difflib
 import json
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from agssp.data.readers.tables import parquet_splits
 from agssp.data.readers.voc_files import is_voc, voc_lists
 from agssp.data.readers.yolo import has_labels, has_table
 from agssp.errors import InputError
+from agssp.hub_ids import is_hub_id, near_hint
 
 FORMATS = (
     "imagefolder", "metadata", "coco", "yolo", "voc", "labelme", "label_studio", "cvat", "parquet", "saved", "hub",
@@ -37,12 +37,10 @@ def find_format(source: str | Path) -> str:
         listing = Listing(path)
         found = layout_of(listing)
         return layout_of(listing.below(split_folders(listing)[0])) if found == SPLITS else found
-    text = str(source)
-    siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, siblings, n=3)
-    if near or path.is_absolute() or text.startswith(".") or text.count("/") != 1 or siblings:
-        hint = f"; near it are {', '.join(near)}" if near else ""
-        raise InputError(f"{source}: no such file or folder, and not a Hub id of the form owner/name{hint}")
+    if not is_hub_id(source):
+        raise InputError(
+            f"{source}: no such file or folder, and not a Hub id of the form owner/name{near_hint(source)}"
+        )
     return "hub"
 
 

@@ -27,12 +27,13 @@ class Listing:
     Args:
         root: the folder.
         files: its files where they are known already, as `list_files` gives them.
+        parsed: another listing, of a folder above or below: what it has parsed need not be parsed again.
     """
 
-    def __init__(self, root: Path, files: Sequence[str] | None = None) -> None:
+    def __init__(self, root: Path, files: Sequence[str] | None = None, parsed: "Listing | None" = None) -> None:
         self.root = root
         self.files = list(list_files(root) if files is None else files)
-        self._parsed: dict[str, Any] = {}
+        self._parsed: dict[Path, Any] = {} if parsed is None else parsed._parsed
 
     @cached_property
     def images(self) -> list[str]:
@@ -86,7 +87,8 @@ class Listing:
         if not folder:
             return self
         prefix = folder + "/"
-        return Listing(self.root / folder, [name[len(prefix) :] for name in self.files if name.startswith(prefix)])
+        files = [name[len(prefix) :] for name in self.files if name.startswith(prefix)]
+        return Listing(self.root / folder, files, parsed=self)
 
     def path(self, name: str) -> Path:
         """Where a file of the listing lies."""
@@ -94,12 +96,13 @@ class Listing:
 
     def json(self, name: str) -> Any:
         """Content of a JSON file, parsed once; None where it is no JSON."""
-        if name not in self._parsed:
+        path = self.path(name).absolute()
+        if path not in self._parsed:
             try:
-                self._parsed[name] = json.loads(self.path(name).read_bytes())
+                self._parsed[path] = json.loads(path.read_bytes())
             except (ValueError, RecursionError):
-                self._parsed[name] = None
-        return self._parsed[name]
+                self._parsed[path] = None
+        return self._parsed[path]
 
     def find(
         self, name: str, where: str, report: ReadReport, folders: Sequence[str] = ("",), *, alone: bool = False

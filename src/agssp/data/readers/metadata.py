@@ -25,24 +25,26 @@ def read_metadata_folder(listing: Listing, category: str | None, report: ReadRep
         InputError: a line that is no JSON object, lacks `file_name`, names a file that is missing, or whose values do
             not fit; file and line are named.
     """
-    records = []
-    for name in listing.files:
-        if posixpath.basename(name) == TABLE:
-            table = listing.path(name)
-            report.labels_from = report.labels_from or name
-            for number, line in enumerate(read_text(table).split("\n"), 1):
-                if line.strip():
-                    folder = posixpath.dirname(name)
-                    records.append(_record(listing, folder, f"{table}:{number}", line, category, report))
+    tables = [name for name in listing.files if posixpath.basename(name) == TABLE]
+    report.labels_from = report.labels_from or next(iter(tables), "")
+    lines = [
+        (posixpath.dirname(name), f"{listing.path(name)}:{number}", line)
+        for name in tables
+        for number, line in enumerate(read_text(listing.path(name)).split("\n"), 1)
+        if line.strip()
+    ]
+    alone = len(lines) == 1
+    records = [_record(listing, folder, where, line, category, report, alone) for folder, where, line in lines]
     listed = {record.image_id for record in records}
+    masks = {record.mask for record in records}
     for name in listing.images:
-        if name not in listed and not is_mask(name):
+        if name not in listed and listing.path(name) not in masks and not is_mask(name):
             report.note("unlisted", name)
     return records
 
 
 def _record(
-    listing: Listing, folder: str, where: str, line: str, category: str | None, report: ReadReport
+    listing: Listing, folder: str, where: str, line: str, category: str | None, report: ReadReport, alone: bool
 ) -> ImageRecord:
     try:
         row = json.loads(line)
@@ -56,8 +58,11 @@ def _record(
     own_category = row.get("category")
     if own_category is not None and not isinstance(own_category, str):
         raise InputError(f"{where}: `category` must be the name of the object, got {own_category!r}")
-    name = listing.find(row["file_name"], where, report, (folder,))
-    mask = listing.find(str(row["mask_file_name"]), where, report, (folder,)) if row.get("mask_file_name") else None
+    name = listing.find(row["file_name"], where, report, (folder,), alone=alone)
+    mask = None
+    if row.get("mask_file_name"):
+        # A mask often has the name of its image, which is not to be taken for it.
+        mask = listing.find(str(row["mask_file_name"]), where, report, (folder,), alone=True)
     return ImageRecord(
         path=listing.path(name),
         image_id=name,

@@ -46,6 +46,22 @@ def relabel(
     return dataset
 
 
+def without_unused(dataset: Dataset, source: str, known: Sequence[str], report: ReadReport) -> Dataset:
+    """Leave out the classes without boxes that are not among those known elsewhere, as files of tests may list some.
+
+    Args:
+        dataset: in the schema.
+        source: names it in errors.
+        known: names of the classes that are kept in any case.
+        report: gets a note of what was left out.
+    """
+    names = defect_names(dataset)
+    used = {names[number] for number in _numbers_with_boxes(dataset)}
+    return relabel(
+        dataset, source, defect_types=[name for name in names if name in used or name in known], report=report
+    )
+
+
 def _with_classes(dataset: Any, source: str, asked: list[str], report: ReadReport) -> Any:
     names = defect_names(dataset)
     found = _by_place(names, asked, report) if report.count("numbered_classes") else names
@@ -56,6 +72,8 @@ def _with_classes(dataset: Any, source: str, asked: list[str], report: ReadRepor
         report.note_all("empty_classes", [f"{name} of {source}" for name in unknown])
         counts = dict(zip(found, (report.boxes.get(name, 0) for name in names), strict=True))
         report.boxes = {name: counts.get(name, 0) for name in asked}
+        renamed = dict(zip(names, found, strict=True))
+        report.shares = {renamed.get(name, name): shares for name, shares in report.shares.items()}
     numbers = {number: asked.index(name) for number, name in enumerate(found) if name in asked}
     make = partial(_renumbered_objects, source, numbers, found, asked)
     return with_column(dataset, "objects", objects_feature(asked), ["image_id", "objects"], make)

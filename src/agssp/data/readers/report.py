@@ -23,7 +23,9 @@ CAUSES: dict[str, tuple[str, str]] = {
     "predictions": ("dropped", "tasks have predictions and no annotation; predictions are no labels"),
     "unannotated": ("dropped", "images have no labels yet; nothing is known of them"),
     "unlisted": ("dropped", "images lie in the folder but are not in its table of labels; they were left out"),
-    "outside_splits": ("dropped", "images are in none of the splits and were left out"),
+    "missing_images": ("dropped", "images of the tables of labels are not there"),
+    "part_of_outlines": ("dropped", "images lack outlines of some of their boxes; their outlines were left out"),
+    "outside_splits": ("dropped", "images lie in none of the folders that were read as splits and were left out"),
     "second_label_files": ("dropped", "label files are the second of their image, elsewhere, and were not read"),
     "orphans": ("dropped", "annotation files have no image and were left out"),
     "extra_fields": ("dropped", "rows say more of their boxes than box, class, score and iscrowd; that was left out"),
@@ -131,7 +133,11 @@ class ReadReport:
             bbox: xywh px.
             size: (width, height) px of the image.
         """
-        self.shares.setdefault(name, array("f")).append(min(bbox[2:]) / max(size))
+        self.keep_shares(name, [min(bbox[2:]) / max(size)])
+
+    def keep_shares(self, name: str, shares: Iterable[float]) -> None:
+        """Keep how large boxes of a class are: the shorter side of each as a share of its image's longer side."""
+        self.shares.setdefault(name, array("f")).extend(shares)
 
     def share(self, owners: Mapping[Path, Sequence[str]]) -> None:
         """Note the annotation files that more than one image got its boxes from."""

@@ -122,15 +122,18 @@ def settle_objects(dataset: Dataset, source: str, report: ReadReport, crowds: st
     names = stated_names(feature, source)
     is_own = names is not None and feature == objects_feature(names)
     # What crowds are is told by all boxes together, so no row can be passed over.
-    may_pass = is_own and not _has_crowds(dataset)
+    has_crowds = is_own and _has_crowds(dataset)
+    may_pass = is_own and not has_crowds and crowds == "auto"
+    if has_crowds and crowds == "auto":
+        # Of rows in the schema it was decided before, be they a part in which every box is a crowd region.
+        crowds = "ignore"
     rows, images, before = [], [], []
     for row, image, value in _rows_to_settle(dataset, source, names, may_pass, report):
         rows.append(row)
         images.append(image)
         if is_own:
             before.append(value)
-    # Of rows in the schema it was decided before, be they a part in which every box is a crowd region.
-    settled = settle_boxes(images, report, "ignore" if is_own and crowds == "auto" else crowds)
+    settled = settle_boxes(images, report, crowds)
     if names is None:
         names = class_order({label.defect_type for image in images for label in image.labels or ()})
     index, normal = {name: position for position, name in enumerate(names)}, dataset["is_normal"][:]
@@ -141,11 +144,6 @@ def settle_objects(dataset: Dataset, source: str, report: ReadReport, crowds: st
     for row, value in zip(rows, after, strict=True):
         column[row] = value
     return with_values(dataset, "objects", objects_feature(names), column)
-
-
-def size_columns(dataset: Any) -> list[str]:
-    """The columns that state the size of the images; none where one of both is missing."""
-    return list(SIZE_COLUMNS) if set(SIZE_COLUMNS) <= set(dataset.features) else []
 
 
 def count_rows(dataset: Dataset, report: ReadReport) -> None:
@@ -182,16 +180,14 @@ def _rows_to_settle(
             of them is given all the same, lest the others be judged as if they were the whole data set.
         report: gets a note of images that are damaged.
     """
-    columns = ["image_id", "is_normal", "image", "objects", *size_columns(dataset)]
-    batches = dataset.select_columns(columns).with_format("arrow").iter(BATCH)
+    size_columns = SIZE_COLUMNS if set(SIZE_COLUMNS) <= set(dataset.features) else ()
+    columns = dataset.select_columns(["image_id", "is_normal", "image", "objects", *size_columns])
+    batches = columns.with_format("arrow").iter(BATCH)
     witnessed = False
     for start, batch in zip(count(0, BATCH), batches, strict=False):
         ids, objects = batch["image_id"].to_pylist(), batch["objects"]
-        sizes = (
-            [stated_size(*each) for each in zip(*(batch[name].to_pylist() for name in SIZE_COLUMNS), strict=True)]
-            if len(columns) > 4
-            else [None] * len(ids)
-        )
+        stated = [batch[name].to_pylist() for name in size_columns] or [[None] * len(ids)] * 2
+        sizes = [stated_size(*size) for size in zip(*stated, strict=True)]
         frames: dict[int, Frame | None] = {}
         doubtful: Sequence[int] = range(len(ids))
         flat = flat_objects(objects) if may_pass else None
@@ -202,6 +198,7 @@ def _rows_to_settle(
             if not witnessed and passed.any():
                 passed[np.flatnonzero(passed)[0]] = False
                 witnessed = True
+            _measure(flat, frames, passed, names or [], report)
             normal = np.array([bool(value) for value in batch["is_normal"].to_pylist()])
             doubtful = np.flatnonzero(np.where(flat.counts > 0, ~passed, ~flat.known & normal)).tolist()
         for row in doubtful:
@@ -243,6 +240,18 @@ def rows_to_pass(
     beyond = (far > 1 + FRACTION_ROUNDING).any(1)
     rows = len(flat.counts)
     return (np.bincount(flat.rows[~good], minlength=rows) == 0) & (np.bincount(flat.rows[beyond], minlength=rows) > 0)
+
+
+def _measure(
+    flat: FlatObjects, frames: Mapping[int, Frame | None], passed: np.ndarray, names: Sequence[str], report: ReadReport
+) -> None:
+    """Keep how large the boxes of rows that were passed over are beside their images, as `settle_boxes` does."""
+    longer = np.ones(len(passed))
+    for row, frame in frames.items():
+        longer[row] = max(frame.size) if frame is not None else 1
+    shares = flat.bboxes[:, 2:].min(1, initial=np.inf) / longer[flat.rows]
+    for number in np.unique(flat.classes[passed[flat.rows]]).tolist():
+        report.keep_shares(names[number], shares[passed[flat.rows] & (flat.classes == number)].tolist())
 
 
 def _has_crowds(dataset: Dataset) -> bool:

@@ -91,6 +91,9 @@ def _counted_stream(
         names = list(defect_types or [])
         # Read as a whole, such a table calls its classes by their numbers, which a list of classes may be made of.
         numbered = has_numbers(feature, source) and all(name.isdecimal() for name in names)
+    if crowds == "auto" and feature == objects_feature(names):
+        # Of rows in the schema it was decided when they were made.
+        crowds = "ignore"
     report.boxes |= dict.fromkeys(names, 0)
     make = StreamedObjects(source, names, numbered, crowds, report)
     return with_column(dataset, "objects", objects_feature(names), ["image_id", "objects", "is_normal", "image"], make)

@@ -20,11 +20,13 @@ from datasets import (
     load_from_disk,
 )
 from datasets.exceptions import DatasetGenerationError
+from huggingface_hub import constants
 from huggingface_hub.errors import HTTPError
 
 from agssp.data.readers.listing import list_files
 from agssp.data.readers.splits import SPLIT_WORDS
 from agssp.errors import InputError
+from agssp.hub_ids import near_hint
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +59,10 @@ def load_table(source: str, kind: str, split: str | None, streaming: bool) -> An
         raise
     except Exception as error:  # the Hub, the network, Parquet and `datasets` each have their own
         what = {"saved": "a save_to_disk folder", "parquet": "Parquet", "hub": "a data set of the Hub"}[kind]
-        here = f"; no local file or folder {source} exists either" if kind == "hub" else ""
-        raise InputError(f"{source}: could not be read as {what}{here}: {_told(error)}") from error
+        here = f", and no file or folder of this name is here{near_hint(source)}" if kind == "hub" else ""
+        offline = isinstance(error, ConnectionError) and constants.HF_HUB_OFFLINE
+        told = "HF_HUB_OFFLINE is set, so the Hub is not asked; unset it" if offline else _told(error)
+        raise InputError(f"{source}: could not be read as {what}{here}: {told}") from error
     if isinstance(loaded, (DatasetDict, IterableDatasetDict)):
         available = list(loaded)
         chosen = split or ("train" if "train" in loaded else available[0])

@@ -11,6 +11,7 @@ from agssp.data.readers.listing import Listing
 from agssp.data.readers.voc_files import ANNOTATION_FOLDERS, in_folder
 from agssp.data.readers.xml_files import root_tag
 
+YOLO_LABELS = "labels/a.txt for images/a.jpg, or a.txt beside a.jpg"
 CONVERT = "export COCO, or CVAT for images, from the tool, or convert it with `datumaro convert`"
 SUPERVISELY = "Supervisely JSON, which is not read; export COCO from Supervisely (its app `Export to COCO`)"
 _SNIFFED = 20
@@ -113,10 +114,10 @@ def _near_misses(listing: Listing) -> Iterator[tuple[str, str]]:
     """Files that are read where something is added, or where they are named themselves."""
     for suffix in (".yaml", ".yml"):
         for name in islice(listing.with_suffix(suffix), 1):
-            yield name, "if it is YOLO's table, it needs `names`; then give the file itself as the data set"
+            yield name, f"if it is YOLO's table, it needs `names` and label files: {YOLO_LABELS}"
     names = [name for name in listing.files if posixpath.basename(name).lower() in ("obj.names", "obj.data")]
     if names:
-        yield names[0], "is of YOLO 1.1 (darknet); give obj.data itself as the data set"
+        yield names[0], f"is of YOLO 1.1 (darknet), of which no label file was found: {YOLO_LABELS}"
     texts = [
         name for name in listing.with_suffix(".txt") if posixpath.basename(posixpath.dirname(name)).lower() == "labels"
     ]

@@ -17,10 +17,16 @@ from agssp.errors import InputError
 
 
 def has_table(listing: Listing) -> bool:
-    """Whether a folder has a table of YOLO data or a list of class names, and label files for its images."""
+    """Whether a folder has a table of YOLO data, or a list of class names, and label files for its images.
+
+    With a table label files of no image will do: that they have none is told when they are read.
+    """
     has_table = bool(find_tables(listing))
     has_list = any("/" not in name and lists_names(name) for name in listing.files)
-    return (has_table or has_list) and label_files(listing, has_table).are_there()
+    if not listing.with_suffix(".txt") or not (has_table or has_list):
+        return False
+    files = label_files(listing, has_table)
+    return files.are_there() or (has_table and bool(files.orphans([])))
 
 
 def has_labels(listing: Listing) -> bool:

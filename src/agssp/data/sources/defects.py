@@ -13,6 +13,7 @@ from agssp.data.images import ImageError
 from agssp.data.mask_reading import MaskReading
 from agssp.data.masks import decode_mask
 from agssp.data.readers.records import Box
+from agssp.data.sources.outlines import as_polygons
 from agssp.errors import InputError
 
 
@@ -110,7 +111,7 @@ class MaskShape:
             elif isinstance(outline, dict):
                 runs = coco_mask.frPyObjects(outline, height, width)
             else:
-                runs = coco_mask.merge(coco_mask.frPyObjects(outline, height, width))
+                runs = coco_mask.merge(coco_mask.frPyObjects(as_polygons(outline), height, width))
             mask = coco_mask.decode(runs).astype(bool)
         except Exception as error:  # the decoder raises any kind on what is no outline
             raise ImageError(f"{self.where}: expected polygons or run lengths, got {str(outline)[:60]}") from error

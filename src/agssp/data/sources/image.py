@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from agssp.data.readers.records import Box
 from agssp.data.readers.report import ReadReport
@@ -63,7 +64,20 @@ class SourceReport:
         )
         own = [f"{len(names)} {what}: {', '.join(names[:3])}{' ...' if names[3:] else ''}"
                for what, names in kinds if names]  # fmt: skip
-        return own + self.boxes.lines()
+        # Without files of labels masks alone tell, which are not opened yet.
+        return (self.boxes.summary() if self.boxes.layout else []) + own + self.boxes.lines()
+
+    def as_json(self, root: Path) -> dict[str, Any]:
+        """What `dataset.json` keeps of it: the same wherever the source's folder, `root`, lies."""
+        facts = self.boxes.as_json()
+        for change in facts["changes"].values():
+            change["examples"] = [example.replace(f"{root}/", "") for example in change["examples"]]
+        return {
+            **facts,
+            "unmatched": len(self.unmatched),
+            "repeated": len(self.repeated),
+            "unlabelled": len(self.unlabelled),
+        }
 
 
 def fingerprint(images: Sequence[SourceImage]) -> str:

@@ -3,69 +3,176 @@
 A source's `labels` gives `format` and, for one file an image, `file`, a path with the groups of the image's name
 (`lable/{stem}.xml`); for one file of many images `tables`, each with `file` and, where they apply, `images` (the folder
 of its images) and `split`.
+
+The files are read by the readers of `--dataset`, and what they state is held against the images in the same way. What
+the labels of photos that EXIF turns are of is decided for the source as a whole, what boxes marked as crowds are for
+each of its tables.
 """
 
 import csv
 import json
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agssp.data.readers.crowds import crowd_flag, crowd_line
-from agssp.data.readers.records import Box, ReadReport, check_names, clean_box, path_inside, read_text, readable_size
-from agssp.data.readers.voc import read_boxes as read_voc_boxes
-from agssp.data.readers.yolo import read_labels as read_yolo_labels
+from agssp.data.readers.coco import is_upright, parse_coco
+from agssp.data.readers.frames import read_frame
+from agssp.data.readers.geometry import (
+    StatedLabels,
+    check_pixels,
+    labels_are_stored,
+    move_of,
+    place_boxes,
+    settle_crowds,
+)
+from agssp.data.readers.labelme import read_labelme_file
+from agssp.data.readers.listing import path_inside, read_text
+from agssp.data.readers.records import Box, Label, check_names
+from agssp.data.readers.report import ReadReport
+from agssp.data.readers.voc import read_objects
+from agssp.data.readers.yolo_labels import Classes, read_labels
 from agssp.data.sources.defects import Mask, MaskRuns, MaskShape
+from agssp.data.sources.outlines import move_outline
 from agssp.data.sources.table import Source
 from agssp.errors import InputError
+
+ONE_FILE = ("voc", "yolo", "labelme")
+TABLES = ("coco", "runs")
+
+
+@dataclass
+class Told:
+    """What the files of a source tell of one image, before it is looked at.
+
+    Attributes:
+        labels: as the file states them, classes as the source calls them; None where the format has none, or its file
+            has no annotations.
+        outlines: of each label, in COCO's form; None where it has none.
+        size: (width, height) px of the image that labels and outlines are for; None where that is not stated.
+        fractions: whether the labels are fractions of the image instead of px.
+        upright: whether the labels are of the upright image, though the stated size may be that of the stored pixels.
+        masks: of a format that has masks in place of labels.
+        annotated: whether anything is annotated, also what is dropped here; if not, the image has no defects. None:
+            nobody has said.
+        table: the file, where it is one of many images.
+        split: None where the format tells none.
+    """
+
+    labels: list[Label] | None = None
+    outlines: Sequence[Any] = ()
+    size: tuple[float, float] | None = None
+    fractions: bool = False
+    upright: bool = False
+    masks: list[Mask] = field(default_factory=list)
+    annotated: bool | None = False
+    table: str = ""
+    split: str | None = None
 
 
 @dataclass
 class Labels:
-    """What is told of one image.
+    """What is known of one image.
 
     Attributes:
-        boxes: COCO xywh px; None where the format has none.
+        boxes: COCO xywh px of the upright image; None where they are not known.
         masks: outlines.
         split: None where the format tells none.
-        annotated: whether anything is annotated, also what is dropped here; if not, the image has no defects.
+        annotated: as of `Told`.
     """
 
     boxes: list[Box] | None = None
     masks: list[Mask] = field(default_factory=list)
     split: str | None = None
-    annotated: bool = False
+    annotated: bool | None = False
 
 
-# Path of an image and the groups of its name -> its labels; None where there are none.
-LabelReader = Callable[[Path, dict[str, str]], Labels | None]
-
-
-def label_reader(source: Source, root: Path, report: ReadReport) -> LabelReader:
-    """What reads the labels of a source's images.
+def read_told(
+    source: Source, root: Path, images: Sequence[tuple[Path, Mapping[str, str]]], report: ReadReport
+) -> list[Told | None]:
+    """Read all label files of a source.
 
     Args:
         source: the source.
         root: its folder.
-        report: gets the boxes that were changed or dropped.
+        images: path of each image and the groups of its name.
+        report: gets a note of what was changed or left out.
+
+    Returns:
+        What is told of each image; None where that is nothing.
 
     Raises:
-        InputError: a table is missing or malformed, or the source's entry names no such format.
+        InputError: a file is missing or malformed, or the source's entry names no such format.
     """
     kind = source.labels.get("format")
     if kind is None:
-        return lambda image, groups: None
-    if kind in ("voc", "yolo", "labelme"):
-        return lambda image, groups: _of_one_file(source, kind, _label_file(source, root, groups), image, report)
-    if kind in ("coco", "runs"):
-        read = _read_coco if kind == "coco" else _read_runs
-        told: dict[Path, Labels] = {}
+        return [None] * len(images)
+    report.layout = kind
+    if kind in ONE_FILE:
+        files = [path_inside(root, source.labels["file"].format(**groups), f"source {source.name}")
+                 for _, groups in images]  # fmt: skip
+        there = [file for file in dict.fromkeys(files) if file.is_file()]
+        by_file = dict(zip(there, _read_files(source, kind, there, report), strict=True))
+        report.labels_from = min((file.relative_to(root).as_posix() for file in there), default="")
+        told = [by_file.get(file) for file in files]
+    elif kind in TABLES:
+        by_image: dict[Path, Told] = {}
         for entry in source.labels["tables"]:
-            for image, labels in read(source, root, entry, report).items():
-                told.setdefault(image, labels)
-        return lambda image, groups: told.get(image)
-    raise InputError(f"source {source.name}: labels of format {kind!r}: expected voc, yolo, labelme, coco or runs")
+            read = _read_coco if kind == "coco" else _read_runs
+            for image, found in read(source, root, entry, report).items():
+                by_image.setdefault(image, found)
+        report.labels_from = source.labels["tables"][0]["file"]
+        paths = {path for path, _ in images}
+        missing = [path for path in by_image if path not in paths and not path.is_file()]
+        report.note_all("missing_images", [path.relative_to(root).as_posix() for path in missing])
+        told = [by_image.get(path) for path, _ in images]
+    else:
+        expected = f"{', '.join(ONE_FILE)}, {' or '.join(TABLES)}"
+        raise InputError(f"source {source.name}: labels of format {kind!r}: expected {expected}")
+    return told
+
+
+def settle_labels(
+    source: Source, images: Sequence[tuple[str, Path, Told | None]], report: ReadReport, crowds: str = "auto"
+) -> list[Labels | None]:
+    """Bring what is told of a source's images to boxes and outlines in px of the upright images.
+
+    Args:
+        source: the source.
+        images: id and path of each image, and what is told of it.
+        report: gets a note of every change.
+        crowds: what boxes marked as crowds are, see `resolve_crowds`.
+
+    Returns:
+        What is known of each image, under the names of classes that are used here; None where nothing is told.
+
+    Raises:
+        InputError: as `settle_boxes`.
+    """
+    rows = [_stated(image_id, path, told, report) for image_id, path, told in images]
+    stored = labels_are_stored(rows, report)
+    check_pixels(rows)
+    boxes = [place_boxes(row, stored, report) for row in rows]
+    by_table: dict[str, list[int]] = defaultdict(list)
+    for index, (_, _, told) in enumerate(images):
+        if told is not None and told.labels is not None:
+            by_table[told.table].append(index)
+    for indices in by_table.values():
+        settled = settle_crowds([boxes[index] for index in indices], crowds, report)
+        for index, each in zip(indices, settled, strict=True):
+            boxes[index] = each
+    return [
+        None
+        if told is None
+        else Labels(
+            boxes=None if placed is None else _renamed_boxes(source, placed),
+            masks=told.masks or _shapes(source, told, row, stored, report),
+            split=told.split,
+            annotated=told.annotated,
+        )
+        for (_, _, told), row, placed in zip(images, rows, boxes, strict=True)
+    ]  # fmt: skip
 
 
 def renamed(source: Source, name: str) -> str | None:
@@ -73,142 +180,125 @@ def renamed(source: Source, name: str) -> str | None:
     return source.names.get(name, name)
 
 
-def _label_file(source: Source, root: Path, groups: dict[str, str]) -> Path:
-    return path_inside(root, source.labels["file"].format(**groups), f"source {source.name}")
+def _stated(image_id: str, path: Path, told: Told | None, report: ReadReport) -> StatedLabels:
+    if told is None:
+        return StatedLabels(image_id, None, None)
+    frame = read_frame(path, str(path), report) if told.labels or told.masks else None
+    return StatedLabels(image_id, told.labels, frame, told.size, told.fractions, told.upright)
 
 
-def _of_one_file(source: Source, kind: str, file: Path, image: Path, report: ReadReport) -> Labels | None:
-    if not file.is_file():
-        return None
-    if kind == "labelme":
-        return _read_labelme(source, file, image, report)
-    dropped = len(report.dropped)
-    if kind == "voc":
-        boxes = read_voc_boxes(file, image, report)
-    else:
-        boxes = read_yolo_labels(file, image, source.classes, report)
-    annotated = bool(boxes) or len(report.dropped) > dropped
-    return Labels(boxes=_renamed_boxes(source, boxes, str(file)), annotated=annotated)
+def _shapes(source: Source, told: Told, row: StatedLabels, stored: bool, report: ReadReport) -> list[Mask]:
+    """Outlines of an image; none where some of its boxes have none: a part of the defects is no mask of the image."""
+    named = [
+        (outline, name, label.where)
+        for label, outline in zip(told.labels or (), told.outlines, strict=bool(told.outlines))
+        if (name := renamed(source, label.defect_type)) is not None
+    ]
+    if not all(outline for outline, _, _ in named):
+        # COCO files without any outlines are what most are.
+        if any(outline for outline, _, _ in named) or source.labels["format"] == "labelme":
+            report.note("part_of_outlines", row.image_id)
+        return []
+    move = None if row.frame is None else move_of(row, row.frame, stored)
+    return [
+        MaskShape(outline if move is None else move_outline(outline, move), name, where)
+        for outline, name, where in named
+    ]
 
 
-def _renamed_boxes(source: Source, boxes: list[Box], where: str) -> list[Box]:
-    kept = []
+def _renamed_boxes(source: Source, boxes: Sequence[Box]) -> list[Box]:
+    """Boxes of the classes that are kept; two of one place and class, which had two names there, are one."""
+    kept: dict[Any, Box] = {}
     for box in boxes:
         name = renamed(source, box.defect_type)
         if name is not None:
-            if source.classes:
-                check_names([name], source.classes, where)
-            kept.append(Box(box.bbox, name, box.score, box.iscrowd))
-    return kept
+            kept.setdefault((*box.bbox, name, box.iscrowd), Box(box.bbox, name, box.score, box.iscrowd))
+    return list(kept.values())
 
 
-def _read_labelme(source: Source, file: Path, image: Path, report: ReadReport) -> Labels:
-    content = _read_json(file)
-    boxes, masks = [], []
-    for index, shape in enumerate(content.get("shapes", [])):
-        where = f"{file} shape {index}"
-        try:
-            points = [(float(x), float(y)) for x, y in shape["points"]]
-            name = str(shape["label"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{where}: expected a label and points [[x, y], ...], got {str(shape)[:60]}") from error
-        if shape.get("shape_type") == "rectangle" and len(points) == 2:
-            (left, top), (right, bottom) = points
-            points = [(left, top), (right, top), (right, bottom), (left, bottom)]
-        if len(points) < 3:
-            raise InputError(f"{where}: expected a polygon of 3 points or more, or a rectangle of 2, got {len(points)}")
-        xs, ys = [x for x, _ in points], [y for _, y in points]
-        boxes.append((Box((min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)), name), where))
-        class_name = renamed(source, name)
-        if class_name is not None:
-            masks.append(MaskShape([[value for point in points for value in point]], class_name, where))
-    return Labels(_cleaned(source, boxes, image, report), list(masks), annotated=bool(boxes))
+def _check_classes(source: Source, labels: Sequence[Label]) -> None:
+    if source.classes:
+        for label in labels:
+            name = renamed(source, label.defect_type)
+            check_names([] if name is None else [name], source.classes, label.where)
 
 
-def _read_coco(source: Source, root: Path, entry: dict[str, str], report: ReadReport) -> dict[Path, Labels]:
+def _read_files(source: Source, kind: str, files: Sequence[Path], report: ReadReport) -> list[Told]:
+    """What each label file of one image tells."""
+    if kind == "yolo":
+        classes = Classes(dict(enumerate(source.classes)), f"the classes of source {source.name}")
+        told = [Told(labels, fractions=True) for labels in read_labels(files, classes, report)]
+    else:
+        told = [_read_labelme(file, report) if kind == "labelme" else _read_voc(file, report) for file in files]
+    for found in told:
+        _check_classes(source, found.labels or [])
+        found.annotated = found.annotated or bool(found.labels)
+    return told
+
+
+def _read_voc(file: Path, report: ReadReport) -> Told:
+    labels, size = read_objects(file, report)
+    return Told(labels, size=size)
+
+
+def _read_labelme(file: Path, report: ReadReport) -> Told:
+    points = report.count("not_boxes")
+    found = read_labelme_file(file, report)
+    # Whoever has set points in an image does not say that it has no defects.
+    return Told(found.labels, found.outlines, found.size, annotated=report.count("not_boxes") > points)
+
+
+def _read_coco(source: Source, root: Path, entry: dict[str, str], report: ReadReport) -> dict[Path, Told]:
     file = path_inside(root, entry["file"], f"source {source.name}")
-    content = _read_json(file)
-    folder = root / entry.get("images", ".")
     try:
-        images = {row["id"]: path_inside(folder, str(row["file_name"]), str(file)) for row in content["images"]}
-        names = {row["id"]: str(row["name"]) for row in content["categories"]}
-        annotations = list(content.get("annotations", []))
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{file}: expected a COCO file with images, annotations and categories: {error!r}") from error
-    boxes: dict[Any, list[tuple[Box, str]]] = {key: [] for key in images}
-    masks: dict[Any, list[Mask]] = {key: [] for key in images}
-    whole = annotations and all(
-        isinstance(row, dict) and crowd_flag(row.get("iscrowd"), str(file)) for row in annotations
-    )
-    if whole:
-        report.sentences.append(f"{file.name}: {crowd_line(len(annotations), len(annotations), 'auto')}")
-    for index, row in enumerate(annotations):
-        where = f"{file} annotation {row.get('id', index) if isinstance(row, dict) else index}"
-        try:
-            key, name = row["image_id"], names[row["category_id"]]
-            x, y, w, h = map(float, row["bbox"])
-            iscrowd = not whole and crowd_flag(row.get("iscrowd"), where)
-            boxes[key].append((Box((x, y, w, h), name, iscrowd=iscrowd), where))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{where}: expected image_id and category_id of the file and bbox = [x, y, width, height]: {error!r}"
-            ) from error
-        class_name = renamed(source, name)
-        if row.get("segmentation") and class_name is not None:
-            masks[key].append(MaskShape(row["segmentation"], class_name, where))
-    return {
-        path: Labels(_cleaned(source, boxes[key], path, report), masks[key], entry.get("split"), bool(boxes[key]))
-        for key, path in images.items()
-    }
+        content = json.loads(_text(file))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}: not valid JSON: {error}") from error
+    images, _ = parse_coco(content, str(file), report)
+    told: dict[Path, Told] = {}
+    for image in images.values():
+        path = path_inside(root / entry.get("images", "."), image.file_name, str(file))
+        if path in told:
+            raise InputError(f"{file}: lists the image {image.file_name!r} twice; expected it once, with all its boxes")
+        _check_classes(source, image.labels or [])
+        told[path] = Told(
+            image.labels,
+            image.outlines,
+            image.size,
+            upright=is_upright(content),
+            annotated=None if image.labels is None else bool(image.labels),
+            table=entry["file"],
+            split=entry.get("split"),
+        )
+    return told
 
 
-def _read_runs(source: Source, root: Path, entry: dict[str, str], report: ReadReport) -> dict[Path, Labels]:
+def _read_runs(source: Source, root: Path, entry: dict[str, str], report: ReadReport) -> dict[Path, Told]:
     """A CSV with ImageId, ClassId and EncodedPixels, or, as first distributed, ImageId_ClassId and EncodedPixels."""
     file = path_inside(root, entry["file"], f"source {source.name}")
     rows = csv.DictReader(_text(file).splitlines())
     columns = set(rows.fieldnames or [])
     if "EncodedPixels" not in columns or not ({"ImageId", "ClassId"} <= columns or "ImageId_ClassId" in columns):
         raise InputError(f"{file}: expected the columns ImageId, ClassId, EncodedPixels; got {', '.join(columns)}")
-    told: dict[Path, Labels] = {}
+    told: dict[Path, Told] = {}
     for number, row in enumerate(rows, 2):
         where = f"{file}:{number}"
         both = (row.get("ImageId_ClassId") or "").rsplit("_", 1)
         name, label = (row["ImageId"], row["ClassId"]) if "ImageId" in columns else (both[0], both[-1])
         path = path_inside(root / entry.get("images", "."), name or "", where)
-        labels = told.setdefault(path, Labels(split=entry.get("split")))
+        found = told.setdefault(path, Told(table=entry["file"], split=entry.get("split")))
         class_name = renamed(source, label or "")
         if not (row["EncodedPixels"] or "").strip():
             continue
-        labels.annotated = True
+        found.annotated = True
         if class_name is not None:
             if source.classes:
                 check_names([class_name], source.classes, where)
-            labels.masks.append(MaskRuns(row["EncodedPixels"].strip(), class_name, where))
+            found.masks.append(MaskRuns(row["EncodedPixels"].strip(), class_name, where))
     return told
-
-
-def _cleaned(source: Source, boxes: list[tuple[Box, str]], image: Path, report: ReadReport) -> list[Box]:
-    """Boxes clipped to their image, with the names that are used here."""
-    if not boxes or not image.is_file():
-        return []
-    size = readable_size(image, report)
-    if size is None:
-        return []
-    cleaned = [(clean_box(box, *size, where, report), where) for box, where in boxes]
-    return [kept for box, where in cleaned if box is not None for kept in _renamed_boxes(source, [box], where)]
 
 
 def _text(file: Path) -> str:
     if not file.is_file():
         raise InputError(f"{file}: no such file; the source's labels should be there")
     return read_text(file)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(_text(file))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}: not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: expected a JSON object, got {type(content).__name__}")
-    return content

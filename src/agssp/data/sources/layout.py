@@ -19,7 +19,7 @@ import fnmatch
 import glob
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,24 @@ from agssp.data.mask_reading import MaskReading
 from agssp.data.readers import find_format, read_dataset
 from agssp.data.readers.listing import find_images
 from agssp.data.readers.records import Box
+from agssp.data.readers.report import ReadReport
 from agssp.data.schema import category_names, defect_names
 from agssp.data.sources.defects import Mask, MaskFile
 from agssp.data.sources.image import SourceImage, SourceReport
-from agssp.data.sources.labels import Labels, label_reader, renamed
+from agssp.data.sources.labels import Labels, Told, read_told, renamed, settle_labels
 from agssp.data.sources.table import OWN_LINE, Source, find_source
 from agssp.errors import InputError
+
+
+@dataclass(frozen=True)
+class _File:
+    """An image file with the rule that it fits, the groups of its name, and its mask files."""
+
+    path: Path
+    name: str
+    rule: dict[str, Any]
+    groups: dict[str, str]
+    masks: list[MaskFile]
 
 
 def read_source_images(source: Source, root: Path, report: SourceReport, crowds: str = "auto") -> list[SourceImage]:
@@ -42,7 +54,7 @@ def read_source_images(source: Source, root: Path, report: SourceReport, crowds:
         source: the source; of a subset, all images of the whole.
         root: the folder in which its layout begins.
         report: gets what was left out or changed.
-        crowds: of a user's own images, see `read_dataset`.
+        crowds: what boxes marked as crowds are, see `read_dataset`.
 
     Raises:
         InputError: no image fits the layout, or a label file is malformed; it is named.
@@ -56,36 +68,60 @@ def read_source_images(source: Source, root: Path, report: SourceReport, crowds:
     for path in paths:
         by_stem.setdefault(path.relative_to(root).with_suffix("").as_posix(), []).append(path)
     rules = [(re.compile(rule["match"]), rule) for rule in source.files]
-    read_labels = label_reader(source, root, report.boxes)
-    images: list[SourceImage] = []
-    used: set[Path] = set()
-    seen: set[str] = set()
+    files: list[_File] = []
     for path in paths:
         name = path.relative_to(root).as_posix()
         fits = ((pattern.fullmatch(name), rule) for pattern, rule in rules)
         match, rule = next(((match, rule) for match, rule in fits if match), (None, {}))
         if match is None:
             report.unmatched.append(name)
-            continue
-        groups = {key: value or "" for key, value in match.groupdict().items()}
-        masks = _mask_files(source, rule, groups, path, by_stem)
-        used.update(mask.path for mask in masks)
-        image = _image(source, rule, groups, path, name, masks, read_labels(path, groups))
-        key = rule.get("unique", "").format(**groups)
-        if image is None:
-            report.unlabelled.append(name)
-        elif key and key in seen:
-            report.repeated.append(name)
         else:
-            images.append(image)
-            seen.add(key)
+            groups = {key: value or "" for key, value in match.groupdict().items()}
+            files.append(_File(path, name, rule, groups, _mask_files(source, rule, groups, path, by_stem)))
+    used = {mask.path for file in files for mask in file.masks}
     report.unmatched = [name for name in report.unmatched if root / name not in used]
+    told = read_told(source, root, [(file.path, file.groups) for file in files], report.boxes)
+    kept = _kept(files, told, report)
+    labels = settle_labels(source, [(file.name, file.path, found) for file, found in kept], report.boxes, crowds)
+    images = [_image(source, file, found) for (file, _), found in zip(kept, labels, strict=True)]
+    if report.boxes.layout:
+        _count(images, labels, report.boxes)
     _read_masks_alike(images, str(root))
     if not images:
         raise InputError(
             f"{root}: none of its {len(paths)} image files fits the layout of {source.name}:\n{source.layout.rstrip()}"
         )
     return images
+
+
+def _kept(files: Sequence[_File], told: Sequence[Told | None], report: SourceReport) -> list[tuple[_File, Told | None]]:
+    """The images that become rows, without those that lack the labels that their source gives all images."""
+    kept = []
+    seen: set[str] = set()
+    for file, found in zip(files, told, strict=True):
+        key = file.rule.get("unique", "").format(**file.groups)
+        if file.rule.get("unlabelled") == "left out" and not file.masks and not _is_told(found):
+            report.unlabelled.append(file.name)
+        elif key and key in seen:
+            report.repeated.append(file.name)
+        else:
+            kept.append((file, found))
+            seen.add(key)
+    return kept
+
+
+def _is_told(found: Told | Labels | None) -> bool:
+    return found is not None and found.annotated is not None
+
+
+def _count(images: Sequence[SourceImage], labels: Sequence[Labels | None], report: ReadReport) -> None:
+    """Fill in the numbers of a report; masks are not opened yet."""
+    report.with_label_file = sum(found is not None for found in labels)
+    for image, found in zip(images, labels, strict=True):
+        boxes = image.boxes or []
+        classes = None if image.boxes is None else [box.defect_type for box in boxes if not box.iscrowd]
+        drawn = found is not None and found.annotated and image.masks
+        report.add_image(classes, False if drawn else image.is_normal, sum(box.iscrowd for box in boxes))
 
 
 def _read_masks_alike(images: Sequence[SourceImage], source: str) -> None:
@@ -103,36 +139,25 @@ def _read_masks_alike(images: Sequence[SourceImage], source: str) -> None:
             ]
 
 
-def _image(
-    source: Source,
-    rule: dict[str, Any],
-    groups: dict[str, str],
-    path: Path,
-    name: str,
-    mask_files: list[MaskFile],
-    labels: Labels | None,
-) -> SourceImage | None:
-    """The image of a file; None where it lacks the labels that its source gives all images."""
-    category = str(rule.get("category", source.name.replace("-", "_"))).format(**groups)
-    masks: list[Mask] = [*mask_files, *(labels.masks if labels is not None else [])]
-    annotated = labels is not None and labels.annotated
+def _image(source: Source, file: _File, labels: Labels | None) -> SourceImage:
+    rule = file.rule
+    category = str(rule.get("category", source.name.replace("-", "_"))).format(**file.groups)
+    masks: list[Mask] = [*file.masks, *(labels.masks if labels is not None else [])]
     # Where nothing is left of its annotations, an image is no example of one without defects.
-    boxes = None if labels is None or (annotated and not labels.boxes) else labels.boxes
+    boxes = None if labels is None or (labels.annotated and not labels.boxes) else labels.boxes
     normal = rule.get("normal")
-    told = labels is not None or bool(masks)
-    unlabelled = rule.get("unlabelled", "unknown")
-    if not told and unlabelled == "left out":
-        return None
+    told = _is_told(labels) or bool(masks)
     if normal is None:
-        sound = labels is not None and not annotated and not masks
-        normal = True if sound or (not told and unlabelled == "normal") else False if boxes else None
+        sound = labels is not None and labels.annotated is False and not masks
+        unlabelled_normal = not told and rule.get("unlabelled") == "normal"
+        normal = True if sound or unlabelled_normal else False if boxes else None
     if normal:
         masks, boxes = [], []
     return SourceImage(
-        path=path,
-        image_id=name,
+        path=file.path,
+        image_id=file.name,
         category=source.category_names.get(category, category),
-        split=str(rule.get("split", "")).format(**groups) or (labels.split if labels is not None else None),
+        split=str(rule.get("split", "")).format(**file.groups) or (labels.split if labels is not None else None),
         is_normal=normal,
         boxes=boxes,
         masks=masks if masks or normal else None,

@@ -32,7 +32,14 @@ def source_facts(source: Source, images: int) -> dict[str, Any]:
 
 
 def dataset_facts(
-    name: str, title: str, sources: list[dict[str, Any]], plan: Plan, counted: dict[str, Any], skipped: int, seed: int
+    name: str,
+    title: str,
+    sources: list[dict[str, Any]],
+    plan: Plan,
+    counted: dict[str, Any],
+    skipped: int,
+    seed: int,
+    reading: dict[str, Any],
 ) -> dict[str, Any]:
     """Contents of `dataset.json`.
 
@@ -44,6 +51,7 @@ def dataset_facts(
         counted: what `count_rows` gives.
         skipped: images that could not be read.
         seed: of splits and subsets.
+        reading: of each source what reading it found, changed and left out; of a subset that of the whole.
     """
     labels = [name for name, there in (("mask", plan.mask), ("objects", plan.classes is not None)) if there]
     return {
@@ -55,6 +63,7 @@ def dataset_facts(
         "splits": counted["splits"],
         "shards": [shard.name for shard in plan.shards],
         "seed": seed,
+        "reading": reading,
         "agssp": __version__,
         "map_teacher": None,
     }

@@ -84,7 +84,7 @@ class AgsspBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
         name = f"stage{self.frozen_stages}"
         if name not in self.stage_names:
             raise InputError(
-                f"frozen_stages={self.frozen_stages}: {self.architecture} has {', '.join(self.stage_names)}; "
-                f"expected 0 to {len(self.stage_names) - ('stem' in self.stage_names)}"
+                f"frozen_stages={self.frozen_stages} (--frozen-stages): {self.architecture} has "
+                f"{', '.join(self.stage_names)}; expected 0 to {len(self.stage_names) - ('stem' in self.stage_names)}"
             )
         return self.stage_names.index(name)

@@ -122,14 +122,14 @@ def drop_path_args(architecture: str, rate: float) -> dict[str, Any]:
         InputError: the network has no stochastic depth, or the rate is no probability below 1.
     """
     if not 0 <= rate < 1:
-        raise InputError(f"drop path {rate}: expected a number from 0 to below 1")
+        raise InputError(f"drop path {rate} (--drop-path): expected a number from 0 to below 1")
     takes = False
     if architecture not in VARIANTS:
         with torch.device("meta"):
             network = build_network(architecture, {})
         takes = "drop_path_rate" in inspect.signature(type(network).__init__).parameters
     if not takes:
-        raise InputError(f"drop path {rate}: {architecture} has no stochastic depth; leave it out")
+        raise InputError(f"drop path {rate} (--drop-path): {architecture} has no stochastic depth; leave it out")
     return default_model_args(architecture) | {"drop_path_rate": rate}
 
 

@@ -7,8 +7,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
-from transformers.utils import cached_file
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+from agssp.hub_ids import is_hub_id
 from agssp.models.loading import opening
 
 Value = TypeVar("Value")
@@ -91,17 +93,23 @@ def saved_file(source: str | PathLike, name: str) -> Path | None:
     """A file of a folder or of a Hub repository; None where there is none.
 
     Raises:
-        InputError: the source looks like a Hub id, and there is no such repository.
+        InputError: the source looks like a Hub id, and there is no such repository, or it cannot be asked.
     """
     path = Path(source)
     if path.is_dir():
         return path / name if (path / name).is_file() else None
-    hub_id = len(path.parts) == 2 and not path.is_absolute() and not str(source).startswith(".")
-    if path.exists() or not hub_id or path.suffix == ".safetensors":
+    if path.exists() or not is_hub_id(source) or path.suffix == ".safetensors":
         return None
     with opening("start", source):
-        found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False)
-    return None if found is None else Path(found)
+        try:
+            return Path(hf_hub_download(str(source), name))
+        except LocalEntryNotFoundError:
+            # Nobody can be asked: only a copy that was fetched before can be said to lack the file.
+            if try_to_load_from_cache(str(source), "config.json") is None:
+                raise
+            return None
+        except EntryNotFoundError:
+            return None
 
 
 def _read_json(source: str | PathLike, name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from agssp.errors import InputError
+from agssp.hub_ids import near_hint
 from agssp.packaged_weights import PACKAGES, packaged_state_dict
 
 from .csp_darknet import VARIANTS, CSPDarknet
@@ -116,7 +117,7 @@ def _files_of_weights(path: str | Path) -> list[Path]:
         return _shards(path)
     raise InputError(
         f"start {str(path)!r}: no such file; expected 'scratch', 'timm', 'pypi', a .safetensors file, or a folder or "
-        f"Hub id with {WEIGHTS}, or with {INDEX} and its shards"
+        f"Hub id with {WEIGHTS}, or with {INDEX} and its shards{near_hint(path)}"
     )
 
 

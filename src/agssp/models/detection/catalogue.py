@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig
 
 from agssp.errors import InputError
+from agssp.hub_ids import is_hub_id, near_hint
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.loading import opening
 from agssp.models.ultralytics import import_ultralytics
@@ -219,8 +220,8 @@ def model_type_at(source: str | os.PathLike, expected: str) -> str:
         InputError: there is none, or its configuration cannot be read.
     """
     path = Path(source)
-    if not path.exists() and (path.is_absolute() or len(path.parts) != 2 or str(source).startswith(".")):
-        raise InputError(f"{source}: no such folder or file; expected {expected}")
+    if not path.exists() and not is_hub_id(source):
+        raise InputError(f"{source}: no such folder or file; expected {expected}{near_hint(source)}")
     if path.is_dir() and not (path / "config.json").is_file():
         names = sorted(entry.name for entry in path.iterdir())
         raise InputError(

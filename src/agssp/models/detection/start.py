@@ -37,6 +37,11 @@ def start_detector(
         InputError: `source` is none of these, is of another family than `detector`, or does not fit the backbone.
     """
     id2label = dict(enumerate(names))
+    if detector is not None:
+        try:
+            catalogue.family_named(detector)
+        except InputError as error:
+            raise InputError(f"--{error}") from error
     if source.startswith(SCRATCH):
         name = source.removeprefix(SCRATCH)
         _check_family(source, catalogue.family_named(name), detector)

@@ -5,7 +5,6 @@ import json
 import math
 import pickle
 import subprocess
-import sys
 
 import pytest
 import torch
@@ -20,6 +19,7 @@ from contract_cases import (
 from safetensors.torch import load_file, save_file
 from torchvision.ops import box_convert, box_iou
 from transformers import AutoConfig, AutoModelForObjectDetection
+from warm_python import python
 from yolo_cases import build
 
 from agssp.errors import InputError
@@ -30,7 +30,7 @@ from agssp.models.detection.yolo.neck_and_head import build_neck_and_head
 
 def test_ultralytics_is_imported_by_a_model_only():
     check = "import agssp.models.detection, sys; sys.exit('ultralytics' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], timeout=120).returncode == 0
+    assert subprocess.run([python(), "-c", check], timeout=120).returncode == 0
 
 
 def test_a_batch_without_any_box_has_class_loss_only(detector):
