@@ -213,7 +213,7 @@ def test_flags_out_of_range(tmp_path, capsys, flags, words):
 def test_images_without_labels_are_refused(model, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         evaluate(model, make_images(tmp_path / "images", labelled=False))
-    assert "no labelled boxes" in capsys.readouterr().err
+    assert "no label was found for any of its 5 images" in capsys.readouterr().err
 
 
 def test_classes_are_matched_by_name_not_by_number(model, tmp_path):

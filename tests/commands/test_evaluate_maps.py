@@ -283,6 +283,7 @@ def test_boxes_stand_in_for_masks(tmp_path, capsys):
     expected = evaluate(tmp_path, dataset="masked/images")
     assert (found.pop("masks"), expected.pop("masks")) == ("boxes", "masks")
     assert found.pop("dataset") != expected.pop("dataset")
+    assert (found.pop("reading")["with_boxes"], expected.pop("reading")["with_boxes"]) == (sum(map(np.any, truth)), 0)
     assert found == expected
 
 

@@ -59,7 +59,7 @@ def test_a_finetuned_detector_goes_up_with_its_results(hub, tmp_path):
     assert (taken[0], "holds another model already" in taken[1], "learning rate" in taken[1]) == (2, True, False)
     assert (may_not[0], "right to write to me" in may_not[1], "learning rate" in may_not[1]) == (2, True, False)
     for status, said in (none_to_learn, none_to_measure):
-        assert (status, "me/unlabelled: " in said, "no labelled boxes" in said) == (2, True, True)
+        assert (status, "me/unlabelled: " in said, "no label was found" in said) == (2, True, True)
     assert pushed[0] == 0, pushed[1]
     files = hub.files("me/my-detector")
     assert {"README.md", "config.json", "model.safetensors", "preprocessor_config.json", "run.json"} <= set(files)

@@ -421,5 +421,5 @@ def test_unknown_class_of_validation_and_test_images_is_named(root, flag):
     other = with_labels(root, "cracks", with_crack)
     with pytest.raises(InputError, match=rf"--{flag} .*cracks.*'crack'"):
         finetune.main(*finetune_arguments(root, "out", **{flag: other}))
-    with pytest.raises(InputError, match=rf"--{flag} .*images: has no labelled boxes"):
+    with pytest.raises(InputError, match=rf"--{flag} .*images: no label was found"):
         finetune.main(*finetune_arguments(root, "out", **{flag: str(root / "images")}))

@@ -196,7 +196,7 @@ def parse_labelme(content: Any, where: str, report: ReadReport) -> LabelmeFile:
     for index, shape in enumerate(content.get("shapes", [])):
         here = f"{where} shape {index}"
         try:
-            points = [(float(x), float(y)) for x, y in shape["points"]]
+            points: Points = [(float(x), float(y)) for x, y in shape["points"]]
             label, kind = shape["label"], str(shape.get("shape_type") or "polygon")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(f"{here}: expected a label and points [[x, y], ...], got {str(shape)[:60]}") from error

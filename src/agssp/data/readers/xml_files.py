@@ -40,7 +40,7 @@ def read_xml(file: Path) -> ElementTree.Element:
 
 def root_tag(file: Path) -> str | None:
     """Name of the outermost element, told by the file's first bytes; None for what is no XML."""
-    parser: Any = ElementTree.XMLPullParser(("start",))
+    parser: ElementTree.XMLPullParser[Any] = ElementTree.XMLPullParser(("start",))
     try:
         with file.open("rb") as content:
             head = content.read(_SNIFFED)
@@ -48,7 +48,7 @@ def root_tag(file: Path) -> str | None:
         return None
     try:
         parser.feed(head)
-        return next((node.tag for _, node in parser.read_events()), None)  # type: ignore[union-attr]
+        return next((event[1].tag for event in parser.read_events()), None)  # type: ignore[misc, union-attr]
     except ElementTree.ParseError:
         return None
     except (ValueError, LookupError):

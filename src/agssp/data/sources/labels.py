@@ -163,14 +163,16 @@ def settle_labels(
         for index, each in zip(indices, settled, strict=True):
             boxes[index] = each
     return [
-        None if told is None else Labels(
+        None
+        if told is None
+        else Labels(
             boxes=None if placed is None else _renamed_boxes(source, placed),
             masks=told.masks or _shapes(source, told, row, stored, report),
             split=told.split,
             annotated=told.annotated,
         )
         for (_, _, told), row, placed in zip(images, rows, boxes, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def renamed(source: Source, name: str) -> str | None:
