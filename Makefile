@@ -1,6 +1,7 @@
 # Everything here works on a machine that has python3, pip, git and make, and nothing else.
 #   make quickstart   environment, installation, and the whole chain on embedded data
 #   make test         environment and the tests
+#   make test-fast    the tests that take less than a second each: nearly all of them in a part of the time
 #   make quality      formatting, lint and types
 #   make lowest       the tests with the oldest release of each dependency that pyproject.toml admits; needs uv
 PYTHON ?= python3
@@ -13,7 +14,7 @@ LOWEST := .venv-lowest
 # Without xdist's own order, by the number of tests in a file, which keeps the longest files for the end.
 PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test quality lowest clean
+.PHONY: quickstart test test-fast quality lowest clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml
@@ -32,6 +33,9 @@ quickstart: $(STAMP)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
+
+test-fast: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not slow"
 
 quality: $(STAMP)
 	$(BIN)/ruff format --check src scripts tests

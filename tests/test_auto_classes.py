@@ -34,6 +34,7 @@ def test_no_type_is_forgotten():
     assert set(MODEL_TYPES) == ours | {"agssp_backbone", AgsspPreTrainingConfig.model_type}
 
 
+@pytest.mark.slow
 def test_another_models_table_entry_stays_and_errors_are_transformers_own():
     code = """
 import json, transformers, agssp
@@ -48,6 +49,7 @@ except ValueError as error:
 
 
 @pytest.mark.parametrize("imports", ["import transformers, agssp", "import agssp; from transformers import pipeline"])
+@pytest.mark.slow
 def test_auto_model_opens_a_backbone_whatever_was_imported_first(imports, tmp_path):
     AgsspBackbone.from_architecture("test_resnet").save_pretrained(tmp_path)
     code = (
@@ -61,6 +63,7 @@ print(json.dumps(type(AutoModel.from_pretrained(sys.argv[1])).__name__))
     assert answer(code, tmp_path) == "AgsspBackbone"
 
 
+@pytest.mark.slow
 def test_pipeline_of_transformers_own_detector_finds_our_backbone_and_image_processor(tmp_path):
     torch.manual_seed(0)
     any_detector.save(catalogue.build("dfine_s", None, {0: "pit"}, 64), tmp_path)

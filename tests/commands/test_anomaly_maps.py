@@ -161,6 +161,7 @@ def test_maps_that_are_not_finite_are_skipped(files):
     assert len(store.skipped()) == 24
 
 
+@pytest.mark.slow
 def test_stream_gives_the_same_maps(files):
     table = write_table(files)
     main(arguments(files, "whole", dataset=table))
@@ -204,6 +205,7 @@ def test_the_references_of_the_first_process_count_for_all(files, monkeypatch):
     assert min(map(np.min, [maps for _, maps in MapStore.open(files / "maps").iter_shards()][:3])) > 0.2
 
 
+@pytest.mark.slow
 def test_decoding_in_worker_processes_gives_the_same_bytes(files):
     main(arguments(files))
     main(arguments(files, "parallel", workers=2))

@@ -236,6 +236,7 @@ def test_import_loads_nothing_heavy_and_writes_nothing(tmp_path):
     assert list(tmp_path.rglob("*")) == []
 
 
+@pytest.mark.slow
 def test_public_names_come_without_ultralytics(tmp_path):
     code = "import agssp, sys; [getattr(agssp, name) for name in agssp.__all__]; print('ultralytics' in sys.modules)"
     assert python(["-c", code], tmp_path) == "False\n"

@@ -180,6 +180,7 @@ def test_an_outline_around_nothing_is_no_proof_of_a_normal_image(tmp_path):
     assert [row[name] for name in ("is_normal", "mask", "objects")] == [None, None, None]
 
 
+@pytest.mark.slow
 def test_a_subset_is_seeded_and_keeps_the_validation_images(tmp_path):
     write_fake("casting-billet", tmp_path)
     facts = build("casting-billet-mini50", tmp_path, tmp_path / "a")
@@ -267,6 +268,7 @@ def test_another_plan_does_not_write_into_a_finished_data_set(tmp_path):
     assert files(tmp_path / "output") == before
 
 
+@pytest.mark.slow
 def test_a_killed_build_goes_on_and_gives_the_same_bytes(tmp_path):
     write_fake("casting-billet", tmp_path)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -454,6 +456,7 @@ def test_the_command_line(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_launch_script_lists_the_sources():
     script = Path(__file__).parents[2] / "datasets_scripts" / "build.py"
     told = subprocess.run([sys.executable, str(script), "--list"], check=True, capture_output=True, text=True)

@@ -76,6 +76,7 @@ def test_sizes_that_the_network_cannot_take_are_refused():
         next(detect(detector(), rows(1), threshold=0.1, image_size=100))
 
 
+@pytest.mark.slow
 def test_detectors_open_from_folders_and_ultralytics_files(tmp_path):
     model = load_detector(save_detector(tmp_path / "model"))
     assert not model.training

@@ -48,6 +48,7 @@ def label_with_finds(images, crowds=False):
 
 
 @pytest.mark.parametrize("crowds", [False, True])
+@pytest.mark.slow
 def test_numbers_are_those_of_pycocotools(model, tmp_path, capsys, crowds):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -119,6 +120,7 @@ def test_numbers_are_those_of_pycocotools(model, tmp_path, capsys, crowds):
     assert "all classes" in printed
 
 
+@pytest.mark.slow
 def test_training_measures_crowd_regions_as_evaluation_does(model, tmp_path, capsys):
     from agssp.data.mosaic import DetectionTransform
     from agssp.data.readers import read_dataset
@@ -146,6 +148,7 @@ def test_training_measures_crowd_regions_as_evaluation_does(model, tmp_path, cap
     assert "crowds: there 'objects', now 'ignore'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(model, tmp_path):
     images = make_images(tmp_path / "images", count=7)
     label_with_finds(images)
@@ -157,6 +160,7 @@ def test_two_processes_give_the_numbers_of_one(model, tmp_path):
     assert one == two
 
 
+@pytest.mark.slow
 def test_classes_without_boxes_that_the_model_lacks_are_left_out(model, tmp_path, capsys):
     images = make_images(tmp_path / "images")
     evaluate(model, images, "--output", str(tmp_path / "one"))

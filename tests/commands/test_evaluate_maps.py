@@ -262,6 +262,7 @@ def test_a_mask_that_contradicts_the_others_is_left_out_by_name(case, monkeypatc
     assert left["reason"].startswith("mask of 06.png: holds 1 beside 0 and 255, unlike the first 5 masks")
 
 
+@pytest.mark.slow
 def test_boxes_stand_in_for_masks(tmp_path, capsys):
     rows, truth = write_images(tmp_path, masks=False)
     lines = [json.loads(line) for line in (tmp_path / "images/metadata.jsonl").read_text().splitlines()]
@@ -287,6 +288,7 @@ def test_boxes_stand_in_for_masks(tmp_path, capsys):
     assert found == expected
 
 
+@pytest.mark.slow
 def test_images_with_crowd_regions_are_defective_and_their_pixels_unknown(tmp_path, capsys):
     rows, truth = write_images(tmp_path, masks=False)
     table = tmp_path / "images/metadata.jsonl"
@@ -314,6 +316,7 @@ def test_images_with_crowd_regions_are_defective_and_their_pixels_unknown(tmp_pa
     assert alone["image_auroc"] == found["image_auroc"]
 
 
+@pytest.mark.slow
 def test_only_is_normal_known(tmp_path, capsys):
     rows, truth = write_images(tmp_path, masks=False)
     lines = [json.loads(line) for line in (tmp_path / "images/metadata.jsonl").read_text().splitlines()]
@@ -339,6 +342,7 @@ def test_only_defective_images(tmp_path, capsys):
     assert "known are 0 normal and 12 defective ones" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_images_that_cannot_be_measured_are_counted_and_named(tmp_path, capsys):
     rows, truth = write_images(tmp_path)
     images = tmp_path / "images"
@@ -378,6 +382,7 @@ def test_flags_that_make_no_sense(case, capsys, flags, words):
     assert words in stopped(case[0], capsys, *flags)
 
 
+@pytest.mark.slow
 def test_results_of_other_settings_stay(case, capsys):
     root = case[0]
     first = evaluate_to_files(root)
@@ -394,6 +399,7 @@ def test_constant_maps(tmp_path):
     assert metrics["mean_iou"]["by_threshold"] == [0]
 
 
+@pytest.mark.slow
 def test_synthetic_surfaces_from_masks_to_page(tmp_path, capsys):
     make_surfaces(tmp_path, unlabelled=0, labelled=9, normal=0, size=64)
     labels = [json.loads(line) for line in (tmp_path / "labelled/metadata.jsonl").read_text().splitlines()]

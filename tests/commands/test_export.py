@@ -60,6 +60,7 @@ def backbone(tmp_path):
     return str(tmp_path / "backbone")
 
 
+@pytest.mark.slow
 def test_onnx_runs_without_torch_and_finds_what_torch_finds(model, tmp_path, capsys):
     images, output = make_images(tmp_path / "images", labelled=False), tmp_path / "exported/detector.onnx"
     output.parent.mkdir()
@@ -145,6 +146,7 @@ def test_timm_opens_the_backbone_of_a_backbone_and_of_a_detector(backbone, tmp_p
     assert not left.exists()
 
 
+@pytest.mark.slow
 def test_a_backbone_keeps_the_licence_of_the_yolo_it_was_trained_in_and_may_be_in_half_precision(tmp_path, capsys):
     yolo = catalogue.build("yolov8n", AgsspBackboneConfig(architecture="test_resnet"), None, 64)
     any_detector.save(yolo, tmp_path / "yolo")

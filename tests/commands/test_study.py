@@ -55,6 +55,7 @@ def test_an_empty_study_has_an_empty_table(tmp_path, capsys):
     assert "0 of 0 stages finished" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_every_row_is_in_the_results(finished):
     found = rows(finished / "whole")
     assert [(row["group"], row["row"], row["state"]) for row in found] == [
@@ -122,6 +123,7 @@ def test_a_folder_with_other_things_is_left_alone(finished, capsys):
     assert len(list((finished / "thesis").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_goes_on_to_the_same_table(finished):
     """SIGKILL in the middle of two stages, as a power cut does it; which ones is drawn anew every time."""
     output = finished / "killed"
@@ -141,6 +143,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_table(finished):
     assert sorted(began(output)) == sorted([*stages, *victims])
 
 
+@pytest.mark.slow
 def test_a_failing_cell_is_shown_and_the_others_go_on(finished, capsys):
     table = tiny(finished)
     # Too many images a class: found out only when the images are divided.

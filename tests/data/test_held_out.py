@@ -42,6 +42,7 @@ def rows_of(stream):
     return [int(item["anomaly_maps"].mean().round()) for item in stream]
 
 
+@pytest.mark.slow
 def test_processes_share_the_row_groups_of_a_file_though_they_do_not_come_out_even(table):
     # A reader keeps what it has fetched of a shard, and one that skips the others' rows fetches them all the same.
     streams = [divided(table, rank, 2)[0] for rank in range(2)]
@@ -51,6 +52,7 @@ def test_processes_share_the_row_groups_of_a_file_though_they_do_not_come_out_ev
     assert sorted(first + second) == list(range(ROWS))
 
 
+@pytest.mark.slow
 def test_what_is_held_out_is_the_same_on_every_process_and_in_no_stream(table):
     expected = [index for index in range(ROWS) if is_held_out(f"{index}", 0.3)]
     assert 0 < len(expected) < ROWS

@@ -233,6 +233,7 @@ def test_a_stream_lists_what_it_skipped_by_any_worker(images, tmp_path, workers)
     assert "no known image format" in data.skipped[f"plate0/{bad.name}"]
 
 
+@pytest.mark.slow
 def test_workers_of_a_stream_make_their_passes_by_themselves(images):
     rows = read_dataset(images)
     marked = {image_id: np.full((5, 5), index, np.float16) for index, image_id in enumerate(rows["image_id"])}

@@ -6,6 +6,7 @@ import torch
 from warm_python import torchrun
 
 
+@pytest.mark.slow
 def test_two_ranks_equal_one(tmp_path):
     dino_worker.main(tmp_path)
     torchrun(dino_worker.__file__, tmp_path)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from warm_python import torchrun
 
@@ -13,6 +14,7 @@ from agssp.data.map_store import MapStore
 SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate_maps.py"
 
 
+@pytest.mark.slow
 def test_two_ranks_equal_one(tmp_path):
     generator = np.random.default_rng(0)
     store = MapStore.create(

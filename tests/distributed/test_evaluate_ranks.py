@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import pytest
 from warm_python import torchrun
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "commands"))
@@ -11,6 +12,7 @@ from detector_cases import make_images, save_detector
 WORKER = Path(__file__).with_name("evaluate_worker.py")
 
 
+@pytest.mark.slow
 def test_foreign_output_folder_is_refused_on_every_rank(tmp_path):
     model, images = save_detector(tmp_path / "model"), make_images(tmp_path / "images")
     for name in ("output", "records"):

@@ -42,6 +42,7 @@ def launcher(tmp_path_factory):
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.slow
 def test_killed_and_finished_equals_undisturbed(launcher, world_size):
     root, run = launcher
     seconds = run(f"whole-{world_size}", world_size)["seconds"]
@@ -63,6 +64,7 @@ def test_killed_and_finished_equals_undisturbed(launcher, world_size):
         assert attempt < 5 * KILLS
 
 
+@pytest.mark.slow
 def test_one_process_and_two_write_the_same_bytes(launcher):
     root, run = launcher
     run("one", 1)

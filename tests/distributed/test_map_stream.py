@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import pytest
 from warm_python import torchrun
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "commands"))
@@ -14,6 +15,7 @@ from agssp.data.readers import read_dataset
 SCRIPT = Path(__file__).parents[2] / "scripts" / "anomaly_maps.py"
 
 
+@pytest.mark.slow
 def test_two_ranks_equal_one_and_pass_over_a_broken_image(tmp_path):
     source = read_dataset(write_images(tmp_path / "images", broken=5))
     embedded = source.map(lambda row: {"image": {"bytes": Path(row["image"]["path"]).read_bytes(), "path": None}})

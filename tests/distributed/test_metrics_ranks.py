@@ -4,11 +4,13 @@ import json
 import runpy
 from pathlib import Path
 
+import pytest
 from warm_python import torchrun
 
 WORKER = Path(__file__).with_name("metrics_worker.py")
 
 
+@pytest.mark.slow
 def test_two_ranks_equal_one(tmp_path):
     torchrun(WORKER, tmp_path)
     runpy.run_path(str(WORKER))["main"](tmp_path)

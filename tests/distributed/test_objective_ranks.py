@@ -19,6 +19,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.parametrize("objective", ["classification", "mocov3", "simmim"])
+@pytest.mark.slow
 def test_two_ranks_equal_one(trained, objective):
     one, first, second = (trained(objective, *place) for place in ((1, 0), (2, 0), (2, 1)))
     assert first["losses"] == second["losses"]

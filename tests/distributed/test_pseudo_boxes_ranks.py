@@ -37,6 +37,7 @@ def store(tmp_path):
     return store
 
 
+@pytest.mark.slow
 def test_two_ranks_equal_one(tmp_path, store):
     flags = ["--maps", str(store.path), "--coco", "--output"]
     run("pseudo-boxes", [*flags, str(tmp_path / "one")])

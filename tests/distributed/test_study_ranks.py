@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from warm_python import torchrun
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
@@ -14,6 +15,7 @@ from study_cases import tiny, write_all, write_study
 SCRIPT = Path(__file__).parents[2] / "scripts/study.py"
 
 
+@pytest.mark.slow
 def test_two_ranks(tmp_path):
     root = write_all(tmp_path)
     table = tiny(root)

@@ -29,6 +29,7 @@ def root(tmp_path_factory):
 COMMON = ("--use-cpu", "--dataloader-num-workers", "0", "--disable-tqdm", "True")
 
 
+@pytest.mark.slow
 def test_two_ranks_pretrain_a_backbone_and_measure_all_images_once(root):
     words = ("pretrain-backbone", "--dataset", root / "images", "--maps", root / "maps", "--backbone", "test_resnet")
     words += ("--image-size", "32", "--val-fraction", "0.4", "--num-train-epochs", "1", *COMMON)
@@ -51,6 +52,7 @@ def test_two_ranks_pretrain_a_backbone_and_measure_all_images_once(root):
     assert one["optimizer"]["scaled_learning_rate"] == pytest.approx(0.01 * 4 / 512)
 
 
+@pytest.mark.slow
 def test_two_ranks_finetune_and_a_second_run_finds_it_finished(root):
     words = (
         "finetune",
@@ -71,6 +73,7 @@ def test_two_ranks_finetune_and_a_second_run_finds_it_finished(root):
     assert "finished already" in torchrun("-m", "agssp", *words).stdout
 
 
+@pytest.mark.slow
 def test_two_ranks_share_each_epoch_and_measure_one_model(root):
     torchrun(WORKER, root, "epochs")
     first, second = (json.loads((root / f"epochs-{rank}.json").read_text()) for rank in (0, 1))
@@ -103,6 +106,7 @@ def write_odd_table(root):
     return broken
 
 
+@pytest.mark.slow
 def test_two_ranks_train_on_a_stream_and_pass_over_what_is_broken(root):
     broken = write_odd_table(root)
     said = torchrun(WORKER, root, "stream", "--streaming").stdout

@@ -59,6 +59,7 @@ def test_an_unfinished_build_and_a_split_of_images_that_are_gone_are_refused(roo
     assert "nothing tells whether" in refused(root, folder="few/train", licence="mit")
 
 
+@pytest.mark.slow
 def test_what_somebody_published_is_passed_on_under_its_licence_alone(hub):
     published = {"agssp/own": {"sources": [FREE | {"name": "own-line"}]},
                  "agssp/told": {"name": "told", "sources": [], "licence": "cc-by-nc-sa-4.0"}}  # fmt: skip

@@ -58,6 +58,7 @@ def test_no_images(tmp_path):
     assert "no images" in refused(tmp_path, licence="cc-by-4.0")
 
 
+@pytest.mark.slow
 def test_images_maps_and_boxes_come_back_as_they_were(hub, root):
     done = push(hub, root, *with_maps(root), "--boxes", root / "boxes")
     assert "1 images cannot be read and are left out" in done.stdout
@@ -90,6 +91,7 @@ def test_images_maps_and_boxes_come_back_as_they_were(hub, root):
     assert json.loads(files["dataset.json"])["counts"]["images"] == 23
 
 
+@pytest.mark.slow
 def test_the_same_push_changes_nothing_and_other_maps_take_the_place_of_the_old(hub, root):
     push(hub, root, *with_maps(root))
     before, sent = hub.history("agssp/x", "dataset"), len(hub.requested("PUT", "/lfs/"))
@@ -104,6 +106,7 @@ def test_the_same_push_changes_nothing_and_other_maps_take_the_place_of_the_old(
     assert len(hub.history("agssp/x", "dataset")) == len(before) + 1
 
 
+@pytest.mark.slow
 def test_a_push_that_is_cut_shows_nothing_and_goes_on(hub, root):
     hub.fail("PUT", r"/lfs/", status=507, calls=(3,))
     cut = push(hub, root, *with_maps(root), check=False)
@@ -118,6 +121,7 @@ def test_a_push_that_is_cut_shows_nothing_and_goes_on(hub, root):
     assert len(hub.files("agssp/x", "dataset")) == 6
 
 
+@pytest.mark.slow
 def test_passing_faults_are_waited_for(hub, root):
     hub.fail("POST", r"/repos/create", status=500, calls=(1,))
     hub.fail("POST", r"/preupload/", status=429, retry_after=0, calls=(2,))
@@ -128,6 +132,7 @@ def test_passing_faults_are_waited_for(hub, root):
     assert len(hub.files("agssp/x", "dataset")) == 6
 
 
+@pytest.mark.slow
 def test_all_splits_go_up_with_one_list_of_classes_and_masks(hub, tmp_path):
     labelled(tmp_path / "labelled")
     push(hub, tmp_path, "--private", folder="labelled")
@@ -147,6 +152,7 @@ def test_all_splits_go_up_with_one_list_of_classes_and_masks(hub, tmp_path):
     assert "licence" not in card.lower(), "none is known, so none is said"
 
 
+@pytest.mark.slow
 def test_what_is_there_already_is_not_overwritten_by_chance(hub, root):
     hub.publish("agssp/x", {"notes.txt": "mine"}, repo_type="dataset")
     clash = push(hub, root, *with_maps(root), check=False)
@@ -158,6 +164,7 @@ def test_what_is_there_already_is_not_overwritten_by_chance(hub, root):
     assert "notes.txt" not in hub.files("agssp/x", "dataset")
 
 
+@pytest.mark.slow
 def test_a_new_branch_is_as_public_and_as_much_anothers_as_the_repository(hub):
     hub.publish("agssp/x", {"notes.txt": "mine"}, repo_type="dataset")
     found = hub.run("""
@@ -185,6 +192,7 @@ def test_a_new_branch_is_as_public_and_as_much_anothers_as_the_repository(hub):
     assert hub.files("agssp/new", "dataset") == {}
 
 
+@pytest.mark.slow
 def test_a_shard_that_is_missing_is_brought_back_and_one_of_another_split_is_named_as_removed(hub, tmp_path):
     (tmp_path / "shard").write_bytes(bytes(1000))
     found = hub.run(
@@ -220,6 +228,7 @@ def test_a_shard_that_is_missing_is_brought_back_and_one_of_another_split_is_nam
     ]
 
 
+@pytest.mark.slow
 def test_who_may_not_write_is_told_so_before_anything_is_read(hub, root):
     expected = {
         "": "there is no token",
@@ -237,6 +246,7 @@ def test_who_may_not_write_is_told_so_before_anything_is_read(hub, root):
     assert not hub.requested("POST", "/repos/create"), "nothing is left behind of what cannot be published"
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named(hub, root):
     done = push(hub, root, *with_maps(root), largest_file=4096, check=False)
     assert done.returncode == 2
@@ -245,6 +255,7 @@ def test_a_full_disk_is_named(hub, root):
     assert hub.files("agssp/x", "dataset") == {}
 
 
+@pytest.mark.slow
 def test_a_hub_that_stays_down_is_named(hub, root):
     hub.fail("GET", r"/whoami", status=403, calls=EVERY)
     done = push(hub, root, *with_maps(root), check=False)

@@ -36,6 +36,7 @@ def test_a_flag_without_owner_and_name_is_refused(flags):
         AgsspTrainingArguments(use_cpu=True, **flags)
 
 
+@pytest.mark.slow
 def test_a_finetuned_detector_goes_up_with_its_results(hub, tmp_path):
     backbone_folder(tmp_path / "backbone", "yolov8n")
     make_images(tmp_path / "images", 8)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from huggingface_hub import SpaceCard
 
 REPOSITORY = Path(__file__).parents[2]
@@ -31,6 +32,7 @@ def test_no_owner_is_named(hub):
     assert not hub.requested("POST", r"/commit/")
 
 
+@pytest.mark.slow
 def test_published_metrics_give_the_plain_numbers(hub):
     hub.run(REPOSITORY / "scripts/publish_metrics.py", "--owner", "me")
     files = hub.files("me/agssp_detection", "space")

@@ -1,5 +1,6 @@
 """A data set on the Hub that lacks a column of the schema: made where that is possible, else named."""
 
+import pytest
 from test_streaming import publish_corpus
 
 READ = """
@@ -21,6 +22,7 @@ READ = """
     """
 
 
+@pytest.mark.slow
 def test_what_can_be_made_is_made_and_what_cannot_is_named(hub, tmp_path):
     for column in ("image", "image_id", "category", "is_normal"):
         publish_corpus(hub, tmp_path, rows=4, shards=1, repository=f"me/no-{column}", leave_out=(column,))

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from model_cases import CLASSES, backbone_folder, detector_folder, make_images
 
 BACKBONE = json.dumps({"model_type": "agssp_backbone", "architecture": "test_resnet"})
@@ -50,6 +51,7 @@ TIMM = """
     """
 
 
+@pytest.mark.slow
 def test_one_repository_three_loaders_online_from_the_cache_and_from_a_folder(hub, tmp_path):
     backbone_folder(tmp_path / "resnet")
     backbone_folder(tmp_path / "swin", "swin_tiny_patch4_window7_224", model_args=SWIN)
@@ -98,6 +100,7 @@ PIPELINE = """
     """
 
 
+@pytest.mark.slow
 def test_a_pipeline_gives_the_boxes_of_predict(hub, tmp_path):
     detector_folder(tmp_path / "mine")
     images = make_images(tmp_path / "images", 3, labelled=False)
@@ -136,6 +139,7 @@ def open_all(hub, *models, **options):
     return hub.run(OPEN, json.dumps(models), timeout=600, **options).value
 
 
+@pytest.mark.slow
 def test_another_type_a_pickle_and_a_missing_repository_are_refused(hub):
     hub.publish("agssp/bert", {"config.json": json.dumps({"model_type": "bert"})})
     hub.publish("agssp/pickled", {"config.json": BACKBONE, "pytorch_model.bin": "cos\nsystem\n"})
@@ -158,6 +162,7 @@ def test_another_type_a_pickle_and_a_missing_repository_are_refused(hub):
         assert "a b/c" in words
 
 
+@pytest.mark.slow
 def test_a_wrong_token_a_failing_hub_and_a_full_disk_are_told_apart(hub, tmp_path):
     backbone_folder(tmp_path / "backbone")
     hub.publish("agssp/x", {name: (tmp_path / "backbone" / name).read_bytes()

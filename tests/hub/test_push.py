@@ -44,6 +44,7 @@ def backbone(tmp_path):
     return tmp_path / "backbone"
 
 
+@pytest.mark.slow
 def test_a_backbone_goes_up_in_one_commit_and_again_only_what_changed(hub, backbone):
     (backbone / "training_args.bin").write_bytes(b"pickle")
     first, again = run_all(hub, ["push", backbone, "agssp/swin-base"], ["push", backbone, "agssp/swin-base"])
@@ -59,6 +60,7 @@ def test_a_backbone_goes_up_in_one_commit_and_again_only_what_changed(hub, backb
     assert len(hub.requested("PUT", "/lfs/")) == len({"model.safetensors", "picture.png"})
 
 
+@pytest.mark.slow
 def test_what_an_earlier_push_left_is_taken_away_and_other_files_stay(hub, backbone):
     ours = {"model-00001-of-00002.safetensors": "old", "pytorch_model.bin": "old", ".eval_results/me-old.yaml": "[]"}
     ours["run.json"] = json.dumps({"published": ["run.json", ".eval_results/me-old.yaml", "LICENSE"]})
@@ -72,6 +74,7 @@ def test_what_an_earlier_push_left_is_taken_away_and_other_files_stay(hub, backb
     assert hub.history("agssp/x")[0] == "Better"
 
 
+@pytest.mark.slow
 def test_what_is_there_already_is_not_overwritten_unasked(hub, backbone):
     hub.publish("agssp/bert", {"config.json": json.dumps({"model_type": "bert"}), "vocab.txt": "x"})
     hub.publish("agssp/files", {"data.csv": "1"})
@@ -110,6 +113,7 @@ def test_what_is_there_already_is_not_overwritten_unasked(hub, backbone):
     assert looked.value is True
 
 
+@pytest.mark.slow
 def test_faults_that_pass_are_waited_for_and_nothing_is_sent_or_committed_twice(hub, backbone):
     hub.fail("POST", "/api/repos/create", status=500)
     hub.fail("GET", "/api/models/agssp/x", status=503)
@@ -122,6 +126,7 @@ def test_faults_that_pass_are_waited_for_and_nothing_is_sent_or_committed_twice(
     assert len(hub.history("agssp/x")) == 1
 
 
+@pytest.mark.slow
 def test_a_push_that_was_cut_shows_nothing_and_goes_on(hub, backbone):
     weights = len((backbone / "model.safetensors").read_bytes())
     hub.publish("agssp/x", {"config.json": json.dumps({"model_type": "agssp_backbone"})})
@@ -138,6 +143,7 @@ def test_a_push_that_was_cut_shows_nothing_and_goes_on(hub, backbone):
     assert len(taken) == 1
 
 
+@pytest.mark.slow
 def test_without_the_right_token_nothing_happens(hub, backbone):
     tokens = {
         "wrong": "does not know this token",
@@ -153,6 +159,7 @@ def test_without_the_right_token_nothing_happens(hub, backbone):
     assert not hub.requested("POST", "/commit/")
 
 
+@pytest.mark.slow
 def test_offline_the_card_alone_can_be_written(hub, backbone):
     pushed, written = run_all(
         hub,
@@ -181,6 +188,7 @@ def test_a_card_is_not_written_over_the_records_of_a_model(backbone, written_by)
     assert write_card(publication, "agssp/x", backbone.parent / "card") == written
 
 
+@pytest.mark.slow
 def test_push_to_hub_of_the_classes_gives_the_same_files_and_card(hub, tmp_path, backbone):
     import timm
     from safetensors.torch import save_file

@@ -29,6 +29,7 @@ def test_an_empty_hub_knows_nothing_and_the_clients_say_so(hub):
     assert hub.history("agssp/x") == []
 
 
+@pytest.mark.slow
 def test_what_is_pushed_is_pulled_also_without_the_hub(hub, tmp_path):
     folder = tmp_path / "model"
     (folder / "maps").mkdir(parents=True)
@@ -144,6 +145,7 @@ def test_revisions(hub):
     assert hub.files("agssp/d", "dataset") == {"c.txt": b"2", "new.parquet": b"p" * 100}
 
 
+@pytest.mark.slow
 def test_who_may_do_what(hub):
     hub.publish("agssp/secret", {"config.json": "{}"}, private=True)
     hub.publish("agssp/open", {"config.json": "{}"})
@@ -241,6 +243,7 @@ DATASET = """
     """
 
 
+@pytest.mark.slow
 def test_data_sets_are_pushed_in_shards_and_streamed(hub, tmp_path):
     hub.run(
         DATASET
@@ -281,6 +284,7 @@ def test_data_sets_are_pushed_in_shards_and_streamed(hub, tmp_path):
     assert len(hub.requests) == calls
 
 
+@pytest.mark.slow
 def test_models_of_transformers_and_timm(hub):
     value = hub.run(
         """

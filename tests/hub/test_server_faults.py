@@ -34,6 +34,7 @@ def folder(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_an_upload_goes_on_after_passing_faults(hub, folder):
     hub.fail("POST", "/preupload/", status=500)
     hub.fail("POST", "/objects/batch", status=429, retry_after=0)
@@ -47,6 +48,7 @@ def test_an_upload_goes_on_after_passing_faults(hub, folder):
     assert len(hub.history("agssp/x")) == 1
 
 
+@pytest.mark.slow
 def test_faults_that_a_client_does_not_try_again_leave_the_old_revision(hub, folder):
     before = {"config.json": b"old"}
     hub.publish("agssp/x", before)
@@ -65,6 +67,7 @@ def test_faults_that_a_client_does_not_try_again_leave_the_old_revision(hub, fol
     assert hub.files("agssp/x") == {"config.json": b"{}", "model.safetensors": DATA}, "done, though the answer was lost"
 
 
+@pytest.mark.slow
 def test_a_download_that_is_cut_goes_on(hub):
     large = DATA * 110
     assert len(large) > 11_000_000
@@ -89,6 +92,7 @@ def test_a_download_that_is_cut_goes_on(hub):
     assert len(hub.requested("GET", "config.json")) == 2
 
 
+@pytest.mark.slow
 def test_downloads_that_fail_leave_nothing_and_finished_files_stay(hub, tmp_path):
     hub.publish("agssp/x", {"a.txt": "a", "model.safetensors": DATA})
     pull = """
@@ -114,6 +118,7 @@ def test_downloads_that_fail_leave_nothing_and_finished_files_stay(hub, tmp_path
     assert len(hub.requested("GET", "/resolve/.*a.txt")) == 1, "a.txt was there already"
 
 
+@pytest.mark.slow
 def test_streaming_goes_on_after_faults(hub):
     for number in range(2):
         table = pyarrow.table({"number": list(range(number * 50, number * 50 + 50))})
@@ -133,6 +138,7 @@ def test_streaming_goes_on_after_faults(hub):
     assert [request.status for request in hub.requested("GET", "train-00000")][:2] == [503, 206]
 
 
+@pytest.mark.slow
 def test_a_client_asks_a_late_hub_again_with_more_patience(hub):
     hub.publish("agssp/x", {"a.txt": "a"})
     hub.fail("HEAD", "/resolve/", delay=1.5, calls=EVERY)

@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from datasets import Array2D, Dataset, Features
 from PIL import Image
@@ -38,6 +39,7 @@ def publish_corpus(hub, folder, rows=24, shards=8, repository="me/corpus", leave
     hub.publish(repository, files, repo_type="dataset")
 
 
+@pytest.mark.slow
 def test_each_row_comes_once_a_pass(hub, tmp_path):
     publish_corpus(hub, tmp_path)
     hub.run([*TWO_PROCESSES, str(WORKER)], tmp_path)
@@ -86,6 +88,7 @@ def pretrain(hub, *outputs, **options):
     return hub.run(PRETRAIN, json.dumps([[*words, "--output", str(output)] for output in outputs]), **options)
 
 
+@pytest.mark.slow
 def test_pretraining_goes_on_exactly_after_the_hub_was_gone(hub, tmp_path):
     publish_corpus(hub, tmp_path)
     # Served are the schema and, each with a call a shard, the row groups, the rows to hold out and two passes to train
@@ -107,6 +110,7 @@ def test_pretraining_goes_on_exactly_after_the_hub_was_gone(hub, tmp_path):
     assert record["dataset"]["hub_id"] == "me/corpus"
 
 
+@pytest.mark.slow
 def test_a_column_that_is_missing_is_named(hub, tmp_path):
     publish_corpus(hub, tmp_path, repository="me/corpus", leave_out=("anomaly_map",))
     done = pretrain(hub, tmp_path / "out", check=False)

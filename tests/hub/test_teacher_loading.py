@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
 import timm
 import torch
 from safetensors.torch import save
@@ -26,6 +27,7 @@ CLIP = {
 }
 
 
+@pytest.mark.slow
 def test_the_teacher_that_a_repository_names_brings_no_pickle_and_no_code(hub, tmp_path):
     state = small_clip().state_dict()
     torch.save(state, tmp_path / "pickle")

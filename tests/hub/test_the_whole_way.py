@@ -4,6 +4,8 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 from chain_cases import write_all
@@ -36,6 +38,7 @@ PULL = """
     """
 
 
+@pytest.mark.slow
 def test_from_images_to_a_published_detector(hub, tmp_path):
     root = write_all(tmp_path / "line")
     # What a contributor has: images, their maps and boxes; and a few labelled ones.

@@ -115,6 +115,7 @@ def test_an_image_is_the_same_alone_and_in_a_batch(mode):
 
 
 @pytest.mark.parametrize("mode", ["normal", "mutual"])
+@pytest.mark.slow
 def test_bfloat16_is_close_to_float32(mode):
     full, half = (with_references(small_kead(dtype=dtype), mode) for dtype in (torch.float32, torch.bfloat16))
     inputs, names = pixels(full, range(4)), ["plate", "strip"] * 2
@@ -123,6 +124,7 @@ def test_bfloat16_is_close_to_float32(mode):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.slow
 def test_references_come_back_bit_equal(tmp_path, dtype):
     kead = with_references(small_kead(dtype=dtype), "mutual")
     inputs, names = pixels(kead, [1, 2]), ["plate", "strip"]

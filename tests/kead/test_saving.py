@@ -43,6 +43,7 @@ def test_the_maps_are_the_same_after_loading(tmp_path, weights):
     assert again.describe() == kead.describe()
 
 
+@pytest.mark.slow
 def test_words_and_settings_of_a_clip_come_back(tmp_path):
     """A plain open_clip model, whose weights are a file."""
     model = small_clip()

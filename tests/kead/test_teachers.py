@@ -40,6 +40,7 @@ def test_the_papers_layers():
         (("RN50", None, "nowhere.safetensors"), "existing .safetensors"),
     ],
 )
+@pytest.mark.slow
 def test_wrong_open_clip_names(arguments, message):
     with pytest.raises(InputError, match=message):
         load_open_clip(*arguments)
@@ -71,6 +72,7 @@ def test_a_folder_with_weights(tmp_path):
 
 
 @pytest.mark.parametrize("failure", [OSError("no network"), None])
+@pytest.mark.slow
 def test_weights_of_the_hub_that_do_not_come_are_an_error(monkeypatch, failure):
     def download(*arguments, **options):
         if failure is not None:
@@ -91,6 +93,7 @@ def test_a_tag_that_would_be_ignored_is_an_error(name):
         load_open_clip(name, "openai", "weights.safetensors")
 
 
+@pytest.mark.slow
 def test_a_file_of_a_known_tag_gets_that_tags_normalisation(tmp_path):
     name, tag = "ViT-S-32-alt", "openai"
     model = open_clip.create_model(name)

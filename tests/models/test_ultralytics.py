@@ -3,9 +3,11 @@
 import subprocess
 import sys
 
+import pytest
 from warm_python import python
 
 
+@pytest.mark.slow
 def test_import_writes_nothing_at_home_and_is_silent(tmp_path):
     code = (
         "import os, sys\n"

@@ -36,6 +36,7 @@ def test_before_the_first_step_there_is_a_page_already(tmp_path):
     assert "Too early to say" in page
 
 
+@pytest.mark.slow
 def test_the_page_says_what_looks_wrong(tmp_path):
     page = pretraining.write_pretraining_page(tmp_path, run(), "`yolov8n`").read_text()
     assert "Healthy." in page

@@ -116,6 +116,7 @@ def test_fingerprints_tell_content(root):
 
 
 @pytest.mark.parametrize("name", packaged_studies())
+@pytest.mark.slow
 def test_packaged_studies_are_sound(root, name):
     """Every flag of every stage is one that its command takes, at all scales."""
     file, folder = root / "weights.safetensors", str(root / "labelled")

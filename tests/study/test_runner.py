@@ -40,6 +40,7 @@ def test_nothing_to_do(tmp_path):
     assert not (tmp_path / "attempts.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_finished_stages_are_kept(tmp_path, capsys):
     state = State(tmp_path, quick_plan(2))
     ended = []
@@ -54,6 +55,7 @@ def test_finished_stages_are_kept(tmp_path, capsys):
                                 for event in ("began", "finished")}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_is_deleted_is_made_again(tmp_path):
     run_missing(State(tmp_path, quick_plan(1)), lambda: None)
     for file in sorted((tmp_path / "stages/split-0").rglob("*"), reverse=True):
@@ -65,6 +67,7 @@ def test_what_is_deleted_is_made_again(tmp_path):
     assert (tmp_path / "stages/split-0/split.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_failing_stage_stops_only_what_needs_it(tmp_path, capsys):
     late = tmp_path / "late"
     fails = stage("fails", "split", dataset=str(late), count=2, seed=0)
@@ -91,6 +94,7 @@ def test_a_failing_stage_stops_only_what_needs_it(tmp_path, capsys):
     assert list((tmp_path / "out/failures").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_error_that_is_no_input_error_is_recorded_too(tmp_path):
     plan = plan_of(stage("broken", "make-surfaces", unlabelled="many"), surfaces())
     state = State(tmp_path, plan)
@@ -99,6 +103,7 @@ def test_an_error_that_is_no_input_error_is_recorded_too(tmp_path):
     assert state.record("surfaces")
 
 
+@pytest.mark.slow
 def test_interrupting_is_no_failure(tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -113,6 +118,7 @@ def test_interrupting_is_no_failure(tmp_path, monkeypatch):
     assert state.record("split-0")
 
 
+@pytest.mark.slow
 def test_a_stage_that_another_process_runs_is_waited_for_last(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(runner, "POLL_SECONDS", 0.01)
     state = State(tmp_path, quick_plan(3))
@@ -132,6 +138,7 @@ def test_a_stage_that_another_process_runs_is_waited_for_last(tmp_path, monkeypa
     assert state.record("split-0")
 
 
+@pytest.mark.slow
 def test_two_processes_never_run_the_same_stage(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     workers = [

@@ -52,6 +52,7 @@ def interrupted(command, arguments, step, monkeypatch):
             command.main(*arguments)
 
 
+@pytest.mark.slow
 def test_backbone_output_opens_in_agssp_and_timm(root, capsys):
     pretrain_backbone.main(*backbone_arguments(root, "backbone"))
     facts = run_facts(root / "backbone")
@@ -71,6 +72,7 @@ def test_backbone_output_opens_in_agssp_and_timm(root, capsys):
     assert "finished already" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_best_by_alignment_is_kept_beside_the_last_average_which_is_final(root, monkeypatch):
     aligned = iter([0.1, 0.3, 0.2, 0.0])
     original = AgsspTrainer._keep_best
@@ -120,6 +122,7 @@ def test_transformers_and_cnns_get_the_recipe_of_the_method():
     assert recipe("test_vit", **chosen) == adamw | chosen | {"nominal_batch": 0}
 
 
+@pytest.mark.slow
 def test_transformer_is_pretrained_with_its_recipe_and_exported_without_drop_path(root):
     changes = {"backbone": "test_vit", "image_size": 64, "drop_path": 0.3, "num_train_epochs": 2}
     pretrain_backbone.main(*backbone_arguments(root, "backbone", **changes))
@@ -137,6 +140,7 @@ def test_drop_path_of_a_network_without_it_is_refused(root):
         pretrain_backbone.main(*backbone_arguments(root, "out", backbone="yolov8n", drop_path=0.1))
 
 
+@pytest.mark.slow
 def test_frozen_stages_keep_their_values_and_are_free_in_the_saved_backbone(root):
     start = AgsspBackbone.from_architecture("test_resnet")
     start.save_pretrained(root / "start")
@@ -164,10 +168,12 @@ def assert_resumes_exactly(root, monkeypatch, changes):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.slow
 def test_interrupted_backbone_training_equals_uninterrupted(root, monkeypatch, workers):
     assert_resumes_exactly(root, monkeypatch, {"dataloader_num_workers": workers})
 
 
+@pytest.mark.slow
 def test_checkpoint_that_was_cut_off_is_not_resumed_from(root, monkeypatch):
     interrupted(pretrain_backbone, backbone_arguments(root, "cut"), 7, monkeypatch)
     (root / "cut/checkpoint-6/complete.json").unlink()
@@ -177,6 +183,7 @@ def test_checkpoint_that_was_cut_off_is_not_resumed_from(root, monkeypatch):
     assert losses(root / "cut") == losses(root / "whole")
 
 
+@pytest.mark.slow
 def test_gradient_accumulation_and_bf16(root):
     pretrain_backbone.main(
         *backbone_arguments(root, "backbone", gradient_accumulation_steps=2, bf16=True, num_train_epochs=1)
@@ -184,6 +191,7 @@ def test_gradient_accumulation_and_bf16(root):
     assert run_facts(root / "backbone")["lambda"] > 0
 
 
+@pytest.mark.slow
 def test_task_alone_and_distillation_alone(root):
     pretrain_backbone.main(*backbone_arguments(root, "task", distillation=False, maps=None, num_train_epochs=1))
     pretrain_backbone.main(*backbone_arguments(root, "maps-only", objective="none", num_train_epochs=1))
@@ -192,6 +200,7 @@ def test_task_alone_and_distillation_alone(root):
     assert run_facts(root / "maps-only")["lambda"] is None
 
 
+@pytest.mark.slow
 def test_chain_from_backbone_to_finetuned_detector(root, capsys):
     pretrain_backbone.main(*backbone_arguments(root, "backbone", backbone="yolov8n", num_train_epochs=1))
     pretrain_detector.main(*detector_arguments(root, "detector", start=None, backbone=str(root / "backbone")))
@@ -224,6 +233,7 @@ def next_command(printed):
     return name, parse_arguments(name, module.ARGUMENTS, words, positional=module.POSITIONAL)[0]
 
 
+@pytest.mark.slow
 def test_each_step_names_the_next_command_as_a_shell_takes_it(root, capsys):
     (root / "images").rename(root / "my images")
     images, output = str(root / "my images"), str(root / "my backbone")
@@ -264,6 +274,7 @@ def test_backbone_of_other_strides_is_offered_to_no_detector(root):
     assert "none of `--detector`" in line
 
 
+@pytest.mark.slow
 def test_interrupted_finetuning_equals_uninterrupted(root, monkeypatch):
     changes = {"num_train_epochs": 3, "closing_epochs": 1}
     finetune.main(*finetune_arguments(root, "whole", **changes))
@@ -274,6 +285,7 @@ def test_interrupted_finetuning_equals_uninterrupted(root, monkeypatch):
     assert losses(root / "cut") == losses(root / "whole")
 
 
+@pytest.mark.slow
 def test_without_selection_the_last_average_is_final(root):
     finetune.main(*finetune_arguments(root, "final", val_fraction=0.0, num_train_epochs=1))
     assert run_facts(root / "final")["results"]["final"] == "last"
@@ -291,6 +303,7 @@ def test_output_with_foreign_content_is_refused(root):
             command.main(*arguments(root, "mine"))
 
 
+@pytest.mark.slow
 def test_output_of_other_settings_is_refused(root):
     finetune.main(*finetune_arguments(root, "final", num_train_epochs=1))
     with pytest.raises(InputError, match="num_train_epochs"):
@@ -307,6 +320,7 @@ def test_maps_and_boxes_of_other_images_are_refused(root):
         pretrain_detector.main(*detector_arguments(root, "b", dataset=str(root / "other")))
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_architecture_is_refused(root):
     pretrain_backbone.main(*backbone_arguments(root, "backbone", num_train_epochs=1))
     weights = root / "backbone/model.safetensors"
@@ -351,6 +365,7 @@ def with_labels(root, folder, change):
     return str(other)
 
 
+@pytest.mark.slow
 def test_validation_and_test_images_may_lack_a_class(root):
     def scratches_alone(line):
         return line if line["objects"]["category"] == ["scratch"] else {**line, "objects": {"bbox": [], "category": []}}
@@ -371,6 +386,7 @@ def test_validation_and_test_images_may_lack_a_class(root):
     assert facts["test_dataset"]["images"] == 11
 
 
+@pytest.mark.slow
 def test_crowd_regions_are_left_out_of_training_and_counted(root, capsys):
     def crowded(line):
         objects = dict(line["objects"])

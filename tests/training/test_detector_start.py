@@ -62,6 +62,7 @@ def test_each_part_comes_from_where_the_report_says(root, start, backbone):
     assert re.search(rf"loaded +{len(backbone.state_dict())} tensors", taken)
 
 
+@pytest.mark.slow
 def test_the_command_trains_it_and_keeps_the_report(root, start, backbone, capsys):
     changes = {"start": str(root / "start.safetensors"), "backbone": str(root / "backbone"), "num_train_epochs": 1}
     pretrain_detector.main(*detector_arguments(root, "detector", **changes))

@@ -58,6 +58,7 @@ def save_backbone(root, name):
 
 
 @pytest.mark.parametrize("name", YOLOS)
+@pytest.mark.slow
 def test_yolos_from_pseudo_boxes_to_exports(root, name, capsys):
     backbone = save_backbone(root, name)
     through_the_chain(root, name, start=None, backbone=backbone, detector=name)
@@ -65,6 +66,7 @@ def test_yolos_from_pseudo_boxes_to_exports(root, name, capsys):
 
 
 @pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.slow
 def test_the_others_go_the_same_way_without_ultralytics(root, name, capsys, without_ultralytics):
     start = detector(name, 64, {0: "hole"})
     any_detector.save(start, root / "start")
@@ -138,6 +140,7 @@ def through_the_chain(root, name, **beginning):
 
 
 @pytest.mark.parametrize("name", ["faster_rcnn", "dfine_s"])
+@pytest.mark.slow
 def test_a_start_and_a_backbone(root, name):
     """Neck and head go on from the start, or afresh; the backbone is the given one, whatever its architecture."""
     backbone = AgsspBackbone.from_pretrained(save_backbone(root, name))
@@ -160,6 +163,7 @@ def test_a_start_and_a_backbone(root, name):
         assert (sum(equal) > 0.9 * len(equal)) == (source == start)
 
 
+@pytest.mark.slow
 def test_a_file_of_torchvision_starts_a_detector(root):
     from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
@@ -201,6 +205,7 @@ def test_what_does_not_fit_is_named_before_training(tmp_path, monkeypatch, sourc
         start_detector(source, named, ["pit"], 64, 0)
 
 
+@pytest.mark.slow
 def test_small_inputs_have_fewer_queries_and_large_ones_get_them_back():
     """RT-DETR's queries are cells of its feature maps, of which there are 84 at 64 px and 336 at 128 px."""
     small = catalogue.build("rtdetr_v2_s", AgsspBackboneConfig(architecture="test_resnet"), None, 64)

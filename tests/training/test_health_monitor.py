@@ -36,6 +36,7 @@ def steps_of_pages(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_page_snapshots_levels_and_a_line_an_evaluation(root, capsys, steps_of_pages):
     """9 images, 3 a step, 4 epochs: 12 steps; 3 held out."""
     pretrain_backbone.main(*backbone_arguments(root, "run"))
@@ -58,6 +59,7 @@ def test_a_run_leaves_a_page_snapshots_levels_and_a_line_an_evaluation(root, cap
     assert {"eval_task_loss", "eval_distillation_loss", "eval_alignment_elsewhere"} <= set(log[1])
 
 
+@pytest.mark.slow
 def test_the_page_is_written_at_each_evaluation_where_time_allows(root, monkeypatch, steps_of_pages):
     monkeypatch.setattr(health_monitor, "FIRST_REPORT", 0.0)
     monkeypatch.setattr(health_monitor, "REPORT_SHARE", 1e9)
@@ -65,6 +67,7 @@ def test_the_page_is_written_at_each_evaluation_where_time_allows(root, monkeypa
     assert steps_of_pages == [6, 12]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_what_it_began_with_and_ends_as_an_uninterrupted_one(root, monkeypatch):
     pretrain_backbone.main(*backbone_arguments(root, "whole"))
     interrupted(pretrain_backbone, backbone_arguments(root, "cut"), 7, monkeypatch)
@@ -80,6 +83,7 @@ def test_a_resumed_run_keeps_what_it_began_with_and_ends_as_an_uninterrupted_one
         assert run_facts(root / "cut")["results"][key] == run_facts(root / "whole")["results"][key]
 
 
+@pytest.mark.slow
 def test_a_stream_is_followed_by_steps(root):
     changes = {"max_steps": 10, "save_steps": 4, "logging_steps": 2, "streaming": True, "val_fraction": 0.3}
     pretrain_backbone.main(*backbone_arguments(root, "run", **changes))
@@ -88,6 +92,7 @@ def test_a_stream_is_followed_by_steps(root):
     assert "This is step 10 of 10." in page(root / "run")
 
 
+@pytest.mark.slow
 def test_without_maps_the_page_shows_where_it_looks_and_no_alignment(root):
     pretrain_backbone.main(*backbone_arguments(root, "run", distillation=False, maps=None, num_train_epochs=1))
     examples = read_examples(root / "run")
@@ -99,6 +104,7 @@ def test_without_maps_the_page_shows_where_it_looks_and_no_alignment(root):
     assert run_facts(root / "run")["results"]["levels"] == {}
 
 
+@pytest.mark.slow
 def test_without_held_out_images_the_page_shows_the_losses(root, capsys):
     pretrain_backbone.main(*backbone_arguments(root, "run", val_fraction=0.0, num_train_epochs=1))
     assert not (root / "run/attention").exists()

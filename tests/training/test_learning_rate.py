@@ -223,6 +223,7 @@ def closing(monkeypatch):
 @pytest.mark.parametrize(
     ("command", "words"), [(finetune, finetune_arguments), (pretrain_detector, detector_arguments)]
 )
+@pytest.mark.slow
 def test_closing_epochs_are_the_last_also_where_steps_rule(root, closing, command, words):
     """12 images, a quarter held out, 4 a step: 3 steps an epoch, so that 5 steps are 2 epochs."""
     changes = {"max_steps": 5, "num_train_epochs": 100, "per_device_train_batch_size": 4, "closing_epochs": 1}
@@ -232,6 +233,7 @@ def test_closing_epochs_are_the_last_also_where_steps_rule(root, closing, comman
     assert max(line["epoch"] for line in lines) == pytest.approx(5 / 3)
 
 
+@pytest.mark.slow
 def test_a_run_records_and_uses_the_scaled_rate(root, capsys):
     changes = {"optimizer": "sgd", "learning_rate": 1e-4, "nominal_batch": 16, "num_train_epochs": 1,
                "warmup_epochs": 0.0, "schedule": "constant"}  # fmt: skip

@@ -60,6 +60,7 @@ def assert_same(first, second):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_maps_of_the_data_set_are_those_of_a_store(root, table, capsys):
     once = {"num_train_epochs": 1}
     pretrain_backbone.main(*backbone_arguments(root, "column", dataset=table, maps=None, **once))
@@ -68,6 +69,7 @@ def test_maps_of_the_data_set_are_those_of_a_store(root, table, capsys):
     assert_same(weights(root / "column"), weights(root / "store"))
 
 
+@pytest.mark.slow
 def test_boxes_of_the_data_set_are_those_of_a_folder(root, table):
     there, given = boxes_of(read_dataset(table)), read_boxes(root / "boxes")
     assert {name: [part.tolist() for part in found] for name, found in there.items()} == {

@@ -16,6 +16,7 @@ OBJECTIVES = {
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.slow
 def test_interrupted_training_equals_uninterrupted(root, monkeypatch, objective):
     changes = OBJECTIVES[objective] | {"num_train_epochs": 3}
     assert_resumes_exactly(root, monkeypatch, changes)
@@ -28,6 +29,7 @@ def test_interrupted_training_equals_uninterrupted(root, monkeypatch, objective)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.slow
 def test_the_task_alone(root, objective):
     changes = OBJECTIVES[objective] | {"distillation": False, "maps": None, "num_train_epochs": 1}
     pretrain_backbone.main(*backbone_arguments(root, "task", **changes))
@@ -35,6 +37,7 @@ def test_the_task_alone(root, objective):
     assert run_facts(root / "task")["lambda"] is None
 
 
+@pytest.mark.slow
 def test_slow_encoder_follows_once_an_optimizer_step(root, monkeypatch):
     progress = []
     original = AgsspForPreTraining.after_optimizer_step
@@ -55,12 +58,14 @@ def test_images_that_do_not_fill_a_batch_of_views_are_named(root):
         pretrain_backbone.main(*backbone_arguments(root, "out", **OBJECTIVES["mocov3"], per_device_train_batch_size=64))
 
 
+@pytest.mark.slow
 def test_last_image_alone_is_left_out_of_an_epoch_of_views(root):
     changes = OBJECTIVES["mocov3"] | {"per_device_train_batch_size": 11, "val_fraction": 0, "num_train_epochs": 1}
     pretrain_backbone.main(*backbone_arguments(root, "out", **changes))  # 12 images
     assert run_facts(root / "out")["results"]["final"] == "last"
 
 
+@pytest.mark.slow
 def test_one_pass_variant(root):
     changes = OBJECTIVES["simmim"] | {"distill_masked": True, "num_train_epochs": 1}
     pretrain_backbone.main(*backbone_arguments(root, "masked", **changes))

@@ -79,6 +79,7 @@ def test_detector(architecture, frozen_stages):
     assert sum(name.startswith("head.") for name in undecayed) > 0
 
 
+@pytest.mark.slow
 def test_the_whole_swin_base():
     model = AgsspForPreTraining.from_backbone(AgsspBackbone.from_architecture("swin_base"), num_labels=61).train()
     undecayed = check(model)

@@ -34,11 +34,13 @@ def epochs(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 def test_every_epoch_has_its_own_augmentation(root, epochs):
     pretrain_backbone.main(*backbone_arguments(root, "backbone"))
     assert epochs == [epoch for epoch in range(4) for _ in range(9)]
 
 
+@pytest.mark.slow
 def test_a_run_resumed_within_an_epoch_goes_on_in_that_epoch(root, epochs, monkeypatch):
     whole, cut = (backbone_arguments(root, name, save_steps=5, checkpoint_every=9) for name in ("whole", "cut"))
     pretrain_backbone.main(*whole)
@@ -56,6 +58,7 @@ def streamed(root, output, **changes):
     return backbone_arguments(root, output, **steps | changes)
 
 
+@pytest.mark.slow
 def test_a_stream_is_measured_and_goes_on_exactly_after_an_interruption(root, monkeypatch):
     pretrain_backbone.main(*streamed(root, "whole"))
     interrupted(pretrain_backbone, streamed(root, "cut"), 6, monkeypatch)
@@ -68,6 +71,7 @@ def test_a_stream_is_measured_and_goes_on_exactly_after_an_interruption(root, mo
     assert len(measured) == 3, "at steps 4, 8 and 10"
 
 
+@pytest.mark.slow
 def test_a_stream_in_which_no_worker_finds_an_image_ends_the_run_and_lists_them(root):
     for path in (root / "images").rglob("*.png"):
         path.write_bytes(b"broken")
@@ -83,6 +87,7 @@ def test_a_stream_in_which_no_worker_finds_an_image_ends_the_run_and_lists_them(
         (finetune, finetune_arguments, {"gradient_checkpointing": True}, {"gradient_checkpointing": False}),
     ],
 )
+@pytest.mark.slow
 def test_a_corrected_command_may_use_the_folder_of_the_wrong_one(root, command, arguments, wrong, right):
     with pytest.raises(InputError):
         command.main(*arguments(root, "run", num_train_epochs=1, **wrong))
@@ -90,6 +95,7 @@ def test_a_corrected_command_may_use_the_folder_of_the_wrong_one(root, command, 
     assert run_facts(root / "run")
 
 
+@pytest.mark.slow
 def test_boxes_remade_under_the_same_name_are_not_taken_for_those_before(root):
     pretrain_detector.main(*detector_arguments(root, "detector", num_train_epochs=1))
     (root / "boxes" / THRESHOLDS).write_text('{"delta": 1}')
@@ -97,6 +103,7 @@ def test_boxes_remade_under_the_same_name_are_not_taken_for_those_before(root):
         pretrain_detector.main(*detector_arguments(root, "detector", num_train_epochs=1))
 
 
+@pytest.mark.slow
 def test_labels_corrected_under_the_same_name_are_other_labels(root):
     finetune.main(*finetune_arguments(root, "detector", num_train_epochs=1))
     table = root / "labelled/metadata.jsonl"
@@ -134,6 +141,7 @@ def test_warm_up_is_counted_in_epochs_also_where_steps_rule(root, monkeypatch):
 
 @pytest.mark.parametrize(("command", "arguments"), [(pretrain_backbone, backbone_arguments),
                                                     (finetune, finetune_arguments)])  # fmt: skip
+@pytest.mark.slow
 def test_the_recorded_command_can_be_run(root, command, arguments):
     given = arguments(root, "run", num_train_epochs=1, seed=3, learning_rate=0.002)
     command.main(*given)
@@ -144,6 +152,7 @@ def test_the_recorded_command_can_be_run(root, command, arguments):
         assert getattr(parsed[1], field) == getattr(given[1], field)
 
 
+@pytest.mark.slow
 def test_trackers(root):
     with pytest.raises(InputError, match=r"--report-to no_such_tracker: not installed"):
         backbone_arguments(root, "run", report_to="no_such_tracker")
@@ -155,6 +164,7 @@ def test_trackers(root):
     assert {"train/loss_task", "train/loss_distillation", "eval/alignment"} <= set(events.Tags()["scalars"])
 
 
+@pytest.mark.slow
 def test_sgd_losses_are_logged_without_their_scale(root):
     finetune.main(*finetune_arguments(root, "sgd", optimizer="sgd", learning_rate=1e-5, num_train_epochs=1))
     entries = [json.loads(line) for line in (root / "sgd/log.jsonl").read_text().splitlines()]

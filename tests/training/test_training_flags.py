@@ -188,6 +188,7 @@ def test_flags_of_another_optimizer_or_schedule(flags, message):
             choose_optimizer(training, kind="adamw", nominal_batches=nominal, **tables)
 
 
+@pytest.mark.slow
 def test_evaluation_takes_as_many_images_as_it_is_told(root, monkeypatch):
     sizes = []
 

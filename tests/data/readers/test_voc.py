@@ -42,6 +42,7 @@ def test_xml_without_objects_says_that_its_image_is_sound(tmp_path):
     assert found.report.lines() == []
 
 
+@pytest.mark.slow
 def test_images_without_xml_are_taken_as_sound_with_a_word(tmp_path):
     files = {"JPEGImages/a.png": None, "JPEGImages/b.png": None, "Annotations/a.xml": voc(item())}
     found = read(write(tmp_path, files))

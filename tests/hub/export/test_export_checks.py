@@ -16,6 +16,7 @@ from agssp.hub.export.ultralytics_check import check_ultralytics
     ("variant", "bias", "wrong"),
     [("yolov8n", "head.cv2.0.2.bias", 1.0), ("yolo26n", "head.one2one_cv3.0.2.bias", float("nan"))],
 )
+@pytest.mark.slow
 def test_ultralytics(variant, bias, wrong, tmp_path):
     model, file, images = detector(variant), tmp_path / "x.pt", drawn_images(64)
     export_ultralytics(model, file)

@@ -28,6 +28,7 @@ def test_suppression_of_each_image_is_torchvisions():
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("detections", [10, 100])
+@pytest.mark.slow
 def test_the_same_detections_as_image_by_image(batch, detections):
     model = detector("faster_rcnn", 96)
     model.config.detections_per_image = model.roi_heads.detections_per_img = detections
@@ -63,6 +64,7 @@ def test_regions_of_every_size_are_pooled_from_their_level():
     torch.testing.assert_close(graph._pool(pyramid, proposals), expected)
 
 
+@pytest.mark.slow
 def test_nothing_found():
     model = detector("faster_rcnn", 64)
     model.config.score_threshold = model.roi_heads.score_thresh = 1.0

@@ -33,6 +33,7 @@ def take_regions_from_all_levels(model, side):
 
 
 @pytest.mark.parametrize("name", [*DENSE, *SPARSE])
+@pytest.mark.slow
 def test_the_boxes_of_torch_at_any_batch(name, tmp_path):
     side = 96
     model, file = detector(name, side), tmp_path / "model.onnx"
@@ -78,6 +79,7 @@ def test_the_boxes_of_torch_at_any_batch(name, tmp_path):
         check_onnx(model, exported, images)
 
 
+@pytest.mark.slow
 def test_the_opset_that_was_asked_for(tmp_path):
     model, file = detector("yolov8n"), tmp_path / "model.onnx"
     write_onnx(model, file, 64, OPSETS[-1])
@@ -136,6 +138,7 @@ def test_a_network_that_finds_nothing_is_not_called_checked():
         check_onnx(model, exported, drawn_images(64))
 
 
+@pytest.mark.slow
 def test_scores_of_nothing_are_not_compared(tmp_path):
     model, file = detector("yolov8n"), tmp_path / "model.onnx"
     with torch.no_grad():

@@ -100,6 +100,7 @@ def assert_same_raw_outputs(model, theirs):
 
 
 @pytest.mark.parametrize("variant", OWN)
+@pytest.mark.slow
 def test_raw_outputs_are_equal(variant, tmp_path):
     model = build(variant)
     export_ultralytics(model, tmp_path / "x.pt")
@@ -115,6 +116,7 @@ def test_raw_outputs_are_equal(variant, tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["yolov8n", "yolo26n"])
+@pytest.mark.slow
 def test_resnet_with_its_normalisation(variant, tmp_path):
     model = build(variant, {"architecture": "resnet18", "model_args": {"drop_path_rate": 0.1}})
     export_ultralytics(model, tmp_path / "x.pt")
@@ -126,6 +128,7 @@ def test_resnet_with_its_normalisation(variant, tmp_path):
     assert_same_raw_outputs(model, again)
 
 
+@pytest.mark.slow
 def test_normalisation_of_an_own_backbone_is_exact_at_the_border(tmp_path):
     model = build("yolo11n", {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]})
     export_ultralytics(model, tmp_path / "x.pt")
@@ -133,6 +136,7 @@ def test_normalisation_of_an_own_backbone_is_exact_at_the_border(tmp_path):
 
 
 @pytest.mark.parametrize("architecture", RESNETS)
+@pytest.mark.slow
 def test_torchvision_has_the_same_network(architecture):
     import timm
     import torchvision
@@ -146,6 +150,7 @@ def test_torchvision_has_the_same_network(architecture):
     assert tuple(name for name, _ in theirs.named_children())[:-2] == CHILDREN
 
 
+@pytest.mark.slow
 def test_description_stays_free_of_the_model(tmp_path):
     model = build()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -155,6 +160,7 @@ def test_description_stays_free_of_the_model(tmp_path):
     assert all(torch.equal(value.float(), before[name].half().float()) for name, value in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_the_pickle_names_ultralytics_and_torch_alone(tmp_path):
     export_ultralytics(build("yolo26n"), tmp_path / "x.pt")
     with zipfile.ZipFile(tmp_path / "x.pt") as archive:
@@ -170,6 +176,7 @@ def test_the_pickle_names_ultralytics_and_torch_alone(tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["yolov8n", "yolo26n"])
+@pytest.mark.slow
 def test_predictions_are_equal(variant, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = build(variant)
@@ -261,6 +268,7 @@ def trained(tmp_path_factory):
     return model, folder, targets, json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_validation_agrees(trained):
     model, _, targets, theirs = trained
     metrics = DetectionMetrics(list(NAMES.values()))
@@ -289,6 +297,7 @@ def test_training_begins_from_our_weights(trained):
     assert begun["model.22.cv3.0.2.weight"].shape == (3, 80, 1, 1)
 
 
+@pytest.mark.slow
 def test_trained_weights_come_back(trained):
     from safetensors.torch import load_file
 
@@ -311,12 +320,14 @@ def test_trained_weights_come_back(trained):
         ("yolov8n", {"architecture": "resnet18", "model_args": {"stem_type": "deep"}}, "built with stem_type"),
     ],
 )
+@pytest.mark.slow
 def test_what_ultralytics_cannot_build_is_refused(variant, backbone, message, tmp_path):
     with pytest.raises(InputError, match=message):
         export_ultralytics(build(variant, backbone), tmp_path / "x.pt")
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_other_names_and_models_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"x.onnx: expected a name that ends in .pt"):
         export_ultralytics(build(), tmp_path / "x.onnx")
@@ -336,6 +347,7 @@ def test_missing_ultralytics_is_named(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_an_interrupted_export_leaves_the_old_file(tmp_path, monkeypatch):
     (tmp_path / "x.pt").write_bytes(b"old")
 
@@ -348,6 +360,7 @@ def test_an_interrupted_export_leaves_the_old_file(tmp_path, monkeypatch):
     assert (tmp_path / "x.pt").read_bytes() == b"old"
 
 
+@pytest.mark.slow
 def test_importing_the_exporter_imports_no_ultralytics():
     code = "import sys, agssp.hub.export.ultralytics; print('ultralytics' in sys.modules)"
     done = subprocess.run([python(), "-c", code], capture_output=True, text=True, check=True)

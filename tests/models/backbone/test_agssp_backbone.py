@@ -35,6 +35,7 @@ def image() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("architecture", NETWORKS)
+@pytest.mark.slow
 def test_three_loaders_agree_bit_for_bit(architecture, image, tmp_path):
     backbone = tiny(architecture)
     backbone.save_pretrained(tmp_path)

@@ -13,6 +13,7 @@ SHORTCUT = "layer1.0.downsample."
 
 
 @pytest.mark.parametrize(("name", "like"), [("resnet18vd", "resnet18d"), ("resnet34vd", "resnet34d")])
+@pytest.mark.slow
 def test_equal_to_timms_where_the_shortcut_does_nothing(name, like):
     torch.manual_seed(0)
     ours, theirs = (timm.create_model(kind, num_classes=0).eval() for kind in (name, like))

@@ -43,6 +43,7 @@ def test_names():
 
 
 @pytest.mark.parametrize("name", ["faster_rcnn", "rtdetr_v2_s"])
+@pytest.mark.slow
 def test_a_backbone_starts_from_a_detector_of_ours(name, tmp_path):
     config = AgsspBackboneConfig(architecture="test_resnet", image_mean=[0.1] * 3, image_std=[0.5] * 3)
     model = catalogue.build(name, config, image_size=64)

@@ -148,6 +148,7 @@ def test_starts_that_do_not_exist_say_what_does():
 
 
 @pytest.mark.parametrize(("tag", "mean"), [("", 0.485), (".ra_in1k", 0.485), (".ra4_e3600_r224_in1k", 0.5)])
+@pytest.mark.slow
 def test_tag_brings_the_normalisation_that_its_weights_expect(tag, mean, tmp_path):
     """The tags' own values are those of timm's model pages."""
     save_file(timm.create_model("mobilenetv3_large_100").state_dict(), tmp_path / "w.safetensors")
@@ -168,6 +169,7 @@ def test_unknown_tags_show_those_there_are():
         start("timm", "yolov8n.bogus")
 
 
+@pytest.mark.slow
 def test_short_names_have_timm_weights_too(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))

@@ -126,6 +126,7 @@ def test_small_inputs_have_as_many_queries_as_cells():
     assert queries == {64: 84, 96: 189, 128: 300, 640: 300}
 
 
+@pytest.mark.slow
 def test_the_kinds_have_their_papers_sizes():
     backbone = AgsspBackboneConfig(architecture="resnet18d")
     with torch.device("meta"):
@@ -166,6 +167,7 @@ def test_a_frozen_backbone_stays_as_it_is(kind):
 
 
 @ALL
+@pytest.mark.slow
 def test_distributed_training_needs_no_search_for_unused_parameters(kind, tmp_path):
     detr.save_detr(build(kind, frozen_stages=2), tmp_path)
     model = detr.open_detr(tmp_path)
@@ -196,6 +198,7 @@ def test_bfloat16_autocast_keeps_boxes_in_full_precision(kind):
 
 
 @ALL
+@pytest.mark.slow
 def test_saving_and_loading_is_exact(kind, tmp_path):
     model = build(kind).eval()
     detr.save_detr(model, tmp_path)
@@ -219,6 +222,7 @@ def test_saving_and_loading_is_exact(kind, tmp_path):
 
 
 @ALL
+@pytest.mark.slow
 def test_a_checkpoint_is_loaded_whole_as_trainer_does_it(kind, tmp_path):
     source, target = build(kind, seed=1), build(kind, seed=2)
     source.save_pretrained(tmp_path)
@@ -267,6 +271,7 @@ def test_detectors_that_cannot_be_built(kind, architecture, image_size, message)
 
 
 @ALL
+@pytest.mark.slow
 def test_transfer_to_other_classes(kind):
     source, target = build(kind, seed=1), build(kind, {0: "crack", 1: "scale"}, seed=2)
     before = target.class_embed[0].weight.clone()
@@ -323,6 +328,7 @@ def test_pipeline_gives_the_boxes_of_the_model(tmp_path):
 
 
 @ALL
+@pytest.mark.slow
 def test_it_learns_a_fixed_batch(kind):
     model = build(kind, **widths(64)).train()
     images = torch.full((4, 3, 64, 64), 0.45)

@@ -181,6 +181,7 @@ def test_every_published_backbone_has_a_network_with_the_same_tensors(name):
 
 
 @pytest.mark.parametrize("name", ["rtdetr_v2_r18vd", "rtdetr_v2_r50vd", "dfine-nano-coco"])
+@pytest.mark.slow
 def test_computes_what_the_original_does(name, tmp_path):
     original = published(name)
     save(original, tmp_path)
@@ -204,6 +205,7 @@ def test_computes_what_the_original_does(name, tmp_path):
     torch.testing.assert_close(ours.pred_boxes, theirs.pred_boxes, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_images_are_prepared_as_the_checkpoint_says(copy_of_nano):
     processor = any_detector.image_processor(catalogue.open_folder(copy_of_nano))
     assert (processor.image_mean, processor.image_std, processor.input_size) == ([0.0] * 3, [1.0] * 3, (480, 480))
@@ -215,6 +217,7 @@ def test_images_are_prepared_as_the_checkpoint_says(copy_of_nano):
     assert saved_input_settings(copy_of_nano) == {"image_size": 640, "image_mean": [0.0] * 3, "image_std": [1.0] * 3}
 
 
+@pytest.mark.slow
 def test_is_trained_for_other_classes_saved_and_opened(nano, tmp_path):
     donor = catalogue.open_folder(nano)
     model, report = catalogue.for_classes(donor, NAMES, image_size=64, frozen_stages=2)
@@ -240,6 +243,7 @@ def test_is_trained_for_other_classes_saved_and_opened(nano, tmp_path):
     assert again.config.backbone_config.image_mean == [0.0] * 3
 
 
+@pytest.mark.slow
 def test_a_backbone_starts_from_it(nano):
     donor = catalogue.open_folder(nano)
     backbone = AgsspBackbone.from_architecture("hgnetv2_b0", start=nano)
@@ -255,6 +259,7 @@ def test_a_backbone_starts_from_it(nano):
     assert any("stages.3" in name for name in catalogue.detr.load_backbone(donor, backbone).loaded)
 
 
+@pytest.mark.slow
 def test_by_its_name_on_the_hub(nano, tmp_path):
     with LocalHub(tmp_path / "hub") as hub:
         hub.publish("ustc-community/dfine-nano-coco", {file.name: file.read_bytes() for file in nano.iterdir()})

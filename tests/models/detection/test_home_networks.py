@@ -49,6 +49,7 @@ def test_ultralytics_end_to_end_keeps_the_branch_that_predicts():
     ("architecture", "title"),
     [("resnet18", ""), ("test_resnet", ", on timm's test_resnet"), ("yolov8n", ", on yolov8n")],
 )
+@pytest.mark.slow
 def test_torchvision(architecture, title):
     model, pixel_values = build("faster_rcnn", architecture), torch.rand(2, 3, 64, 64)
     home = home_network(model, 64)
@@ -72,6 +73,7 @@ def test_torchvision(architecture, title):
         ("dfine_s", "hgnetv2_b0", " on timm's hgnetv2_b0"),
     ],
 )
+@pytest.mark.slow
 def test_transformers(name, architecture, title):
     model, pixel_values = build(name, architecture), torch.rand(2, 3, 64, 64)
     home = home_network(model, 64)

@@ -2,6 +2,7 @@
 
 import subprocess
 
+import pytest
 from warm_python import python
 
 PROGRAM = """
@@ -40,6 +41,7 @@ assert not any(name.split(".")[0] == "ultralytics" for name in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_apache_and_bsd_detectors_do_not_need_it():
     done = subprocess.run([python(), "-c", PROGRAM], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -138,6 +138,7 @@ def test_classification_alone():
 
 @pytest.mark.parametrize("architecture", ["test_resnet", "test_vit", "swin_tiny_patch4_window7_224", "yolov8n"])
 @pytest.mark.parametrize("config", [{}, {"objective": "none"}, {"distillation": False}])
+@pytest.mark.slow
 def test_gradients_reach_exactly_what_is_trainable(architecture, config):
     model = build(architecture, **config).train()
     model(**batch()).loss.backward()

@@ -180,6 +180,7 @@ def test_evaluation_needs_no_second_view():
         model.train()(**inputs)
 
 
+@pytest.mark.slow
 def test_training_pulls_the_views_of_an_image_together():
     model = build(distillation=False, frozen_stages=0).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)

@@ -93,6 +93,7 @@ def test_decoder_puts_the_pixels_of_a_position_where_it_lies():
 
 
 @pytest.mark.parametrize("architecture", SMALL)
+@pytest.mark.slow
 def test_hidden_pixels_cannot_be_seen_and_shown_ones_can(architecture):
     torch.manual_seed(0)
     network = timm.create_model(architecture, num_classes=0, **SMALL[architecture]).eval()
@@ -188,6 +189,7 @@ def test_weights_survive_saving(tmp_path):
         assert torch.equal(loaded(**inputs).reconstruction, model(**inputs).reconstruction)
 
 
+@pytest.mark.slow
 def test_training_learns_to_fill_in():
     torch.manual_seed(0)
     backbone = AgsspBackbone.from_architecture("pvt_v2_b0")

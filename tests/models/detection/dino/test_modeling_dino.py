@@ -402,6 +402,7 @@ def test_a_pretrained_backbone_is_taken_over_with_its_normalisation():
     assert_takes_over(model, backbone)
 
 
+@pytest.mark.slow
 def test_it_learns_a_fixed_batch():
     torch.manual_seed(0)
     model = DinoForObjectDetection(config_of()).train()

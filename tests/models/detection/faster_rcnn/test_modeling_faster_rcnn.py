@@ -35,6 +35,7 @@ def detector():
     return build().eval()
 
 
+@pytest.mark.slow
 def test_a_batch_without_any_box_has_losses_of_classes_only(detector):
     out = detector(torch.rand(2, 3, 64, 64), labels_of([], []))
     assert set(out.loss_dict) == LOSSES
@@ -281,6 +282,7 @@ def test_the_configuration_asks_its_own_copy_for_the_stages():
     assert FasterRcnnConfig(backbone).id2label == {0: "defect"}
 
 
+@pytest.mark.slow
 def test_it_learns_a_fixed_batch():
     torch.manual_seed(0)
     few = {"proposals": (100, 50), "anchor_samples": 64, "region_samples": 32}

@@ -46,6 +46,7 @@ def assert_same_detections(model, reference):
     torch.testing.assert_close(ours["boxes"], found["boxes"], rtol=0, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_detections_equal_torchvision(tmp_path):
     reference = torchvision_resnet50(3)
     published = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4)
@@ -57,6 +58,7 @@ def test_detections_equal_torchvision(tmp_path):
     assert_same_detections(model, reference)
 
 
+@pytest.mark.slow
 def test_coco_weights_have_frozen_norms_older_names_and_classes_that_are_named(tmp_path):
     reference = torchvision_resnet50(90, frozen_norms=True)
     state = {}
@@ -80,6 +82,7 @@ def test_coco_weights_have_frozen_norms_older_names_and_classes_that_are_named(t
         (lambda state: state.pop("backbone.fpn.inner_blocks.0.0.bias"), None, r"1 missing \(fpn.inner_blocks.0.0.bias"),
     ],
 )
+@pytest.mark.slow
 def test_files_that_do_not_fit(tmp_path, change, id2label, message):
     state = torchvision_resnet50(3).state_dict()
     change(state)

@@ -28,6 +28,7 @@ from agssp.models.detection.yolo import YoloConfig, YoloForObjectDetection
 from agssp.models.detection.yolo.neck_and_head import build_neck_and_head
 
 
+@pytest.mark.slow
 def test_ultralytics_is_imported_by_a_model_only():
     check = "import agssp.models.detection, sys; sys.exit('ultralytics' in sys.modules)"
     assert subprocess.run([python(), "-c", check], timeout=120).returncode == 0
@@ -197,6 +198,7 @@ def test_folders_that_hold_no_such_detector(detector, tmp_path):
         (lambda state: state.update({"neck.12.cv1.bn.bias": torch.zeros(3)}), r"1 of another shape \(neck.12.cv1.bn"),
     ],
 )
+@pytest.mark.slow
 def test_folders_whose_weights_do_not_fit(detector, tmp_path, change, message):
     detector.save_pretrained(tmp_path)
     state = load_file(tmp_path / "model.safetensors")
@@ -242,6 +244,7 @@ def test_bfloat16_autocast_keeps_the_loss_in_full_precision():
     torch.testing.assert_close(half.loss, full.loss, rtol=0.05, atol=0)
 
 
+@pytest.mark.slow
 def test_it_learns_a_fixed_batch():
     torch.manual_seed(0)
     model = YoloForObjectDetection(YoloConfig(id2label=NAMES, image_size=64)).train()

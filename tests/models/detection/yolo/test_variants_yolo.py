@@ -36,6 +36,7 @@ def ultralytics_batch(images, labels):
 
 
 @pytest.mark.parametrize("variant", OTHERS)
+@pytest.mark.slow
 def test_outputs_losses_and_gradients_equal_ultralytics(variant):
     model = build(variant)
     reference = ultralytics_model(model.to_ultralytics(), variant)
@@ -72,6 +73,7 @@ def test_outputs_losses_and_gradients_equal_ultralytics(variant):
 
 
 @pytest.mark.parametrize("variant", [*OTHERS, "slf_yolon", "slf_yolos"])
+@pytest.mark.slow
 def test_a_file_tells_its_variant(variant, tmp_path):
     model = build(variant)
     state = model.to_ultralytics()
@@ -106,6 +108,7 @@ def test_the_strides_of_necks_are_those_of_their_graphs():
 
 @pytest.mark.parametrize("variant", FAMILIES)
 @pytest.mark.parametrize("frozen_stages", [0, 4])
+@pytest.mark.slow
 def test_every_trained_parameter_gets_a_gradient_in_every_batch(variant, frozen_stages, tmp_path):
     backbone = AgsspBackboneConfig(architecture=variant, frozen_stages=frozen_stages)
     build(variant, backbone_config=backbone).save_pretrained(tmp_path)
@@ -201,6 +204,7 @@ def test_necks_take_other_backbones(variant):
     assert [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None] == []
 
 
+@pytest.mark.slow
 def test_yolo26_weighs_its_branches_as_ultralytics_does_epoch_by_epoch():
     model = build("yolo26n").train()
     reference = ultralytics_model(model.to_ultralytics(), "yolo26n").train()
@@ -230,6 +234,7 @@ def test_yolo26_trains_backbone_and_neck_by_its_many_predictions_only():
     assert model.head.cv3[0][-1].weight.grad is None
 
 
+@pytest.mark.slow
 def test_yolo26_suppresses_nothing(tmp_path):
     model = build("yolo26n").eval()
     logits = torch.full((1, 84, 3), -9.0)
@@ -249,6 +254,7 @@ def test_yolo26_suppresses_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("variant", FAMILIES)
+@pytest.mark.slow
 def test_it_finds_all_defects_of_a_fixed_batch(variant):
     # So few steps end well or not by the rounding of the processor; one start of three is enough to show that they can.
     assert any(learn_a_batch(variant, seed) == pytest.approx(1) for seed in range(3))
