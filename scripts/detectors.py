@@ -21,8 +21,9 @@ from typing import Any
 from agssp.commands.quickstart import TEACHER, Step, run_step
 from agssp.data.synthetic import make_surfaces
 from agssp.errors import InputError
+from agssp.files import write_json, write_text
 from agssp.models.detection import catalogue
-from agssp.output_folder import claim_output, write_json, write_text
+from agssp.output_folder import claim_output
 from agssp.packaged_weights import PACKAGES
 
 STEPS_FILE = "steps.json"

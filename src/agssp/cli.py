@@ -7,8 +7,12 @@ from collections.abc import Sequence
 
 from . import __version__
 from .arguments import exit_with, parse_arguments
-from .errors import InputError
+from .errors import InputError, StorageError
+from .files import storage_fault
 from .processes import close_process_group
+
+TRY_AGAIN = 75
+"""Exit status of `sysexits.h` for what fails now and need not fail later."""
 
 COMMANDS = {
     "inspect": "read a data set and show what was read: run this first",
@@ -53,7 +57,8 @@ def run(name: str, argv: Sequence[str]) -> None:
         argv: The words.
 
     Raises:
-        SystemExit: status 2 for input that cannot be used, 130 when interrupted.
+        SystemExit: status 2 for input that cannot be used, 75 when the machine failed (a full disk, an unmounted
+            share) and the same command may go on later, 130 when interrupted.
     """
     try:
         module = importlib.import_module(f"agssp.commands.{re.sub('[- ]', '_', name)}")
@@ -66,11 +71,23 @@ def run(name: str, argv: Sequence[str]) -> None:
         )
         module.main(*parsed)
         close_process_group()
+    except StorageError as error:
+        close_process_group(wait=False)
+        exit_with(_passing(error), TRY_AGAIN)
     except InputError as error:
         close_process_group(wait=False)
         exit_with(f"error: {error}", 2)
     except KeyboardInterrupt:
         exit_with("interrupted; finished work is kept, run the same command to go on", 130)
+    except Exception as error:
+        if (fault := storage_fault(error)) is None:
+            raise
+        close_process_group(wait=False)
+        exit_with(_passing(fault), TRY_AGAIN)
+
+
+def _passing(fault: object) -> str:
+    return f"error: {fault}. Finished work is kept; run the same command to go on"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The one error that means: what you gave cannot be used, and here is what to do."""
+"""The errors that mean: this cannot be used, or cannot be done now, and here is what to do."""
 
 WORKERS_TRACEBACK = "\nOriginal Traceback (most recent call last):"
 """What `torch.utils.data` puts between the name of a worker and the error in it."""
@@ -15,3 +15,11 @@ class InputError(ValueError):
     def __str__(self) -> str:
         message = super().__str__()
         return message.rpartition(f"{type(self).__name__}: ")[2].strip() if WORKERS_TRACEBACK in message else message
+
+
+class StorageError(InputError):
+    """The machine, not what it was given, has failed: a full disk, an unmounted share, an I/O error, no memory.
+
+    The work can be done once that is mended, so nothing is skipped for it: commands stop, keep what is finished and
+    exit with status 75, and the same command goes on.
+    """

@@ -1,12 +1,12 @@
 """Claim an output folder for one command with one set of settings, so that no run writes into another's results."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from agssp import __version__
 from agssp.errors import InputError
+from agssp.files import read_json, write_json
 
 SETTINGS_FILE = "settings.json"
 LATER_FLAGS = {"crowds": "auto"}
@@ -36,8 +36,8 @@ def claim_output(
         raise InputError(f"{flag} {folder}: a file of this name exists; expected a folder")
     record = folder / SETTINGS_FILE
     if record.is_file():
-        found = json.loads(record.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or found.get("command") != command:
+        found = read_json(record, remedy="remove it and what lies beside it, or name another folder")
+        if found.get("command") != command:
             raise InputError(f"{flag} {folder}: its {SETTINGS_FILE} is not of `agssp {command}`; name another folder")
         before = found.get("settings", {})
         differing = [
@@ -61,16 +61,3 @@ def claim_output(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(record, {"command": command, "agssp": __version__, "settings": settings})
     return False
-
-
-def write_json(path: str | os.PathLike, content: Any) -> None:
-    """Write JSON in one step: a reader sees the old file or the new one, never half of it."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a text file in one step, as `write_json` does."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

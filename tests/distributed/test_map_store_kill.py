@@ -58,7 +58,7 @@ def test_killed_and_finished_equals_undisturbed(launcher, world_size):
         killed += bool(result["killed"])
         if attempt % 2:
             seconds = run(output, world_size)["seconds"] if result["killed"] else seconds
-            finished = {name: data for name, data in contents(root / output).items() if not name.endswith(".tmp")}
+            finished = {name: data for name, data in contents(root / output).items() if not name.endswith(".partial")}
             assert finished == undisturbed
         attempt += 1
         assert attempt < 5 * KILLS

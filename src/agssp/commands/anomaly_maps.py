@@ -249,7 +249,8 @@ def reference_pool(
 
 def keep_references(kead: Any, store: Any, pool: Any, occurring: list[str], arguments: AnomalyMapsArguments) -> None:
     """Compute the store's reference tokens and text features and write them, unless another process was first."""
-    from agssp.data.map_store import REFERENCES, write_once
+    from agssp.data.map_store import REFERENCES
+    from agssp.files import write_once
 
     references = store.manifest["references"]
     for name, entry in references["chosen"].items():

@@ -10,7 +10,6 @@ A source's files are looked for in ROOT/NAME, or in ROOT itself. Finished shards
 interruption the same command goes on. An image that cannot be read is skipped, counted and listed in skipped.jsonl.
 """
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -185,10 +184,10 @@ def write(
     """Write the missing shards, then what the data set holds."""
     from tqdm import tqdm
 
-    from agssp.data.map_store import write_atomically
     from agssp.data.sources.manifest import MANIFEST, SKIPPED, dataset_facts, source_facts
     from agssp.data.sources.shards import count_rows, is_done, skipped_images, write_shard
-    from agssp.output_folder import claim_output, write_json
+    from agssp.files import write_json, write_lines
+    from agssp.output_folder import claim_output
 
     output = Path(str(arguments.output))
     settings = {
@@ -209,7 +208,7 @@ def write(
             for _ in write_shard(output, plan, shard, arguments.max_pixels):
                 progress.update()
     skipped = skipped_images(output, plan)
-    write_atomically(output / SKIPPED, "".join(json.dumps(entry) + "\n" for entry in skipped).encode())
+    write_lines(output / SKIPPED, skipped)
     counted = count_rows(output, plan)
     single = len(members) == 1 and arguments.name == members[0].name
     sources = [

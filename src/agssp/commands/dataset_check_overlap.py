@@ -169,7 +169,7 @@ def _blocks(pool: ThreadPoolExecutor, work: Callable[[dict[str, Any]], Any], dat
 
 
 def _write(output: Path, facts: dict[str, Any], pairs: "Sequence[Pair]", skipped: Sequence[dict[str, str]]) -> None:
-    from agssp.output_folder import write_json
+    from agssp.files import write_json
 
     rows = [{name: getattr(pair, name) for name in COLUMNS} for pair in pairs]
     rows = [row | {"similarity": round(row["similarity"], 4)} for row in rows]

@@ -18,7 +18,8 @@ import numpy as np
 from agssp import __version__
 from agssp.arguments import shell_command
 from agssp.errors import InputError
-from agssp.output_folder import claim_output, write_json
+from agssp.files import write_json
+from agssp.output_folder import claim_output
 from agssp.processes import on_main_process
 
 POSITIONAL = ("model",)

@@ -94,9 +94,10 @@ def main(arguments: EvaluateMapsArguments) -> dict[str, Any] | None:
     from agssp.commands.pseudo_boxes import PseudoBoxesArguments, threshold_rule
     from agssp.data.map_store import MapStore
     from agssp.data.reading import read_told
+    from agssp.files import write_json
     from agssp.map_evaluation import TRUTH_COLUMNS, compare_shard, measure
     from agssp.metrics.anomaly import PixelScores
-    from agssp.output_folder import claim_output, write_json
+    from agssp.output_folder import claim_output
     from agssp.processes import on_main_process
     from agssp.report.maps import write_map_report
 

@@ -42,7 +42,7 @@ def main(arguments: InspectArguments) -> None:
     from agssp.arguments import shell_command
     from agssp.data.reading import read_told
     from agssp.data.schema import defect_names
-    from agssp.output_folder import write_json
+    from agssp.files import write_json
     from agssp.report.inspection import inspection_sections
     from agssp.report.page import write_page
 

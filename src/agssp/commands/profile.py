@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from agssp.errors import InputError
-from agssp.output_folder import claim_output, write_json, write_text
+from agssp.files import write_json, write_text
+from agssp.output_folder import claim_output
 
 POSITIONAL = ("models",)
 END_TO_END_ROUNDS = 3

@@ -8,7 +8,6 @@ report.html.
 """
 
 import contextlib
-import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,8 +21,9 @@ import pyarrow.parquet as pq
 from agssp.arguments import shell_command
 from agssp.boxes import RULES, CategoryStatistics, category_statistics, category_threshold, pseudo_boxes
 from agssp.data.box_store import THRESHOLDS, pseudo_objects, write_boxes, write_coco, write_yolo, yolo_files
-from agssp.data.map_store import MapStore, write_atomically
+from agssp.data.map_store import MapStore
 from agssp.errors import InputError
+from agssp.files import write_json
 
 POSITIONAL = ()
 DEFAULT_DELTA = {"paper": 0.1, "relative": 0.2, "robust": 3.0}
@@ -165,7 +165,7 @@ def main(arguments: PseudoBoxesArguments) -> None:
         write_coco(output / "coco.json", rows)
     if arguments.yolo:
         write_yolo(output / "yolo", rows)
-    write_atomically(output / THRESHOLDS, (json.dumps(facts, indent=1) + "\n").encode())
+    write_json(output / THRESHOLDS, facts)
     if arguments.report:
         from agssp.report.boxes import write_box_report
 

@@ -19,7 +19,8 @@ from typing import Any
 
 from agssp.arguments import parse_arguments
 from agssp.errors import InputError
-from agssp.output_folder import claim_output, write_json
+from agssp.files import write_json
+from agssp.output_folder import claim_output
 
 POSITIONAL = ()
 STEPS_FILE = "steps.json"

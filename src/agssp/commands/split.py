@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from agssp.arguments import shell_command
 from agssp.errors import InputError
-from agssp.output_folder import write_json
+from agssp.files import write_json
 
 POSITIONAL = ()
 RECORD = "split.json"

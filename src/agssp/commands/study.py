@@ -147,14 +147,14 @@ def print_plan(study: Any, state: Any, *, everything: bool) -> None:
 
 def write_results(study: Any, state: Any, *, page: bool = True) -> None:
     """Write table.csv, table.md, study.json and the page of what is there by now."""
-    import json
     from dataclasses import asdict
 
     from filelock import FileLock
 
+    from agssp.files import write_json, write_text
     from agssp.study.page import write_study_page
     from agssp.study.results import csv_table, provenance, results
-    from agssp.study.runner import LOCKS, write_atomically
+    from agssp.study.runner import LOCKS
     from agssp.study.table import markdown
     from agssp.training.run import hardware, versions
 
@@ -169,17 +169,15 @@ def write_results(study: Any, state: Any, *, page: bool = True) -> None:
     # What another process writes at the same time must not be older than what it overwrites.
     with FileLock(output / LOCKS / "results.lock"):
         found = results(study, state)
-        write_atomically(output / "table.csv", csv_table(study, found))
-        write_atomically(output / "table.md", markdown(study, found, facts))
+        write_text(output / "table.csv", csv_table(study, found))
+        write_text(output / "table.md", markdown(study, found, facts))
         if page:
-            partial = output / ".study.html.partial"
-            write_study_page(partial, study, found, facts, lines)
-            partial.replace(output / "study.html")
+            write_study_page(output / "study.html", study, found, facts, lines)
         stages = {key: {"command": stage.line(state.root), **(state.record(key) or {})}
                   for key, stage in state.plan.stages.items()}  # fmt: skip
         described = asdict(study) | {"weights": {"/".join(key): value for key, value in study.weights.items()}}
         content = {"study": described, "made_with": made_with, "stages": stages}
-        write_atomically(output / "study.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        write_json(output / "study.json", content)
 
 
 def print_table(study: Any, state: Any) -> None:

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, Features, Value
 
-from agssp.data.map_store import write_atomically
+from agssp.data.map_store import write_parquet
 from agssp.data.schema import PSEUDO_CLASS, objects_feature
 from agssp.errors import InputError
+from agssp.files import write_text
 
 THRESHOLDS = "thresholds.json"
 FIRST_COCO_ID = 1
@@ -44,7 +45,7 @@ def write_boxes(path: Path, categories: Sequence[str], rows: Sequence[dict[str, 
     """
     schema = box_features(categories).arrow_schema
     columns = [pa.array([row[field.name] for row in rows], field.type) for field in schema]
-    write_atomically(path, pa.Table.from_arrays(columns, schema=schema), compression="zstd")
+    write_parquet(path, pa.Table.from_arrays(columns, schema=schema), compression="zstd")
 
 
 def pseudo_objects(bbox: np.ndarray, scores: np.ndarray) -> dict[str, list[Any]]:
@@ -135,7 +136,7 @@ def write_coco(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         "annotations": annotations,
         "categories": [{"id": FIRST_COCO_ID, "name": PSEUDO_CLASS}],
     }
-    write_atomically(path, json.dumps(content).encode())
+    write_text(path, json.dumps(content))
 
 
 def yolo_files(folder: Path, image_ids: Iterable[str]) -> list[Path]:
@@ -166,5 +167,5 @@ def write_yolo(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
         for x, y, w, h in row["objects"]["bbox"]:
             values = ((x + w / 2) / row["width"], (y + h / 2) / row["height"], w / row["width"], h / row["height"])
             lines.append("0 " + " ".join(f"{value:.6f}" for value in values))
-        write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
-    write_atomically(folder / "data.yaml", f"names:\n  0: {PSEUDO_CLASS}\n".encode())
+        write_text(path, "".join(f"{line}\n" for line in lines))
+    write_text(folder / "data.yaml", f"names:\n  0: {PSEUDO_CLASS}\n")

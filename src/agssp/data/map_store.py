@@ -6,9 +6,7 @@ import hashlib
 import json
 import math
 import mmap
-import os
-import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from datasets.features.features import Array2DExtensionType
 
 from agssp.data.schema import map_features
 from agssp.errors import InputError
+from agssp.files import open_whole, write_lines, write_once
 
 MANIFEST = "manifest.json"
 REFERENCES = "references.safetensors"
@@ -28,56 +27,10 @@ OWN_FILES = {MANIFEST, REFERENCES, SKIPPED, "data"}
 NOT_COMPARED = ("source",)
 
 
-def write_atomically(path: Path, content: bytes | pa.Table, **parquet_options: Any) -> None:
-    """Write a file beside its place, make it durable, and move it there: no reader ever sees half of it."""
-    part = _beside(path)
-    try:
-        with part.open("wb") as file:
-            if isinstance(content, bytes):
-                file.write(content)
-            else:
-                pq.write_table(content, file, **parquet_options)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_once(path: Path, write: Callable[[Path], object]) -> bool:
-    """Put a file in its place unless another process, of any machine, was first; its content stays, and is whole.
-
-    Args:
-        path: where the file belongs.
-        write: writes the content to the path that it is given.
-
-    Returns:
-        Whether the content is this call's.
-    """
-    part = _beside(path)
-    try:
-        write(part)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        try:
-            # A link, unlike a rename, never takes the place of what is there.
-            os.link(part, path)
-        except FileExistsError:
-            return False
-        except OSError:
-            # A file system without links: the best there is.
-            if path.exists():
-                return False
-            part.replace(path)
-        return True
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _beside(path: Path) -> Path:
-    """A name in the same folder that no other process uses, on this machine or another."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+def write_parquet(path: Path, table: pa.Table, **options: Any) -> None:
+    """Write a Parquet file, whole or not at all; `options` are `pyarrow.parquet.write_table`'s."""
+    with open_whole(path, "wb") as file:
+        pq.write_table(table, file, **options)
 
 
 def map_table(
@@ -244,7 +197,7 @@ class MapStore:
         """Write one shard; the same rows give the same bytes. Columns as in `map_table`."""
         metadata = {"agssp_manifest": self.key, "agssp_skipped": json.dumps(list(skipped))}
         table = map_table(self.categories, rows, maps.reshape(-1, self.grid_size, self.grid_size), metadata)
-        write_atomically(
+        write_parquet(
             path,
             table,
             compression="zstd",
@@ -264,7 +217,7 @@ class MapStore:
     def write_skipped(self) -> list[dict[str, str]]:
         """Write skipped.jsonl from what the shards say, and return it."""
         skipped = self.skipped()
-        write_atomically(self.path / SKIPPED, "".join(json.dumps(entry) + "\n" for entry in skipped).encode())
+        write_lines(self.path / SKIPPED, skipped)
         return skipped
 
     def table(self) -> pa.Table:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from agssp import __version__
+from agssp.files import write_text
 
 from .figures import GRID, INK, MUTED
 from .pictures import to_pil
@@ -106,10 +107,8 @@ def write_page(path: str | Path, title: str, sections: Sequence[Section], subtit
     page = environment.get_template("page.html.jinja").render(
         title=title, subtitle=_inline(subtitle), sections=rendered, version=__version__
     )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
-    return path
+    write_text(path, page)
+    return Path(path)
 
 
 def svg(figure: Figure, dpi: int = 160) -> str:

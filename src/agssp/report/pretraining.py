@@ -58,7 +58,7 @@ FROM_ZERO = ("accuracy", "feature_rank", "lambda", "learning_rate")
 
 
 def write_pretraining_page(output: Path, health: RunHealth, about: str) -> Path:
-    """Write the page in one step, so that it can be looked at while the run goes on.
+    """Write the page, which can be looked at while the run goes on.
 
     Args:
         output: the run's folder, with its snapshots of the attention.
@@ -70,8 +70,7 @@ def write_pretraining_page(output: Path, health: RunHealth, about: str) -> Path:
     """
     goes_on = " It goes on: this page is written anew at each evaluation, reload it to see more."
     subtitle = f"{about}. This is {health.moment}.{'' if health.finished else goes_on}"
-    partial = write_page(output / f"{REPORT}.partial", "Backbone pretraining", sections(output, health), subtitle)
-    return partial.replace(output / REPORT)
+    return write_page(output / REPORT, "Backbone pretraining", sections(output, health), subtitle)
 
 
 def sections(output: Path, health: RunHealth) -> list[Section]:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from agssp.arguments import parse_arguments
 from agssp.errors import InputError
+from agssp.files import write_json
 
 from .python_stages import run_python_stage
 from .stage import PYTHON_STAGES, Plan, Stage, command_module
@@ -148,7 +149,7 @@ def _run(state: State, stage: Stage, after_each: Callable[[], None]) -> None:
         seconds = round(time.perf_counter() - started, 1)
         if error is None:
             record = {"command": stage.line(state.root), "seconds": seconds, "process": _name()}
-            write_atomically(state.output / RECORDS / f"{stage.key}.json", json.dumps(record, indent=1) + "\n")
+            write_json(state.output / RECORDS / f"{stage.key}.json", record)
             (state.output / FAILURES / f"{stage.key}.json").unlink(missing_ok=True)
             _log(state, stage, "finished")
         else:
@@ -247,13 +248,6 @@ def on_main(work: Callable[[], Result]) -> Result:
     return result
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file in one step, also where several processes write it."""
-    partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
 def _fail(state: State, stage: Stage, error: Exception) -> None:
     text = f"{type(error).__name__}: {error}" if not isinstance(error, InputError) else str(error)
     record = {
@@ -265,7 +259,7 @@ def _fail(state: State, stage: Stage, error: Exception) -> None:
         "time": time.time(),
     }
     path = state.output / FAILURES / f"{stage.key}.json"
-    write_atomically(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write_json(path, record)
     _log(state, stage, "failed")
     print(f"    failed: {text}\n    {path} has the whole story; other cells go on", file=sys.stderr, flush=True)
 

@@ -20,8 +20,9 @@ from huggingface_hub.errors import EntryNotFoundError, HTTPError
 from agssp import __version__
 from agssp.data.box_store import THRESHOLDS
 from agssp.data.map_store import MANIFEST
+from agssp.files import write_json
 from agssp.hub_ids import is_hub_id
-from agssp.output_folder import claim_output, write_json
+from agssp.output_folder import claim_output
 from agssp.processes import on_main_process
 from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.flag_checks import check_optimizer_flags, machine_errors

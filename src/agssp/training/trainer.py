@@ -13,7 +13,7 @@ from transformers import Trainer, TrainerCallback
 
 from agssp.data.training_sets import EMPTY_STREAM
 from agssp.errors import InputError
-from agssp.output_folder import write_json
+from agssp.files import write_json
 from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.ema import ExponentialMovingAverage
 from agssp.training.norm_statistics import NormStatistics

@@ -14,7 +14,7 @@ from PIL import Image
 
 from agssp import __version__
 from agssp.data.images import ImageError, decode_image
-from agssp.data.map_store import write_atomically
+from agssp.data.map_store import write_parquet
 from agssp.data.schema import features
 from agssp.data.sources.defects import MaskFile, boxes_of_masks, read_masks
 from agssp.data.sources.image import SourceImage
@@ -62,7 +62,7 @@ def write_shard(folder: Path, plan: Plan, shard: Shard, max_pixels: int) -> Iter
         b"agssp_skipped": json.dumps(skipped).encode(),
     }
     table = pa.Table.from_pylist(rows, schema=schema).replace_schema_metadata(metadata)
-    write_atomically(shard_path(folder, shard), table, compression="zstd", row_group_size=ROW_GROUP)
+    write_parquet(shard_path(folder, shard), table, compression="zstd", row_group_size=ROW_GROUP)
 
 
 def make_row(image: SourceImage, plan: Plan, max_pixels: int) -> dict[str, Any]:

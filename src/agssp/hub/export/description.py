@@ -7,9 +7,9 @@ from typing import Any
 
 from agssp import __version__
 from agssp.errors import InputError
+from agssp.files import write_json
 from agssp.hub.paths import without_paths
 from agssp.letterbox import GREY
-from agssp.output_folder import write_json
 
 INSTALL = "pip install 'agssp[export]'"
 
