@@ -49,14 +49,17 @@ def test_a_network_that_ends_in_a_norm_keeps_it():
     assert fold_norms(traced(nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)).eval())) == 0
 
 
-@pytest.mark.parametrize("batch", [1, 2, 5])
-def test_the_same_outputs(batch):
+@pytest.mark.slow
+def test_the_same_outputs():
     torch.manual_seed(0)
-    network, values = Network().eval(), torch.rand(batch, 3, 8, 8)
+    network = Network().eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     program = traced(network)
     assert fold_norms(program) == 2
     assert len(program.graph.find_nodes(op="call_function", target=torch.ops.aten.batch_norm.default)) == 5
-    with torch.no_grad():
-        torch.testing.assert_close(program.run_decompositions().module()(values), network(values), rtol=1e-5, atol=1e-5)
+    folded = program.run_decompositions().module()
+    for batch in (1, 2, 5):
+        values = torch.rand(batch, 3, 8, 8)
+        with torch.no_grad():
+            torch.testing.assert_close(folded(values), network(values), rtol=1e-5, atol=1e-5)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
