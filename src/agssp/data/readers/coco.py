@@ -270,6 +270,8 @@ def _bbox(row: dict[str, Any], where: str, report: ReadReport) -> XYWH:
 
 def _rotation(attributes: Any) -> float:
     """Degrees by which a box is turned, as CVAT says; 0 where it is not, or what is called so is something else."""
+    if attributes is None:
+        return 0.0
     try:
         degrees = float(attributes["rotation"])
     except (TypeError, ValueError, KeyError, IndexError):

@@ -127,16 +127,6 @@ class ReadReport:
         for example in examples:
             self.note(cause, example)
 
-    def measure(self, name: str, bbox: Sequence[float], size: Sequence[float]) -> None:
-        """Keep how large a box is beside its image.
-
-        Args:
-            name: of its class.
-            bbox: xywh px.
-            size: (width, height) px of the image.
-        """
-        self.keep_shares(name, [min(bbox[2:]) / max(size)])
-
     def keep_shares(self, name: str, shares: Iterable[float]) -> None:
         """Keep how large boxes of a class are: the shorter side of each as a share of its image's longer side."""
         self.shares.setdefault(name, array("f")).extend(shares)
