@@ -111,6 +111,10 @@ class Listing:
             self._parsed[path] = content
         return self._parsed[path]
 
+    def forget_json(self) -> None:
+        """Free the memory of all parsed JSON; what is asked for once more is parsed anew."""
+        self._parsed.clear()
+
     def find(
         self, name: str, where: str, report: ReadReport, folders: Sequence[str] = ("",), *, alone: bool = False
     ) -> str:
