@@ -133,9 +133,9 @@ class ReadReport:
 
     def share(self, owners: Mapping[Path, Sequence[str]]) -> None:
         """Note the annotation files that more than one image got its boxes from."""
-        for file, ids in sorted(owners.items()):
-            if len(ids) > 1:
-                self.note("shared", f"{file} ({', '.join(ids)})")
+        shared = [(file, ids) for file, ids in owners.items() if len(ids) > 1]
+        for file, ids in sorted(shared):
+            self.note("shared", f"{file} ({', '.join(ids)})")
 
     def count(self, cause: str) -> int:
         """How often something happened; 0 where it did not."""
