@@ -95,7 +95,7 @@ def objects_array(
         "iscrowd": [box.iscrowd for box in boxes],
     }
     lists = [
-        pa.ListArray.from_arrays(ends, pa.array(values[field.name], field.type.value_type), type=field.type, mask=nulls)
+        pa.ListArray.from_arrays(ends, pa.array(values[field.name], field.type.value_type), type=field.type)
         for field in form
     ]
     return pa.StructArray.from_arrays(lists, type=form, mask=nulls)
