@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 PIP := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python
 STAMP := $(VENV)/.installed
 LOWEST := .venv-lowest
+# Python in the tests may keep what it compiles, whatever the environment says: hundreds of processes read the sources.
+unexport PYTHONDONTWRITEBYTECODE
 # Without xdist's own order, by the number of tests in a file, which keeps the longest files for the end.
 PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -2,8 +2,9 @@
 
 A process of this package takes seven seconds to get ready, and most of them go into modules that are the same for all.
 So one process of the session imports these, once, and forks for each program. Every program still runs in a process of
-its own, with arguments, environment, working folder, limits and streams of its own, and imports agssp and all that
-reads the environment when it is imported (transformers, datasets, timm, the Hub's client) itself.
+its own, with arguments, environment, working folder, limits and streams of its own, and imports agssp itself. What
+reads the environment when it is imported (transformers, datasets, timm, the Hub's client) is there already for programs
+that have the session's environment, and imported by those that have another.
 
 `python()` is a path that goes where `sys.executable` would, and in the variable PYTHON_EXEC, where torchrun looks for
 the Python of its ranks. Use `sys.executable` where a test is about what a fresh interpreter does: what it imports,
@@ -29,6 +30,7 @@ import sys
 import tempfile
 import threading
 import types
+from collections.abc import Sequence
 from pathlib import Path
 
 # Nothing here reads what tests set in the environment.
@@ -39,12 +41,25 @@ MODULES = (
     "dill", "multiprocess", "regex", "tokenizers", "safetensors.torch", "jinja2", "yaml", "filelock", "tqdm.auto",
 )  # fmt: skip
 
+# These read it, so they are only for programs in whose environment nothing differs from the session's but `OWN`.
+READY = (
+    "datasets", "timm", "transformers.trainer", "transformers.image_processing_utils_fast",
+    "transformers.models.deformable_detr.modeling_deformable_detr",
+)  # fmt: skip
+# Beginnings of names that these do not read: which one of several a program is, its threads and what it is called by.
+OWN = (
+    "RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_", "TORCH_NCCL_", "OMP_NUM_THREADS",
+    "TOKENIZERS_PARALLELISM", "PYTEST_", "PYTHON_EXEC", "KINETO_LOG_LEVEL", "TORCH_CPP_LOG_LEVEL", "TF_CPP_",
+)  # fmt: skip
+
 # Runs without `site` and imports little: it hands its words and streams over, and ends as the program ends.
 CLIENT = """#!{python} -IS
 import json, os, resource, signal, socket, sys
 
+session, mine = ({{name: value for name, value in names.items() if not name.startswith({own!r})}}
+                 for names in ({environment!r}, dict(os.environ)))
 with socket.socket(socket.AF_UNIX) as server:
-    server.connect({address!r})
+    server.connect({address!r} + ".ready" * (session == mine))
     limits = {{name: resource.getrlimit(getattr(resource, name)) for name in ("RLIMIT_FSIZE",)}}
     message = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd(), limits]).encode()
     socket.send_fds(server, [len(message).to_bytes(8, "big")], [0, 1, 2])
@@ -68,14 +83,17 @@ def python() -> str:
     folder = tempfile.TemporaryDirectory(prefix="warm-python-")  # a short path: that of a socket has 107 bytes
     atexit.register(folder.cleanup)
     address, client = Path(folder.name) / "socket", Path(folder.name) / "python"
-    client.write_text(CLIENT.format(python=sys.executable, address=str(address)))
+    shared = dict(os.environ)
+    client.write_text(CLIENT.format(python=sys.executable, address=str(address), own=OWN, environment=shared))
     client.chmod(client.stat().st_mode | stat.S_IXUSR)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(address))
-        listener.listen(64)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as ready:
+        for each, place in ((listener, str(address)), (ready, f"{address}.ready")):
+            each.bind(place)
+            each.listen(64)
         # One thread, for a thread that holds a lock does not come along to a fork.
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        server = subprocess.Popen([sys.executable, __file__], stdin=listener, env=environment)
+        environment = shared | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        command = [sys.executable, __file__, str(ready.fileno())]
+        server = subprocess.Popen(command, stdin=listener, env=environment, pass_fds=[ready.fileno()])
     atexit.register(server.kill)
     return str(client)
 
@@ -103,14 +121,28 @@ def torchrun(
     return done
 
 
-def serve() -> None:
-    """Fork for each connection to the socket that standard input is, until the parent has ended."""
-    parent = os.getppid()
-    for name in MODULES:
+def main(ready: int) -> None:
+    """Serve at the socket that standard input is, and in a second process, which has `READY` too, at another."""
+    prepare(MODULES)
+    if os.fork() == 0:
+        prepare(READY)
+        os.dup2(ready, 0)
+    os.close(ready)
+    serve()
+
+
+def prepare(names: Sequence[str]) -> None:
+    """Import modules that stay."""
+    for name in names:
         with contextlib.suppress(ImportError):  # one that only other releases of its users need
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # or the first collection in each program would copy all pages
+
+
+def serve() -> None:
+    """Fork for each connection to the socket that standard input is, until the parent has ended."""
+    parent = os.getppid()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(fileno=os.dup(0)) as listener:
         while os.getppid() == parent:
@@ -197,4 +229,4 @@ def run(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    main(int(sys.argv[1]))

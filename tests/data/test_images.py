@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from agssp.data.image_notes import ImageNotes, begin_image_notes
-from agssp.data.images import ImageError, decode_image, image_size
+from agssp.data.images import ImageError, decode_image, image_frame, image_size
 from agssp.errors import InputError
 
 
@@ -124,6 +124,37 @@ def test_exif_orientation_of_a_file_on_disk(tmp_path, kind, sixteen, orientation
     decoded = decode_image(tmp_path / "a")
     assert np.array_equal(np.asarray(decoded)[..., 0], turns[orientation])
     assert image_size(tmp_path / "a") == decoded.size
+
+
+def frame_or_error(value):
+    try:
+        return image_frame(value, "a.jpg")
+    except ImageError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("preview", [0, 6000])
+@pytest.mark.parametrize("orientation", [None, *range(1, 9)])
+def test_frame_of_a_jpeg_file_is_that_of_its_bytes(colours, tmp_path, orientation, preview):
+    exif = Image.Exif()
+    exif[0x9C9C] = b"x" * preview
+    if orientation is not None:
+        exif[0x0112] = orientation
+    content = encoded(colours, "jpeg", exif=exif)
+    upright = (6, 9) if orientation in (5, 6, 7, 8) else (9, 6)
+    assert image_frame(content) == (upright, orientation or 1)
+    # Whole, cut short anywhere in its header, and damaged.
+    damaged = bytes(content[:4]) + b"\xff" * 8 + content[12:]
+    file = tmp_path / "a.jpg"
+    for part in (content, damaged, *(content[:length] for length in range(1, len(content), 37))):
+        file.write_bytes(part)
+        assert frame_or_error(file) == frame_or_error(str(file)) == frame_or_error(part)
+
+
+def test_a_folder_called_like_an_image_is_none(tmp_path):
+    (tmp_path / "a.jpg").mkdir()
+    with pytest.raises(ImageError, match=r"plate 7: no such file"):
+        image_frame(tmp_path / "a.jpg", "plate 7")
 
 
 def test_size_from_the_header(colours, tmp_path):

@@ -53,22 +53,22 @@ def interrupted(command, arguments, step, monkeypatch):
 
 
 @pytest.mark.slow
-def test_backbone_output_opens_in_agssp_and_timm(root, capsys):
-    pretrain_backbone.main(*backbone_arguments(root, "backbone"))
-    facts = run_facts(root / "backbone")
+def test_backbone_output_opens_in_agssp_and_timm(pretrained, capsys):
+    folder = pretrained / "whole"
+    facts = run_facts(folder)
     assert facts["lambda"] > 0
     assert facts["teacher"]["teacher"] == "timm:test"
     measured = {"alignment", "alignment_elsewhere", "accuracy", "task_loss", "distillation_loss", "feature_rank"}
     assert set(facts["results"]["starting_weights"]) == measured
-    assert {"loss_task", "loss_distillation", "loss_distillation_weight"} <= set(losses(root / "backbone")[0])
+    assert {"loss_task", "loss_distillation", "loss_distillation_weight"} <= set(losses(folder)[0])
     pixels = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    ours = AgsspBackbone.from_pretrained(root / "backbone").eval()
-    theirs = timm.create_model(f"local-dir:{root / 'backbone'}", pretrained=True, features_only=True).eval()
+    ours = AgsspBackbone.from_pretrained(folder).eval()
+    theirs = timm.create_model(f"local-dir:{folder}", pretrained=True, features_only=True).eval()
     with torch.no_grad():
         torch.testing.assert_close(ours(pixels).feature_maps[-1], theirs(pixels)[-1])
-    assert AgsspForPreTraining.from_pretrained(root / "backbone/pretraining").distillation_weight == facts["lambda"]
+    assert AgsspForPreTraining.from_pretrained(folder / "pretraining").distillation_weight == facts["lambda"]
     capsys.readouterr()
-    pretrain_backbone.main(*backbone_arguments(root, "backbone"))
+    pretrain_backbone.main(*backbone_arguments(pretrained, "whole"))
     assert "finished already" in capsys.readouterr().out
 
 
@@ -155,32 +155,38 @@ def test_frozen_stages_keep_their_values_and_are_free_in_the_saved_backbone(root
     assert all(parameter.requires_grad for parameter in saved.parameters())
 
 
-def assert_resumes_exactly(root, monkeypatch, changes):
-    """A run that is interrupted in its third epoch ends as one that is not."""
-    pretrain_backbone.main(*backbone_arguments(root, "whole", **changes))
-    interrupted(pretrain_backbone, backbone_arguments(root, "cut", **changes), 7, monkeypatch)
-    assert last_checkpoint(root / "cut").name == "checkpoint-6"
-    pretrain_backbone.main(*backbone_arguments(root, "cut", **changes))
-    first, second = (load_file(root / name / "pretraining/model.safetensors") for name in ("whole", "cut"))
+def assert_goes_on_exactly(root, cut, monkeypatch, changes):
+    """A run that is interrupted in its third epoch ends as `whole`, which is not."""
+    interrupted(pretrain_backbone, backbone_arguments(root, cut, **changes), 7, monkeypatch)
+    assert last_checkpoint(root / cut).name == "checkpoint-6"
+    pretrain_backbone.main(*backbone_arguments(root, cut, **changes))
+    first, second = (load_file(root / name / "pretraining/model.safetensors") for name in ("whole", cut))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert losses(root / "cut") == losses(root / "whole")
-    assert run_facts(root / "cut")["lambda"] == run_facts(root / "whole")["lambda"]
+    assert losses(root / cut) == losses(root / "whole")
+    assert run_facts(root / cut)["lambda"] == run_facts(root / "whole")["lambda"]
+
+
+def assert_resumes_exactly(root, monkeypatch, changes):
+    """As above, and `whole` is trained first."""
+    pretrain_backbone.main(*backbone_arguments(root, "whole", **changes))
+    assert_goes_on_exactly(root, "cut", monkeypatch, changes)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.slow
-def test_interrupted_backbone_training_equals_uninterrupted(root, monkeypatch, workers):
-    assert_resumes_exactly(root, monkeypatch, {"dataloader_num_workers": workers})
+def test_interrupted_backbone_training_equals_uninterrupted(pretrained, monkeypatch, workers):
+    """Nor does the number of workers, of which the whole run has none, change anything."""
+    assert_goes_on_exactly(pretrained, f"cut-{workers}", monkeypatch, {"dataloader_num_workers": workers})
 
 
 @pytest.mark.slow
-def test_checkpoint_that_was_cut_off_is_not_resumed_from(root, monkeypatch):
-    interrupted(pretrain_backbone, backbone_arguments(root, "cut"), 7, monkeypatch)
-    (root / "cut/checkpoint-6/complete.json").unlink()
-    assert last_checkpoint(root / "cut").name == "checkpoint-3"
-    pretrain_backbone.main(*backbone_arguments(root, "cut"))
-    pretrain_backbone.main(*backbone_arguments(root, "whole"))
-    assert losses(root / "cut") == losses(root / "whole")
+def test_checkpoint_that_was_cut_off_is_not_resumed_from(pretrained, monkeypatch):
+    cut = pretrained / "cut-off"
+    interrupted(pretrain_backbone, backbone_arguments(pretrained, "cut-off"), 7, monkeypatch)
+    (cut / "checkpoint-6/complete.json").unlink()
+    assert last_checkpoint(cut).name == "checkpoint-3"
+    pretrain_backbone.main(*backbone_arguments(pretrained, "cut-off"))
+    assert losses(cut) == losses(pretrained / "whole")
 
 
 @pytest.mark.slow
@@ -200,30 +206,6 @@ def test_task_alone_and_distillation_alone(root):
     assert run_facts(root / "maps-only")["lambda"] is None
 
 
-@pytest.mark.slow
-def test_chain_from_backbone_to_finetuned_detector(root, capsys):
-    pretrain_backbone.main(*backbone_arguments(root, "backbone", backbone="yolov8n", num_train_epochs=1))
-    pretrain_detector.main(*detector_arguments(root, "detector", start=None, backbone=str(root / "backbone")))
-    before = AgsspBackbone.from_pretrained(root / "backbone").state_dict()
-    detector = YoloForObjectDetection.from_pretrained(root / "detector")
-    assert detector.config.id2label == {0: "defect"}
-    after = detector.backbone.state_dict()
-    assert all(torch.equal(after[name], value) for name, value in before.items()), "a frozen backbone changed"
-    assert detector.config.backbone_config.frozen_stages == 0
-
-    finetune.main(*finetune_arguments(root, "final", model=str(root / "detector"), test=str(root / "labelled")))
-    final = YoloForObjectDetection.from_pretrained(root / "final")
-    assert list(final.config.id2label.values()) == ["pit", "scratch"]
-    assert final.config.image_size == 64
-    facts = run_facts(root / "final")
-    assert facts["dataset"]["images"] + facts["dataset"]["selection_images"] == 12
-    assert set(facts["results"]["test"]) == {"map_50", "map_50_95"}
-    assert facts["results"]["final"] == ("best" if (root / "final/best/complete.json").is_file() else "last")
-    assert "class" in (root / "final/transfer.txt").read_text()
-    output = capsys.readouterr().out
-    assert "next: agssp evaluate" in output
-
-
 def next_command(printed):
     """The command line that the last line names, parsed as a shell and the command would."""
     line = printed.strip().splitlines()[-1]
@@ -234,7 +216,7 @@ def next_command(printed):
 
 
 @pytest.mark.slow
-def test_each_step_names_the_next_command_as_a_shell_takes_it(root, capsys):
+def test_chain_from_backbone_to_finetuned_detector_names_each_next_command_as_a_shell_takes_it(root, capsys):
     (root / "images").rename(root / "my images")
     images, output = str(root / "my images"), str(root / "my backbone")
     pretrain_backbone.main(*backbone_arguments(root, output, dataset=images, backbone="yolov8n", num_train_epochs=1))
@@ -243,18 +225,31 @@ def test_each_step_names_the_next_command_as_a_shell_takes_it(root, capsys):
     assert (following.dataset, following.backbone) == (images, output)
     assert (following.detector, following.image_size, following.boxes) == ("yolov8n", 640, "BOXES")
 
-    detector = str(root / "my detector")
-    changes = {"start": None, "backbone": output, "dataset": images, "num_train_epochs": 1}
-    pretrain_detector.main(*detector_arguments(root, detector, **changes))
+    trained = str(root / "my detector")
+    pretrain_detector.main(*detector_arguments(root, trained, start=None, backbone=output, dataset=images))
     name, following = next_command(capsys.readouterr().out)
-    assert (name, following.model, following.image_size) == ("finetune", detector, 64)
+    assert (name, following.model, following.image_size) == ("finetune", trained, 64)
+    before = AgsspBackbone.from_pretrained(output).state_dict()
+    detector = YoloForObjectDetection.from_pretrained(trained)
+    assert detector.config.id2label == {0: "defect"}
+    after = detector.backbone.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items()), "a frozen backbone changed"
+    assert detector.config.backbone_config.frozen_stages == 0
 
     for folder in (root / "labelled/plate", root / "labelled/strip"):
         folder.unlink()
         folder.symlink_to(root / "my images" / folder.name)
-    finetune.main(*finetune_arguments(root, "the end", model=detector, num_train_epochs=1))
+    finetune.main(*finetune_arguments(root, "the end", model=trained, test=str(root / "labelled")))
     name, following = next_command(capsys.readouterr().out)
     assert (name, following.model) == ("evaluate", str(root / "the end"))
+    final = YoloForObjectDetection.from_pretrained(root / "the end")
+    assert list(final.config.id2label.values()) == ["pit", "scratch"]
+    assert final.config.image_size == 64
+    facts = run_facts(root / "the end")
+    assert facts["dataset"]["images"] + facts["dataset"]["selection_images"] == 12
+    assert set(facts["results"]["test"]) == {"map_50", "map_50_95"}
+    assert facts["results"]["final"] == ("best" if (root / "the end/best/complete.json").is_file() else "last")
+    assert "class" in (root / "the end/transfer.txt").read_text()
 
 
 @pytest.mark.parametrize(
@@ -321,9 +316,8 @@ def test_maps_and_boxes_of_other_images_are_refused(root):
 
 
 @pytest.mark.slow
-def test_checkpoint_of_another_architecture_is_refused(root):
-    pretrain_backbone.main(*backbone_arguments(root, "backbone", num_train_epochs=1))
-    weights = root / "backbone/model.safetensors"
+def test_checkpoint_of_another_architecture_is_refused(root, pretrained):
+    weights = pretrained / "whole/model.safetensors"
     with pytest.raises(InputError):
         pretrain_backbone.main(*backbone_arguments(root, "a", backbone="yolov8n", start=str(weights)))
     with pytest.raises(InputError):

@@ -68,19 +68,18 @@ def test_the_page_is_written_at_each_evaluation_where_time_allows(root, monkeypa
 
 
 @pytest.mark.slow
-def test_a_resumed_run_keeps_what_it_began_with_and_ends_as_an_uninterrupted_one(root, monkeypatch):
-    pretrain_backbone.main(*backbone_arguments(root, "whole"))
-    interrupted(pretrain_backbone, backbone_arguments(root, "cut"), 7, monkeypatch)
-    first = root / "cut/attention/step-00000000.safetensors"
+def test_a_resumed_run_keeps_what_it_began_with_and_ends_as_an_uninterrupted_one(pretrained, monkeypatch):
+    interrupted(pretrain_backbone, backbone_arguments(pretrained, "followed"), 7, monkeypatch)
+    first = pretrained / "followed/attention/step-00000000.safetensors"
     written = first.stat().st_mtime_ns
-    pretrain_backbone.main(*backbone_arguments(root, "cut"))
+    pretrain_backbone.main(*backbone_arguments(pretrained, "followed"))
     assert first.stat().st_mtime_ns == written
-    whole, cut = snapshots(root / "whole"), snapshots(root / "cut")
+    whole, cut = snapshots(pretrained / "whole"), snapshots(pretrained / "followed")
     assert whole.keys() == cut.keys()
     for name, tensors in whole.items():
         assert all(torch.equal(tensors[key], cut[name][key]) for key in tensors)
     for key in ("starting_weights", "levels"):
-        assert run_facts(root / "cut")["results"][key] == run_facts(root / "whole")["results"][key]
+        assert run_facts(pretrained / "followed")["results"][key] == run_facts(pretrained / "whole")["results"][key]
 
 
 @pytest.mark.slow

@@ -41,15 +41,14 @@ def test_every_epoch_has_its_own_augmentation(root, epochs):
 
 
 @pytest.mark.slow
-def test_a_run_resumed_within_an_epoch_goes_on_in_that_epoch(root, epochs, monkeypatch):
-    whole, cut = (backbone_arguments(root, name, save_steps=5, checkpoint_every=9) for name in ("whole", "cut"))
-    pretrain_backbone.main(*whole)
+def test_a_run_resumed_within_an_epoch_goes_on_in_that_epoch(pretrained, epochs, monkeypatch):
+    cut = backbone_arguments(pretrained, "within", save_steps=5, checkpoint_every=9)
     interrupted(pretrain_backbone, cut, 5, monkeypatch)
-    assert last_checkpoint(root / "cut").name == "checkpoint-5"
+    assert last_checkpoint(pretrained / "within").name == "checkpoint-5"
     epochs.clear()
     pretrain_backbone.main(*cut)
     assert epochs == [1] * 3 + [2] * 9 + [3] * 9
-    first, second = (load_file(root / name / "model.safetensors") for name in ("whole", "cut"))
+    first, second = (load_file(pretrained / name / "model.safetensors") for name in ("whole", "within"))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 

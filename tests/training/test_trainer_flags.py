@@ -1,6 +1,5 @@
 """Every flag of transformers' Trainer: that the run changes, that the value arrives, or that it is refused by name."""
 
-import gc
 import logging
 import os
 import socket
@@ -154,14 +153,6 @@ RUNS = {
     "train_sampling_strategy": ("sequential", lambda trainer, plain: seen(trainer) == [*range(8)] * 2 != seen(plain)),
 }  # fmt: skip
 """Name -> a value, and what must be true of the run with it and of the plain one."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_to_begin():
-    """accelerate collects garbage when a training begins: a second, where all imported modules are looked through."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,9 @@
 """What an image file says of itself before its pixels are decoded: turns, bits, bands and pages."""
 
 import io
+import os
 import struct
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image
@@ -21,6 +23,8 @@ _REDUCED_OR_MASK = 0b101
 _SAMPLE_FORMATS = {1: "bits", 2: "bits, signed", 3: "bits, floating point"}
 # Most headers are short; one with a preview in its EXIF fills nearly all that EXIF may have.
 _HEADS = (4096, 131_072)
+# Windows alone has, and needs, this.
+_BINARY = getattr(os, "O_BINARY", 0)
 _JPEG_FRAMES = frozenset((0xC0, 0xC1, 0xC2))
 _JPEG2000_SIZES = b"\xff\x4f\xff\x51"
 
@@ -67,6 +71,21 @@ def jpeg_frame(file: BinaryIO) -> tuple[tuple[int, int], int] | None:
         if found is not None or len(head) < length or not head.startswith(b"\xff\xd8"):
             return found
     return None
+
+
+def jpeg_frame_of_path(path: str | Path) -> tuple[tuple[int, int], int] | None:
+    """The same of a JPEG that is a file; None for one with a long header, too, and for what cannot be opened."""
+    try:
+        # Of a data set's images the opening takes most of the time, twice as long with a Python file.
+        file = os.open(path, os.O_RDONLY | _BINARY)
+    except (OSError, ValueError):
+        return None
+    try:
+        return _jpeg_frame(os.read(file, _HEADS[0]))
+    except OSError:
+        return None
+    finally:
+        os.close(file)
 
 
 def _jpeg_frame(head: bytes) -> tuple[tuple[int, int], int] | None:

@@ -20,6 +20,7 @@ from agssp.data.image_headers import (
     declared_bits,
     is_deep_colour,
     jpeg_frame,
+    jpeg_frame_of_path,
     open_file,
     orientation,
     stored_orientation,
@@ -137,12 +138,17 @@ def image_frame(value: Any, name: str = "image") -> tuple[tuple[int, int], int]:
     """
     if isinstance(value, Image.Image):
         return _upright_frame(value, None)
+    if isinstance(value, (str, Path)) and (found := jpeg_frame_of_path(value)) is not None:
+        return _turned(*found)
     with _source(value, name) as file:
         if (found := jpeg_frame(file)) is not None:
-            (width, height), turn = found
-            return ((height, width) if turn in QUARTER_TURNS else (width, height)), turn
+            return _turned(*found)
         with _open(file, name, MAX_PIXELS) as image:
             return _read_frame(image, file, name)
+
+
+def _turned(stored: tuple[int, int], turn: int) -> tuple[tuple[int, int], int]:
+    return (stored[::-1] if turn in QUARTER_TURNS else stored), turn
 
 
 def _read_frame(image: Image.Image, file: BinaryIO, name: str) -> tuple[tuple[int, int], int]:

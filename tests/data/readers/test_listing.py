@@ -53,6 +53,30 @@ def test_json_is_parsed_once_and_none_where_it_is_none(tmp_path):
     assert files.json("deep.json") is None
 
 
+def test_forgotten_json_is_parsed_anew(tmp_path):
+    files = listing(tmp_path, "x/a.json")
+    files.forget_json()
+    (tmp_path / "x/a.json").write_text("1")
+    assert (files.json("x/a.json"), files.below("x").json("a.json")) == (1, 1)
+    (tmp_path / "x/a.json").write_text("2")
+    # A listing below shares what is parsed, and what is forgotten.
+    assert files.below("x").json("a.json") == 1
+    files.below("x").forget_json()
+    assert files.json("x/a.json") == 2
+
+
+def test_what_is_found_in_a_listing_is_found_once(tmp_path):
+    files, calls = listing(tmp_path, "a.png"), []
+
+    def find_names(files):
+        calls.append(files)
+        return list(files.files)
+
+    assert files.once(find_names) is files.once(find_names)
+    assert calls == [files]
+    assert Listing(tmp_path, []).once(find_names) == []
+
+
 FILES = ("a.png", "images/b c.png", "images/train/d.png", "images/val/e.png", "Caps/F.JPG", "per%20cent.png")
 
 

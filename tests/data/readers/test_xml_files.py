@@ -1,9 +1,12 @@
 """XML files: what makes them dangerous is refused, whatever the encoding."""
 
+import random
+from xml.etree import ElementTree
+
 import pytest
 
 from agssp.data.readers import xml_files
-from agssp.data.readers.xml_files import number_of, read_xml, root_tag
+from agssp.data.readers.xml_files import number_of, read_xml, root_tag, texts_below
 from agssp.errors import InputError
 
 ENTITY = '<!DOCTYPE a [<!ENTITY word "dent">]>'
@@ -71,3 +74,24 @@ def test_numbers():
     for text in (None, "", "wide"):
         with pytest.raises(InputError, match="shape 1: expected a number as xtl"):
             number_of(text, "xtl", "shape 1")
+
+
+def test_texts_of_no_elements():
+    assert texts_below(ElementTree.Element("object"), "bndbox") == {}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_texts_below_are_those_of_paths(seed):
+    generator = random.Random(seed)
+    node = ElementTree.Element("object")
+    for outer in generator.choices(["bndbox", "size", "part"], k=generator.randrange(6)):
+        parent = ElementTree.SubElement(node, outer)
+        for inner in generator.choices(["xmin", "xmax", "bndbox"], k=generator.randrange(4)):
+            child = ElementTree.SubElement(parent, inner)
+            child.text = generator.choice([None, "", " 1 ", "x"])
+            ElementTree.SubElement(child, "xmin").text = "deeper"
+    for outer in ("bndbox", "size", "gone"):
+        found = texts_below(node, outer)
+        assert {name: found.get(name) for name in ("xmin", "xmax", "bndbox", "gone")} == {
+            name: node.findtext(f"{outer}/{name}") for name in ("xmin", "xmax", "bndbox", "gone")
+        }

@@ -7,10 +7,12 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 
 from agssp.data.image_notes import begin_image_notes
+from agssp.data.readers.assembly import to_dataset
 from agssp.data.readers.coco import choose_coco, locate_coco, read_coco
 from agssp.data.readers.crowds import check_crowds
 from agssp.data.readers.cvat import choose_cvat, read_cvat
 from agssp.data.readers.frames import stated_labels
+from agssp.data.readers.garbage import rare_collections
 from agssp.data.readers.geometry import settle_boxes
 from agssp.data.readers.image_folder import read_image_folder
 from agssp.data.readers.label_studio import choose_label_studio, read_label_studio
@@ -27,7 +29,7 @@ from agssp.data.readers.layouts import (
 )
 from agssp.data.readers.listing import Listing, locate_table
 from agssp.data.readers.metadata import read_metadata_folder
-from agssp.data.readers.records import ImageRecord, to_dataset
+from agssp.data.readers.records import ImageRecord
 from agssp.data.readers.relabelling import relabel
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.table_schema import to_schema
@@ -96,14 +98,15 @@ def read_dataset(
         table = load_table(str(source), name, split, streaming)
         dataset: Any = to_schema(table, str(source), category, found, defect_types, crowds)
     else:
-        records, names = (
-            _read_file(path, name, split, category, found)
-            if listing is None
-            else _read_folder(listing, name, split, category, found)
-        )
-        boxes = settle_boxes(stated_labels(records, found), found, crowds)
-        _count(records, boxes, names, found)
-        dataset = to_dataset(records, boxes, str(source), names)
+        with rare_collections():
+            records, names = (
+                _read_file(path, name, split, category, found)
+                if listing is None
+                else _read_folder(listing, name, split, category, found)
+            )
+            boxes = settle_boxes(stated_labels(records, found), found, crowds)
+            _count(records, boxes, names, found)
+            dataset = to_dataset(records, boxes, str(source), names)
         if streaming:
             dataset = dataset.to_iterable_dataset(num_shards=min(8, len(dataset)))
     dataset = relabel(dataset, str(source), categories, defect_types, found)

@@ -133,13 +133,18 @@ def read_coco(
     content = listing.json(name)
     if content is None:
         raise InputError(f"{file}: not valid JSON; expected a COCO file with images, annotations and categories")
+    others = (listing.json(other)["images"] for other in find_coco(listing) if other != name)
+    elsewhere = [str(row.get("file_name")) for rows in others for row in rows if isinstance(row, dict)]
     images, classes = parse_coco(content, str(file), report)
+    upright = is_upright(content)
+    # A parsed file takes several times the memory of what is kept of it.
+    del content
+    listing.forget_json()
     if not images:
         raise InputError(f"{file}: lists no images")
     report.labels_from = name
     root, paths = find_images(listing, name, [image.file_name for image in images.values()], report)
     object_category = category or folder_category(listing.root / root)
-    upright = is_upright(content)
     prefix = f"{root}/" if root else ""
     records = []
     for image, path in zip(images.values(), paths, strict=True):
@@ -153,8 +158,6 @@ def read_coco(
                 upright=upright,
             )
         )
-    others = (listing.json(other)["images"] for other in find_coco(listing) if other != name)
-    elsewhere = [str(row.get("file_name")) for rows in others for row in rows if isinstance(row, dict)]
     note_unlisted(listing, root, paths, elsewhere, report)
     return records, classes
 
@@ -270,6 +273,8 @@ def _bbox(row: dict[str, Any], where: str, report: ReadReport) -> XYWH:
 
 def _rotation(attributes: Any) -> float:
     """Degrees by which a box is turned, as CVAT says; 0 where it is not, or what is called so is something else."""
+    if attributes is None:
+        return 0.0
     try:
         degrees = float(attributes["rotation"])
     except (TypeError, ValueError, KeyError, IndexError):

@@ -25,7 +25,7 @@ def crowd_flag(value: Any, where: str) -> bool:
     Raises:
         InputError: it is none of these.
     """
-    if value is None or isinstance(value, bool):
+    if value in (None, 0, 1):
         return bool(value)
     flag = FLAGS.get(str(value).strip().lower())
     if flag is None:

@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from agssp.data.readers.records import PLAIN_FOLDERS
@@ -16,7 +17,12 @@ _SUFFIX = re.compile(r"[_-](mask|gt|label)$", re.IGNORECASE)
 
 def is_mask(name: str) -> bool:
     """Whether a file lies in a folder of masks; its posix path is that below the data set's folder."""
-    return any(folder in MASK_FOLDERS for folder in name.lower().split("/")[:-1])
+    return _holds_masks(name.rpartition("/")[0])
+
+
+@lru_cache
+def _holds_masks(folder: str) -> bool:
+    return not MASK_FOLDERS.isdisjoint(folder.lower().split("/"))
 
 
 def match_masks(images: Sequence[Path], masks: Sequence[Path]) -> tuple[dict[Path, Path], list[Path]]:

@@ -5,6 +5,7 @@ cannot tell whether its labels are of the stored or of the upright pixels follow
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ LARGER_THAN_FRACTIONS = 3
 Size = tuple[float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Frame:
     """What an image's header tells.
 
@@ -42,7 +43,7 @@ class Frame:
         return self.size if self.orientation < 5 else (self.size[1], self.size[0])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StatedLabels:
     """The labels of one image as their file states them, beside what the header of the image tells.
 
@@ -68,7 +69,7 @@ class StatedLabels:
         return self.labels[0].where if self.labels else self.image_id
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Move:
     """How px of the size that a file states become px of the upright image: scaled first, then turned.
 
@@ -108,11 +109,21 @@ def settle_boxes(images: Sequence[StatedLabels], report: ReadReport, crowds: str
     stored = labels_are_stored(images, report)
     check_pixels(images)
     settled = settle_crowds([place_boxes(image, stored, report) for image in images], crowds, report)
-    for image, boxes in zip(images, settled, strict=True):
-        for box in boxes or ():
-            if image.frame is not None and not box.iscrowd:
-                report.measure(box.defect_type, box.bbox, image.frame.size)
+    measure_boxes(images, settled, report)
     return settled
+
+
+def measure_boxes(images: Sequence[StatedLabels], boxes: Sequence[list[Box] | None], report: ReadReport) -> None:
+    """Keep how large the boxes of each class are beside their images; crowd regions do not count."""
+    shares: dict[str, list[float]] = defaultdict(list)
+    for image, row in zip(images, boxes, strict=True):
+        if row and image.frame is not None:
+            side = max(image.frame.size)
+            for box in row:
+                if not box.iscrowd:
+                    shares[box.defect_type].append(min(box.bbox[2], box.bbox[3]) / side)
+    for name, found in shares.items():
+        report.keep_shares(name, found)
 
 
 def settle_crowds(boxes: Sequence[list[Box] | None], mode: str, report: ReadReport) -> list[list[Box] | None]:

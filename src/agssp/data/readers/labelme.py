@@ -91,8 +91,9 @@ def read_labelme(
     file_of: dict[str, str] = {}
     files = []
     for name in listing.with_suffix(".json"):
-        content, file = listing.json(name), listing.path(name)
+        content = listing.json(name)
         if not _is_labelme(content):
+            file = listing.path(name)
             if content is None and posixpath.splitext(name)[0] in by_stem:
                 raise InputError(f"{file}: not valid JSON; label its image again, or take the file away")
             if posixpath.splitext(name)[0] in by_stem or kind_of_json(content, name):
@@ -102,9 +103,11 @@ def read_labelme(
         image_path = str(content["imagePath"] or "")
         image = _image_of(listing, name, image_path, by_stem, report)
         if image is None:
-            report.note("orphans", f"{file} (of {image_path or 'no image'})")
+            report.note("orphans", f"{listing.path(name)} (of {image_path or 'no image'})")
         elif image in file_of:
-            raise InputError(f"{file}: {image} has labels in another file of labelme, too; take one of both away")
+            raise InputError(
+                f"{listing.path(name)}: {image} has labels in another file of labelme, too; take one of both away"
+            )
         else:
             file_of[image] = name
     if files and not file_of:
@@ -128,6 +131,8 @@ def read_labelme(
                 record.labels = found.labels
             else:
                 report.note("all_dropped" if found.without_area else "flagged", record.image_id)
+    # Parsed files take more memory than what is kept of them.
+    listing.forget_json()
     return records
 
 
@@ -135,21 +140,23 @@ def _image_of(
     listing: Listing, name: str, image_path: str, by_stem: Mapping[str, list[str]], report: ReadReport
 ) -> str | None:
     """The image that a file of labelme belongs to; None where there is none."""
-    file, stem, folder = listing.path(name), posixpath.splitext(name)[0], posixpath.dirname(name)
+    stem, folder = posixpath.splitext(name)[0], posixpath.dirname(name)
     asked = posixpath.basename(image_path.replace("\\", "/"))
     beside = [image for image in by_stem.get(stem, []) if posixpath.dirname(image) == folder]
     if len(beside) > 1:
         named = [image for image in beside if posixpath.basename(image) == asked]
         if not named:
             raise InputError(
-                f"{file}: {' and '.join(beside)} have that name, and its imagePath {image_path!r} is neither"
+                f"{listing.path(name)}: {' and '.join(beside)} have that name, and its imagePath {image_path!r} is "
+                "neither"
             )
         return named[0]
     if beside:
         other = posixpath.join(folder, asked)
         if other != beside[0] and other in listing:
-            report.note("found_by_name", f"{file}: names {image_path}, lies beside {beside[0]}")
+            report.note("found_by_name", f"{listing.path(name)}: names {image_path}, lies beside {beside[0]}")
         return beside[0]
+    file = listing.path(name)
     try:
         image = listing.find(image_path, str(file), report, (folder,))
     except InputError as error:

@@ -1,4 +1,4 @@
-"""What every reader gives, one record an image, and how records become a data set."""
+"""What every reader gives: one record an image."""
 
 import difflib
 import math
@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-from datasets import Dataset, DatasetInfo
-
-from agssp.data.readers.listing import IMAGE_SUFFIXES
 from agssp.data.readers.splits import SPLIT_WORDS
-from agssp.data.schema import features
 from agssp.errors import InputError
 
 PLAIN_FOLDERS = {
@@ -114,61 +109,6 @@ def check_names(found: Sequence[str], expected: Sequence[str], where: str, what:
 def class_order(names: Iterable[str]) -> list[str]:
     """Names of classes in the order that they get where nothing else tells: sorted, numbers by their value."""
     return sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
-
-
-def to_dataset(
-    records: Sequence[ImageRecord],
-    boxes: Sequence[list[Box] | None],
-    source: str,
-    defect_types: Sequence[str] | None = None,
-) -> Dataset:
-    """Bring records to the schema.
-
-    Args:
-        records: one an image; ids must be unique.
-        boxes: of each record, as `settle_boxes` gives them; None where they are not known.
-        source: names the data set in errors.
-        defect_types: order of the box classes; default: the names that occur, sorted, be it on boxes that were dropped.
-
-    Returns:
-        A data set with `image` (still encoded), `image_id`, `category`, `is_normal`, and `mask` and `objects` where any
-        record has them; `objects` is null where they are not known.
-
-    Raises:
-        InputError: no records, two with one id, or a class that is not in `defect_types`.
-    """
-    if not records:
-        raise InputError(f"{source}: no images found; expected files with {', '.join(sorted(IMAGE_SUFFIXES))}")
-    ids = [record.image_id for record in records]
-    if len(set(ids)) != len(ids):
-        seen: set[str] = set()
-        twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise InputError(f"{source}: two images have the id {twice!r}; ids must be unique")
-    categories = sorted({record.category for record in records})
-    category_index = {name: index for index, name in enumerate(categories)}
-
-    columns: dict[str, list[Any]] = {
-        "image": [{"path": str(record.path.absolute()), "bytes": None} for record in records],
-        "image_id": ids,
-        "category": [category_index[record.category] for record in records],
-        "is_normal": [record.is_normal for record in records],
-    }
-    masks = any(record.mask is not None for record in records)
-    if masks:
-        columns["mask"] = [record.mask and {"path": str(record.mask.absolute()), "bytes": None} for record in records]
-    names = None
-    if any(record.labels is not None for record in records):
-        types = {label.defect_type: record.image_id for record in records for label in record.labels or []}
-        names = list(defect_types) if defect_types is not None else class_order(types)
-        for name, image_id in types.items():
-            check_names([name], names, f"{source}: {image_id}")
-        index = {name: position for position, name in enumerate(names)}
-        columns["objects"] = [
-            objects_or_null(row, record.is_normal, index) for record, row in zip(records, boxes, strict=True)
-        ]
-    schema = features(categories, names, mask=masks)
-    # `Dataset.from_dict` would encode value by value in Python what is in the form of the schema already.
-    return Dataset(pa.Table.from_pydict(columns, schema=schema.arrow_schema), info=DatasetInfo(features=schema))
 
 
 def objects_of(boxes: Sequence[Box], index: Mapping[str, int]) -> dict[str, list[Any]]:

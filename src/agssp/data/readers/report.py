@@ -127,25 +127,15 @@ class ReadReport:
         for example in examples:
             self.note(cause, example)
 
-    def measure(self, name: str, bbox: Sequence[float], size: Sequence[float]) -> None:
-        """Keep how large a box is beside its image.
-
-        Args:
-            name: of its class.
-            bbox: xywh px.
-            size: (width, height) px of the image.
-        """
-        self.keep_shares(name, [min(bbox[2:]) / max(size)])
-
     def keep_shares(self, name: str, shares: Iterable[float]) -> None:
         """Keep how large boxes of a class are: the shorter side of each as a share of its image's longer side."""
         self.shares.setdefault(name, array("f")).extend(shares)
 
     def share(self, owners: Mapping[Path, Sequence[str]]) -> None:
         """Note the annotation files that more than one image got its boxes from."""
-        for file, ids in sorted(owners.items()):
-            if len(ids) > 1:
-                self.note("shared", f"{file} ({', '.join(ids)})")
+        shared = [(file, ids) for file, ids in owners.items() if len(ids) > 1]
+        for file, ids in sorted(shared):
+            self.note("shared", f"{file} ({', '.join(ids)})")
 
     def count(self, cause: str) -> int:
         """How often something happened; 0 where it did not."""

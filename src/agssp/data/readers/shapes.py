@@ -9,7 +9,8 @@ XYWH = tuple[float, float, float, float]
 def box_of_points(points: Iterable[Sequence[float]]) -> XYWH:
     """The upright box xywh around points (x, y); no points are a ValueError."""
     xs, ys = zip(*((float(x), float(y)) for x, y in points), strict=True)
-    return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+    left, top = min(xs), min(ys)
+    return left, top, max(xs) - left, max(ys) - top
 
 
 def box_of_outline(numbers: Sequence[float]) -> XYWH:

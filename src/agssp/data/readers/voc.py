@@ -10,7 +10,7 @@ from agssp.data.readers.records import ImageRecord, Label, folder_category, stat
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.shapes import XYWH, box_of_points, rotated_box
 from agssp.data.readers.voc_files import by_name, chosen_images, images_and_masks, match, match_xml
-from agssp.data.readers.xml_files import read_xml
+from agssp.data.readers.xml_files import read_xml, texts_below
 from agssp.errors import InputError
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -48,10 +48,10 @@ def read_voc(listing: Listing, category: str | None, report: ReadReport, split: 
     for name in images:
         if name not in chosen:
             continue
-        file = xml_of.get(name)
-        labels, size = ([], None) if file is None else read_objects(listing.path(file), report)
+        file = listing.path(xml_of[name]) if name in xml_of else None
+        labels, size = ([], None) if file is None else read_objects(file, report)
         if labels and file is not None:
-            owners[listing.path(file)].append(name)
+            owners[file].append(name)
         records.append(
             ImageRecord(
                 path=listing.path(name),
@@ -89,13 +89,16 @@ def read_objects(file: Path, report: ReadReport) -> tuple[list[Label], tuple[flo
         if not name:
             raise InputError(f"{where}: has no name")
         labels.append(Label(_bbox(node, where, report), name, where))
-    return labels, stated_size(tree.findtext("size/width"), tree.findtext("size/height"))
+    size = texts_below(tree, "size")
+    return labels, stated_size(size.get("width"), size.get("height"))
 
 
 def _bbox(node: Element, where: str, report: ReadReport) -> XYWH:
     rotated = node.find("robndbox")
     polygon = node.find("polygon") if node.find("polygon") is not None else node.find("segmentation")
-    boxed = bool((node.findtext("bndbox/xmin") or "").strip())
+    texts = texts_below(node, "bndbox")
+    corners = [texts.get(corner) for corner in CORNERS]
+    boxed = bool((corners[0] or "").strip())
     try:
         if not boxed and rotated is not None:
             # Centre, size and an angle in radians.
@@ -105,10 +108,9 @@ def _bbox(node: Element, where: str, report: ReadReport) -> XYWH:
         if not boxed and polygon is not None:
             report.note("outlines", where)
             return box_of_points(_polygon(polygon))
-        left, top, right, bottom = (float(node.findtext(f"bndbox/{corner}") or "") for corner in CORNERS)
+        left, top, right, bottom = (float(corner or "") for corner in corners)
     except ValueError as error:
-        found = [node.findtext(f"bndbox/{corner}") for corner in CORNERS]
-        raise InputError(f"{where}: expected bndbox with numbers xmin, ymin, xmax, ymax, got {found}") from error
+        raise InputError(f"{where}: expected bndbox with numbers xmin, ymin, xmax, ymax, got {corners}") from error
     if turn := _rotation(node, where):
         report.note("rotated", where)
         x, y, w, h = min(left, right), min(top, bottom), abs(right - left), abs(bottom - top)
@@ -128,7 +130,8 @@ def _polygon(node: Element) -> list[tuple[float, float]]:
 
 def _rotation(node: Element, where: str) -> float:
     """Degrees that CVAT keeps among an object's attributes, beside the box before it is turned."""
-    for attribute in node.findall("attributes/attribute"):
+    attributes = [attribute for each in node.findall("attributes") for attribute in each.findall("attribute")]
+    for attribute in attributes:
         if attribute.findtext("name") == "rotation":
             try:
                 return float(attribute.findtext("value") or 0) % 360

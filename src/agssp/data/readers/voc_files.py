@@ -4,6 +4,7 @@ import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 
 from agssp.data.readers.folder_masks import is_mask
@@ -177,13 +178,24 @@ def _xml_files(listing: Listing) -> list[str]:
 
 def in_folder(name: str, folders: Sequence[str]) -> bool:
     """Whether a file lies below one of some folders, given in small letters."""
-    return any(part in folders for part in name.lower().split("/")[:-1])
+    return any(part in folders for part in _folders_of(name.rpartition("/")[0]))
+
+
+@lru_cache
+def _folders_of(path: str) -> tuple[str, ...]:
+    return tuple(path.lower().split("/"))
 
 
 def relative_key(name: str) -> str:
     """A file's path without suffix and without the folders that only tell its kind."""
-    *folders, stem = posixpath.splitext(name)[0].split("/")
-    return "/".join([*(part for part in folders if part.lower() not in _PASSED), stem])
+    folder, _, own = name.rpartition("/")
+    return _telling_folders(folder) + posixpath.splitext(own)[0]
+
+
+@lru_cache
+def _telling_folders(folder: str) -> str:
+    """A folder's path, with a slash at its end, without the folders that only tell what kind of file lies there."""
+    return "".join(f"{part}/" for part in folder.split("/") if part and part.lower() not in _PASSED)
 
 
 def by_name(files: Sequence[str]) -> dict[str, list[str]]:
@@ -203,16 +215,10 @@ def match(name: str, files: Mapping[str, list[str]]) -> str | None:
         name: of the image.
         files: as `by_name` gives them.
     """
-    key = relative_key(name)
-    stem, folder = key.rsplit("/", 1)[-1], posixpath.dirname(name)
-    for candidates in (
-        [file for file in files.get(stem, []) if posixpath.dirname(file) == folder],
-        files.get(key, []),
-        files.get(stem, []),
-    ):
-        if len(candidates) == 1:
-            return candidates[0]
-    return None
+    key, folder = relative_key(name), name.rpartition("/")[0]
+    of_stem = files.get(key.rpartition("/")[2], [])
+    beside = [file for file in of_stem if file.rpartition("/")[0] == folder]
+    return next((found[0] for found in (beside, files.get(key, []), of_stem) if len(found) == 1), None)
 
 
 def _match_by_filename(

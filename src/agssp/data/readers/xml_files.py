@@ -1,5 +1,6 @@
 """XML files of labelling tools, opened without what makes XML dangerous: document types, entities, huge files."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ def read_xml(file: Path) -> ElementTree.Element:
         InputError: it is no XML, in an encoding that is not read, larger than `MOST_BYTES`, or declares a document
             type, with which it could name other files or grow without bounds; the file is named.
     """
-    if (size := file.stat().st_size) > MOST_BYTES:
-        raise InputError(f"{file}: {size:,} bytes of XML; expected {MOST_BYTES:,} at most")
-    content = file.read_bytes()
+    with open(file, "rb") as opened:  # noqa: PTH123 (as fast as can be, for each of many files)
+        if (size := os.fstat(opened.fileno()).st_size) > MOST_BYTES:
+            raise InputError(f"{file}: {size:,} bytes of XML; expected {MOST_BYTES:,} at most")
+        content = opened.read()
     # UTF-16 puts a zero beside each letter.
     plain = content.replace(b"\0", b"") if b"\0" in content else content
     if b"<!DOCTYPE" in plain or b"<!ENTITY" in plain:
@@ -55,6 +57,15 @@ def root_tag(file: Path) -> str | None:
         # An encoding that the parser lacks; names of elements are plain letters in all that are in use.
         found = _FIRST_TAG.search(head)
         return found[1].decode() if found else None
+
+
+def texts_below(node: ElementTree.Element, outer: str) -> dict[str, str]:
+    """`node.findtext("outer/inner")` for each inner element that there is, in a tenth of the time."""
+    found: dict[str, str] = {}
+    for each in node.findall(outer):
+        for inner in each:
+            found.setdefault(inner.tag, inner.text or "")
+    return found
 
 
 def number_of(text: str | None, what: str, where: str) -> float:

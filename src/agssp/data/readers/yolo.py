@@ -86,18 +86,19 @@ def read_yolo(
     images = images_to_read(listing, files, told, split, report)
     owned = [files.of(image) for image in images]
     classes, are_numbers = _classes(listing, told, [file for file in owned if file], report)
-    labels = read_labels([listing.path(file) if file else None for file in owned], classes, report)
+    paths = [listing.path(file) if file else None for file in owned]
+    labels = read_labels(paths, classes, report)
     if are_numbers:
         report.note_all("numbered_classes", [label.where for found in labels for label in found])
     is_labelled = any(owned)
     object_category = category or folder_category(listing.root)
     records = []
     sharing: dict[Path, list[str]] = defaultdict(list)
-    for image, file, found in zip(images, owned, labels, strict=True):
+    for image, file, found in zip(images, paths, labels, strict=True):
         if file is None and is_labelled:
             report.note("no_label_file", image)
         if file is not None and found:
-            sharing[listing.path(file)].append(image)
+            sharing[file].append(image)
         records.append(
             ImageRecord(
                 path=listing.path(image),

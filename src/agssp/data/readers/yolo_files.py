@@ -18,6 +18,10 @@ _LOOKED_AT = 5
 
 def pictures(listing: Listing) -> list[str]:
     """The images of a folder but those below folders of masks."""
+    return listing.once(_pictures)
+
+
+def _pictures(listing: Listing) -> list[str]:
     return [name for name in listing.images if not is_mask(name)]
 
 
@@ -60,7 +64,7 @@ class LabelFiles:
         """
         file = self._found.get(image)
         claims = self._claims.get(file or "", ())
-        if len({posixpath.dirname(name) for name in claims}) > 1:
+        if len(claims) > 1 and len({posixpath.dirname(name) for name in claims}) > 1:
             raise InputError(
                 f"{self.listing.path(file or '')}: is the label file of {' or of '.join(claims[:2])}; put the labels "
                 "into folders like those of the images, such as labels/train"
@@ -171,8 +175,12 @@ class LabelFiles:
 
 def label_files(listing: Listing, has_table: bool) -> LabelFiles:
     """The label files of a folder; with a table, texts beside images are meant as such, if there are no others."""
-    files = LabelFiles(listing)
-    return files if files.are_there() or not has_table else LabelFiles(listing, any_text=True)
+    files = listing.once(LabelFiles)
+    return files if files.are_there() or not has_table else listing.once(_with_any_text)
+
+
+def _with_any_text(listing: Listing) -> LabelFiles:
+    return LabelFiles(listing, any_text=True)
 
 
 def _folder_and_stem(name: str) -> tuple[str, str]:

@@ -73,7 +73,7 @@ def looks_like_labels(file: Path) -> bool | None:
 
 def _read_file(file: str, classes: Classes, sixth: list[tuple[Label, float]], report: ReadReport) -> list[Label]:
     try:
-        with open(file, "rb") as opened:  # noqa: PTH123 (a path would be taken apart first, for each of many files)
+        with open(file, "rb", buffering=0) as opened:  # noqa: PTH123 (a path would be taken apart first, for each of many files)
             text = opened.read().decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{file}: cannot be opened: {error.strerror}") from error

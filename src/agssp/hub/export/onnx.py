@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from agssp.models.detection.catalogue import is_ours
 from agssp.models.detection.faster_rcnn import FasterRcnnForObjectDetection
 
 from .description import INSTALL
+from .norms import fold_norms
 
 IR_VERSION = 10
 """Version of the file format, which each runtime knows up to one of its own."""
@@ -74,11 +76,9 @@ def write_onnx(model: Any, file: str | os.PathLike, image_size: int, opset: int 
     else:
         graph = _Outputs(model)
     try:
-        with _quiet(), _without_checks(), torch.no_grad():
-            # transformers asks for `len` of a batch, which is a symbol only where Python itself is analysed.
-            program = torch.export.export(
-                graph.eval(), (pixel_values,), dynamic_shapes=({0: batch},), strict=not is_ours(model)
-            )
+        with _quiet(), _without_checks(), _symbolic_len(model), torch.no_grad():
+            program = torch.export.export(graph.eval(), (pixel_values,), dynamic_shapes=({0: batch},), strict=False)
+            fold_norms(program)
             written = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -126,6 +126,23 @@ def _without_checks() -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
+
+
+@contextlib.contextmanager
+def _symbolic_len(model: Any) -> Iterator[None]:
+    """Let `len` of a batch be its symbol in transformers' code, where Python's own would make a constant of it.
+
+    torch's strict tracing, which analyses Python itself, has the symbol too, but takes three times as long.
+    """
+    if is_ours(model):
+        yield
+        return
+    module: Any = sys.modules[type(model).__module__]
+    module.len = lambda value: value.shape[0] if isinstance(value, Tensor) else len(value)
+    try:
+        yield
+    finally:
+        del module.len
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@ A description is what ultralytics calls a model's YAML: `backbone` and `head` ar
 and repeats are multiplied by those of a scale. The modules are ultralytics' and therefore under AGPL-3.0.
 """
 
+import copy
+import functools
 import math
 from importlib import resources
 from pathlib import Path
@@ -70,7 +72,13 @@ def read_graph(variant: str) -> dict[str, Any]:
         root = Path(str(import_ultralytics().__file__)).parent
         folder = family.removeprefix("yolo")
         text = (root / "cfg" / "models" / folder / f"{family}.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text) | {"scale": scale}
+    return copy.deepcopy(_parse(text)) | {"scale": scale}
+
+
+@functools.cache
+def _parse(text: str) -> dict[str, Any]:
+    """What a description says; reading YAML takes longer than making the layers."""
+    return yaml.safe_load(text)
 
 
 def feature_layers(graph: dict[str, Any]) -> tuple[int, ...]:
