@@ -326,7 +326,7 @@ def test_checkpoint_of_another_architecture_is_refused(root):
     weights = root / "backbone/model.safetensors"
     with pytest.raises(InputError, match="does not hold the weights of yolov8n; choose the architecture"):
         pretrain_backbone.main(*backbone_arguments(root, "a", backbone="yolov8n", start=str(weights)))
-    with pytest.raises(InputError, match="no tensor model.0.conv.weight or roi_heads"):
+    with pytest.raises(InputError, match=r"no tensor model\.0\.conv\.weight or roi_heads"):
         finetune.main(*finetune_arguments(root, "b", model=str(weights)))
 
 
