@@ -252,7 +252,8 @@ def test_labels_of_the_user_under_the_names_of_ours_are_left_alone(root):
 def test_what_an_interruption_left_hidden_is_no_obstacle(root):
     (root / "boxes").mkdir()
     (root / "boxes" / ".coco.json.host-12.tmp").write_text("half")
-    run(root, "boxes")
+    assert written(run(root, "boxes")) == written(run(root, "others"))
+    assert len(written(root / "boxes")) == sum(SHARDS)
 
 
 def test_foreign_output(root):

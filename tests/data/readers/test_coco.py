@@ -243,10 +243,21 @@ def test_an_outline_without_a_box(tmp_path, outline, box, bbox):
 
 
 @pytest.mark.parametrize(
-    "outline", [None, [], [[]], [[1, 2, 3]], {}, {"size": [20, 40]}, {"size": [10**6, 10**6], "counts": "a"}, "text", 7]
+    ("outline", "error", "message"),
+    [
+        (None, TypeError, "'NoneType' object is not iterable"),
+        ([], ValueError, "expected pairs x, y, got 0 numbers"),
+        ([[]], ValueError, "expected pairs x, y, got 0 numbers"),
+        ([[1, 2, 3]], ValueError, "expected pairs x, y, got 3 numbers"),
+        ({}, KeyError, "size"),
+        ({"size": [20, 40]}, KeyError, "counts"),
+        ({"size": [10**6, 10**6], "counts": "a"}, ValueError, "run lengths of an image of 1000000 x 1000000 px"),
+        ("text", ValueError, "could not convert string to float: 't'"),
+        (7, TypeError, "'int' object is not iterable"),
+    ],
 )
-def test_outlines_that_are_none(outline):
-    with pytest.raises((ValueError, TypeError, KeyError)):
+def test_outlines_that_are_none(outline, error, message):
+    with pytest.raises(error, match=message):
         box_of_segmentation(outline)
 
 
