@@ -2,6 +2,7 @@
 
 import difflib
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,15 @@ def class_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
 
 
+def _what_is_there(source: str) -> str:
+    """For the error that a folder has no images: how many files of which kinds lie in it, the most frequent first."""
+    files = [path for path in Path(source).rglob("*") if path.is_file()] if Path(source).is_dir() else []
+    if not files:
+        return "; there is no file" if Path(source).is_dir() else ""
+    kinds = Counter(path.suffix.lower() or "no ending" for path in files).most_common(3)
+    return f"; there are {', '.join(f'{count} with {kind}' for kind, count in kinds)}"
+
+
 def to_dataset(
     records: Sequence[ImageRecord],
     boxes: Sequence[list[Box] | None],
@@ -138,7 +148,8 @@ def to_dataset(
         InputError: no records, two with one id, or a class that is not in `defect_types`.
     """
     if not records:
-        raise InputError(f"{source}: no images found; expected files with {', '.join(sorted(IMAGE_SUFFIXES))}")
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(f"{source}: no images found; expected files with {suffixes}{_what_is_there(source)}")
     ids = [record.image_id for record in records]
     if len(set(ids)) != len(ids):
         seen: set[str] = set()
