@@ -242,6 +242,7 @@ def test_each_step_names_the_next_command_as_a_shell_takes_it(root, capsys):
     assert name == "pretrain-detector"
     assert (following.dataset, following.backbone) == (images, output)
     assert (following.detector, following.image_size, following.boxes) == ("yolov8n", 640, "BOXES")
+    assert not following.freeze_backbone
 
     detector = str(root / "my detector")
     changes = {"start": None, "backbone": output, "dataset": images, "num_train_epochs": 1}
