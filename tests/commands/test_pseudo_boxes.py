@@ -120,7 +120,13 @@ def test_store_of_which_no_image_could_be_read(tmp_path):
 
 
 def test_no_store(tmp_path):
-    with pytest.raises(InputError, match=r"maps: is no map store \(no manifest.json\)"):
+    with pytest.raises(
+        InputError, match=r"maps: is no map store \(no manifest.json\); make it with `agssp anomaly-maps"
+    ):
+        run(tmp_path)
+    # A folder of something else is not to be written into.
+    (tmp_path / "maps").mkdir()
+    with pytest.raises(InputError, match=r"maps: is no map store .*; give the folder that `agssp anomaly-maps"):
         run(tmp_path)
 
 

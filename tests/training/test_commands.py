@@ -224,6 +224,7 @@ def test_chain_from_backbone_to_finetuned_detector_names_each_next_command_as_a_
     assert name == "pretrain-detector"
     assert (following.dataset, following.backbone) == (images, output)
     assert (following.detector, following.image_size, following.boxes) == ("yolov8n", 640, "BOXES")
+    assert not following.freeze_backbone
 
     trained = str(root / "my detector")
     pretrain_detector.main(*detector_arguments(root, trained, start=None, backbone=output, dataset=images))

@@ -71,7 +71,13 @@ class AnomalyMapsArguments:
     layers: list[int] | None = field(default=None, metadata={"help": "blocks (ViT) or strides (CNN) that are compared"})
     surgery_from: int | None = field(default=None, metadata={"help": "first block with value-value attention"})
     image_size: int | None = field(default=None, metadata={"help": "side of the input in px (timm teachers only)"})
-    image_score: str = field(default="sum", metadata={"help": "sum or mean_fused (METHOD 1.4)"})
+    image_score: str = field(
+        default="sum",
+        metadata={
+            "help": "score of an image: sum (text's score of the image plus the largest distance to references) or "
+            "mean_fused (mean of text's score and the map's maximum)"
+        },
+    )
     subtract_empty_prompt: bool = field(default=True, metadata={"help": "leave the empty prompt in the text features"})
     split: str | None = field(default=None, metadata={"help": "split of the data set"})
     category: str | None = field(default=None, metadata={"help": "object category of all images, where none is known"})

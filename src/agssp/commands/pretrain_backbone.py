@@ -380,6 +380,8 @@ def next_step(arguments: PretrainBackboneArguments, backbone: Any) -> str:
         category=arguments.category,
         boxes="BOXES",
         backbone=arguments.output,
+        # What began from nothing has seen too little to be kept as it is.
+        no_freeze_backbone=True if arguments.start == "scratch" else None,
         detector=detectors[0],
         image_size=640,
         output="detector",

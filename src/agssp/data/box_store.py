@@ -13,6 +13,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from agssp.data.map_store import write_atomically
 from agssp.data.schema import PSEUDO_CLASS, objects_feature
 from agssp.errors import InputError
+from agssp.hub_ids import written_by
 
 THRESHOLDS = "thresholds.json"
 FIRST_COCO_ID = 1
@@ -78,7 +79,7 @@ def read_boxes(path: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     # pyarrow takes a relative path whose first folder has a colon for an address.
     files = sorted((Path(path).absolute() / "data").glob("boxes-*.parquet"))
     if not files or not (Path(path) / THRESHOLDS).is_file():
-        raise InputError(f"{path}: holds no finished pseudo boxes; make them with `agssp pseudo-boxes --output {path}`")
+        raise InputError(f"{path}: holds no finished pseudo boxes; {written_by(path, 'pseudo-boxes')}")
     boxes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for file in files:
         table = pq.read_table(file, columns=["image_id", "objects"])

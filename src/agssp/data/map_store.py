@@ -19,6 +19,7 @@ from datasets.features.features import Array2DExtensionType
 
 from agssp.data.schema import map_features
 from agssp.errors import InputError
+from agssp.hub_ids import written_by
 
 MANIFEST = "manifest.json"
 REFERENCES = "references.safetensors"
@@ -173,9 +174,7 @@ class MapStore:
         """
         file = Path(path) / MANIFEST
         if not file.is_file():
-            raise InputError(
-                f"{path}: is no map store (no {MANIFEST}); make one with `agssp anomaly-maps --output {path}`"
-            )
+            raise InputError(f"{path}: is no map store (no {MANIFEST}); {written_by(path, 'anomaly-maps')}")
         try:
             return cls(path, json.loads(file.read_text(encoding="utf-8")))
         except json.JSONDecodeError as error:

@@ -170,7 +170,7 @@ def tell_small_boxes(shares: Mapping[str, Sequence[float]], image_size: int, sou
     for line in lines:
         if os.environ.get("RANK", "0") == "0":
             print(line)
-        logger.log(logging.WARNING if lost else logging.INFO, line)
+        logger.info(line)
 
 
 def box_shares(dataset: Dataset, boxes: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[float]:
