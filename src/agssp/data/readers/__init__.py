@@ -93,7 +93,7 @@ def read_dataset(
     found.layout = name
     if name in ("parquet", "saved", "hub"):
         found.streamed = streaming
-        table = load_table(str(source), name, split, streaming)
+        table = load_table(str(source), name, split, streaming, found)
         dataset: Any = to_schema(table, str(source), category, found, defect_types, crowds)
     else:
         records, names = (
