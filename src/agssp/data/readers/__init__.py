@@ -146,6 +146,8 @@ def _read_folder(listing: Listing, name: str, split: str | None, category: str |
     others = [other for other in (*labelled_layouts(listing), *labels_beside(listing)) if other != name]
     if name != "imagefolder":
         report.note_all("ignored_tables", [f"{other} in {listing.root}" for other in dict.fromkeys(others)])
+    if name in ("yolo", "labelme"):
+        report.note_all("masks_aside", sorted(listing.masks))
     if name == "coco":
         return read_coco(listing, choose_coco(listing, split, report), category, report)
     if name == "yolo":

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from agssp.data.readers.folder_masks import PASSED_FOLDERS, is_mask, match_masks
+from agssp.data.readers.folder_masks import PASSED_FOLDERS, match_masks
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.records import ImageRecord, folder_category
 from agssp.data.readers.report import ReadReport
@@ -24,8 +24,8 @@ def read_image_folder(listing: Listing, category: str | None, report: ReadReport
     `test/good`, `test/broken`), unless one of them is known to hold sound images of its own. Their images are not
     normal.
 
-    Folders of masks (`masks`, `ground_truth`) are no images; each mask is given to the image that it is named like:
-    `ground_truth/broken/000_mask.png` to `test/broken/000.png`.
+    Masks (see `find_masks`) are no images; each is given to the image that it is named like:
+    `ground_truth/broken/000_mask.png` to `test/broken/000.png`, `Part0_label.bmp` to `Part0.jpg` beside it.
 
     Args:
         listing: of the folder.
@@ -33,8 +33,9 @@ def read_image_folder(listing: Listing, category: str | None, report: ReadReport
         report: gets a note of folders taken for types of defect, and of masks of no image or of several.
     """
     root = listing.root
-    images = [Path(name) for name in listing.images if not is_mask(name)]
-    masks, left_out = match_masks(images, [Path(name) for name in listing.images if is_mask(name)])
+    of_masks = listing.masks
+    images = [Path(name) for name in listing.images if name not in of_masks]
+    masks, left_out = match_masks(images, [Path(name) for name in listing.images if name in of_masks])
     telling = {path: [name for name in path.parts[:-1] if name.lower() not in PASSED_FOLDERS] for path in images}
     places = _one_object_places(telling.values())
     own = root.absolute().name.lower()

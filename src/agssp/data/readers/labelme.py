@@ -15,7 +15,6 @@ from typing import Any
 from PIL import Image
 
 from agssp.data.images import MAX_PIXELS
-from agssp.data.readers.folder_masks import is_mask
 from agssp.data.readers.image_folder import NORMAL_FOLDERS
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.records import ImageRecord, Label, folder_category, stated_size
@@ -81,7 +80,7 @@ def read_labelme(
         InputError: a file named like an image that is no JSON, a shape of a kind that is not known or whose points do
             not fit, or a file that several images may be meant by.
     """
-    images = [name for name in listing.images if not is_mask(name)]
+    images = [name for name in listing.images if name not in listing.masks]
     by_stem = defaultdict(list)
     for name in images:
         stem = posixpath.splitext(name)[0]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from agssp.data.readers.folder_masks import find_masks
 from agssp.data.readers.report import ReadReport
 from agssp.errors import InputError
 
@@ -39,6 +40,11 @@ class Listing:
     def images(self) -> list[str]:
         """Those that are images by their suffix."""
         return self.with_suffix(*IMAGE_SUFFIXES)
+
+    @cached_property
+    def masks(self) -> set[str]:
+        """Those of the images that are masks, see `find_masks`."""
+        return find_masks(self.images)
 
     @cached_property
     def folders(self) -> set[str]:

@@ -11,14 +11,9 @@ import pyarrow as pa
 from datasets import Dataset, DatasetInfo
 
 from agssp.data.readers.listing import IMAGE_SUFFIXES
-from agssp.data.readers.splits import SPLIT_WORDS
+from agssp.data.readers.splits import PLAIN_FOLDERS
 from agssp.data.schema import features
 from agssp.errors import InputError
-
-PLAIN_FOLDERS = {
-    "images", "jpegimages", "image", "img", "imgs", "data", "obj_train_data", "annotations", "labels", "unlabelled",
-    "unlabeled", *SPLIT_WORDS,
-}  # fmt: skip
 
 
 @dataclass(slots=True)

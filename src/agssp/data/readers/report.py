@@ -57,6 +57,7 @@ CAUSES: dict[str, tuple[str, str]] = {
     "class_gaps": ("guessed", "class numbers have no name in the table; no label uses them"),
     "data_elsewhere": ("guessed", "table has its data in another folder, by its `path`, which was read"),
     "numbers_as_places": ("guessed", "classes have numbers for names, taken as places in the asked list of classes"),
+    "masks_aside": ("dropped", "pictures are masks by their names; boxes were read, and they were left out"),
     "unmatched_masks": ("dropped", "masks are named like no image or several, or share one, and were left out"),
     "defect_folders": ("guessed", "folders beside one of sound images are taken for types of defect, not for objects"),
     "split_by_default": ("guessed", "split was read of several, as none was asked for"),

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
-from agssp.data.readers.folder_masks import is_mask
 from agssp.data.readers.listing import IMAGE_SUFFIXES, Listing, read_text
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.splits import default_split, in_split, same_split, split_named
@@ -64,7 +63,7 @@ def voc_lists(listing: Listing) -> dict[str, str]:
 
 def images_and_masks(listing: Listing) -> tuple[list[str], list[str]]:
     """The images of a folder, and the masks; of those that lie there by classes and by objects the ones by classes."""
-    masks = [name for name in listing.images if in_folder(name, MASK_FOLDERS) or is_mask(name)]
+    masks = [name for name in listing.images if in_folder(name, MASK_FOLDERS) or name in listing.masks]
     of_classes = {posixpath.basename(name) for name in masks if not in_folder(name, (OBJECT_MASKS,))}
     seconds = {name for name in masks if in_folder(name, (OBJECT_MASKS,)) and posixpath.basename(name) in of_classes}
     every = set(masks)

@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
-from agssp.data.readers.folder_masks import is_mask
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.yolo_labels import looks_like_labels
 from agssp.data.readers.yolo_table import lists_names
@@ -17,8 +16,8 @@ _LOOKED_AT = 5
 
 
 def pictures(listing: Listing) -> list[str]:
-    """The images of a folder but those below folders of masks."""
-    return [name for name in listing.images if not is_mask(name)]
+    """The images of a folder but those that are masks."""
+    return [name for name in listing.images if name not in listing.masks]
 
 
 class LabelFiles:
