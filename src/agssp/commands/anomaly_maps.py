@@ -95,9 +95,9 @@ def main(arguments: AnomalyMapsArguments) -> None:
 
     from agssp import __version__
     from agssp.data.fingerprint import dataset_fingerprint
-    from agssp.data.map_store import MANIFEST, REFERENCES, MapStore
+    from agssp.data.map_store import MANIFEST, READING, REFERENCES, MapStore
     from agssp.data.readers import NamedRows
-    from agssp.data.reading import read_told
+    from agssp.data.reading import keep_reading, read_told
     from agssp.kead.knowledge_base import KnowledgeBase
     from agssp.kead.modeling_kead import KeAD
     from agssp.kead.reference_choice import ReferencePool, choose_references
@@ -109,7 +109,7 @@ def main(arguments: AnomalyMapsArguments) -> None:
             raise InputError(f"--{name.replace('_', '-')}: expected at least 1, got {getattr(arguments, name)}")
     if arguments.shots < 0 or not 0 < arguments.reference_fraction <= 1:
         raise InputError("--shots must be at least 0 and --reference-fraction in (0, 1]")
-    dataset, _ = read_told(
+    dataset, reading = read_told(
         arguments.dataset, split=arguments.split, streaming=arguments.streaming, category=arguments.category
     )
     device = arguments.device
@@ -214,6 +214,8 @@ def main(arguments: AnomalyMapsArguments) -> None:
     if rank == 0:
         total = len(store)
         print(f"{total} maps of {kead.grid_size} x {kead.grid_size} in {store.path}, {len(skipped)} images skipped")
+        # A stream's report is whole only now that its rows were read.
+        keep_reading(store.path / READING, reading)
         for entry in skipped[:5]:
             print(f"  skipped {entry['image_id']}: {entry['reason']}")
         print(f"next: {shell_command('pseudo-boxes', maps=store.path, output='boxes', report=True)}")

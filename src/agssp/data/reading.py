@@ -1,5 +1,6 @@
 """Read a data set for a command: what was found is told, and labels that are missing or lost are errors."""
 
+import json
 import logging
 import math
 import os
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from agssp.data.image_notes import EXAMPLES
 from agssp.data.images import ImageError, image_frame
 from agssp.data.labels import with_known_boxes
 from agssp.data.mosaic import MIN_SIDE
@@ -60,6 +62,28 @@ def tell(report: ReadReport, source: str) -> None:
         if os.environ.get("RANK", "0") == "0":
             print(f"{source}: {line}")
         logger.info("%s: %s", source, line)
+
+
+def keep_reading(path: Path, report: ReadReport) -> None:
+    """Write a report as JSON beside a command's results.
+
+    What was noticed in images that earlier runs of the same command decoded, which need not be decoded again, is kept:
+    it is taken from the file that is there.
+
+    Args:
+        path: of the file.
+        report: of this run.
+    """
+    facts = report.as_json()
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for kind, noted in before.get("image_notes", {}).items():
+        now = facts["image_notes"].setdefault(kind, {"count": 0, "examples": []})
+        now["count"] += noted["count"]
+        now["examples"] = list(dict.fromkeys([*noted["examples"], *now["examples"]]))[:EXAMPLES]
+    content = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(content, encoding="utf-8")
+    partial.replace(path)
 
 
 def read_labelled(

@@ -12,7 +12,8 @@ MASK_FOLDERS = {"mask", "masks", "ground_truth", "ground-truth", "groundtruth"}
 PASSED_FOLDERS = PLAIN_FOLDERS
 # Folders of pictures of labels, where images of the same names lie elsewhere.
 _PICTURE_FOLDER = re.compile(
-    r"labels?|annotations?|ann_dir|label_images|trimaps|segmentation(class|object)?|gt|(.+[_-])?(masks?|gt)", re.IGNORECASE
+    r"labels?|annotations?|ann_dir|label_images|trimaps|segmentation(class|object)?|gt|(.+[_-])?(masks?|gt)",
+    re.IGNORECASE,
 )
 _OF_WHAT = re.compile(r"(?<=.)[_-](masks?|gt)$", re.IGNORECASE)
 _BY_OBJECTS = "segmentationobject"

@@ -1,6 +1,6 @@
 """A plain folder of images as records."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,8 +9,14 @@ from agssp.data.readers.listing import Listing
 from agssp.data.readers.records import ImageRecord, folder_category
 from agssp.data.readers.report import ReadReport
 
-NORMAL_FOLDERS = {"normal", "good", "ok", "defect_free", "defect-free"}
-DEFECT_FOLDERS = {"defect", "defects", "defective", "bad", "ng", "anomaly", "anomalous", "abnormal"}
+NORMAL_FOLDERS = {
+    "normal", "good", "ok", "io", "pass", "passed", "defect_free", "defect-free", "no_defect", "non_defective",
+    "non-defective",
+}  # fmt: skip
+DEFECT_FOLDERS = {
+    "defect", "defects", "defective", "bad", "ng", "nok", "nio", "fail", "failed", "faulty", "anomaly", "anomalous",
+    "abnormal",
+}  # fmt: skip
 
 
 def read_image_folder(listing: Listing, category: str | None, report: ReadReport) -> list[ImageRecord]:
@@ -60,6 +66,8 @@ def read_image_folder(listing: Listing, category: str | None, report: ReadReport
                 mask=root / masks[path] if path in masks else None,
             )
         )
+    stems = Counter(path.with_suffix("") for path in images)
+    report.note_all("same_stem", [path.as_posix() for path in images if stems[path.with_suffix("")] > 1])
     report.note_all("defect_folders", sorted(types))
     report.note_all("unmatched_masks", [path.as_posix() for path in left_out])
     return records

@@ -79,7 +79,7 @@ def layout_of(listing: Listing) -> str:
     beside = labels_beside(listing)
     if beside:
         return beside[0]
-    if any(name.endswith(f"/{TABLE}") for name in listing.files):
+    if any(name.lower().endswith(f"/{TABLE}") for name in listing.with_suffix(".jsonl")):
         return "metadata"
     return "parquet" if listing.with_suffix(".parquet") else "imagefolder"
 
@@ -89,7 +89,7 @@ def labelled_layouts(listing: Listing) -> list[str]:
     if "dataset_info.json" in listing or "dataset_dict.json" in listing:
         return ["saved"]
     looks = (
-        ("metadata", TABLE in listing),
+        ("metadata", any(name.lower() == TABLE for name in listing.with_suffix(".jsonl"))),
         ("voc", is_voc(listing)),
         ("yolo", has_table(listing)),
         ("coco", bool(find_coco(listing))),
@@ -115,7 +115,7 @@ def split_folders(listing: Listing) -> list[str]:
     named = [name for name in folders if split_named(name)]
     # Parquet in folders of splits is one table with these splits.
     labelled = [name for name in named if layout_of(listing.below(name)) not in ("imagefolder", "parquet")]
-    elsewhere = any(name.endswith(f"/{TABLE}") and name.split("/")[0] not in labelled for name in listing.files)
+    elsewhere = any(name.lower().endswith(f"/{TABLE}") and name.split("/")[0] not in labelled for name in listing.files)
     return [] if elsewhere else labelled
 
 

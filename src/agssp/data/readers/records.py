@@ -85,6 +85,21 @@ def stated_size(width: Any, height: Any) -> tuple[float, float] | None:
     return size if 0 < size[0] < math.inf and 0 < size[1] < math.inf else None
 
 
+def score_of(value: Any, where: str) -> float:
+    """The score of a box; 1 where none is given.
+
+    Raises:
+        InputError: it is no finite number; `where` names the box.
+    """
+    try:
+        score = 1.0 if value is None else float(value)
+    except (TypeError, ValueError, OverflowError):
+        score = math.nan
+    if not math.isfinite(score):
+        raise InputError(f"{where}: expected a number as its score, got {value!r}; mend it, or leave the scores out")
+    return score
+
+
 def folder_category(root: Path) -> str:
     """The object category that a folder's name tells: its own, or that of the one above `images`, `train` and such."""
     for folder in (root.absolute(), *root.absolute().parents):
@@ -138,7 +153,12 @@ def to_dataset(
     if len(set(ids)) != len(ids):
         seen: set[str] = set()
         twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise InputError(f"{source}: two images have the id {twice!r}; ids must be unique")
+        places = [record.labels[0].where for record in records if record.image_id == twice and record.labels]
+        told = f" ({', '.join(places[:3])})" if places else ""
+        raise InputError(
+            f"{source}: two images have the id {twice!r}{told}; ids must be unique: where an image stands in several "
+            "rows, put all of its boxes into one"
+        )
     categories = sorted({record.category for record in records})
     category_index = {name: index for index, name in enumerate(categories)}
 

@@ -75,9 +75,8 @@ def load_table(source: str, kind: str, split: str | None, streaming: bool, repor
         available = list(loaded)
         chosen = default_split(available) if split is None else _asked_split(available, split)
         if chosen is None:
-            raise InputError(
-                f"{source}: has no split {split or 'train'!r}; it has {', '.join(available)}; say which one is to be read"
-            )
+            told = f"{source}: has no split {split or 'train'!r}; it has {', '.join(available)}"
+            raise InputError(f"{told}; say which one is to be read")
         if split is None and len(available) > 1:
             report.note("split_by_default", f"{chosen} of {', '.join(available)} in {source}")
         loaded = loaded[chosen]

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
-from agssp.data.readers.listing import IMAGE_SUFFIXES, Listing, read_text
+from agssp.data.readers.listing import IMAGE_SUFFIXES, Listing, composed, plain_stem, read_text
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.splits import default_split, in_split, same_split, split_named
 from agssp.data.readers.xml_files import read_xml, root_tag
@@ -217,11 +217,11 @@ def match(name: str, files: Mapping[str, list[str]]) -> str | None:
 def _match_by_filename(
     listing: Listing, xml_files: Sequence[str], images: Sequence[str], report: ReadReport
 ) -> dict[str, str]:
-    """Image -> XML file, for files that are named otherwise than the image whose `filename` they give."""
+    """Image -> XML file, for files that are named otherwise than the image whose `filename` they give, or spelt so."""
     by_own: dict[str, list[str]] = defaultdict(list)
     for image in images:
-        own = posixpath.basename(image).lower()
-        for key in (own, posixpath.splitext(own)[0]):
+        own = composed(posixpath.basename(image)).lower()
+        for key in {own, posixpath.splitext(own)[0], plain_stem(posixpath.splitext(own)[0])}:
             by_own[key].append(image)
     found: dict[str, str] = {}
     for name in xml_files:
@@ -229,7 +229,8 @@ def _match_by_filename(
         if root_tag(file) != "annotation":
             continue
         text = (read_xml(file).findtext("filename") or "").strip()
-        fits = by_own.get(posixpath.basename(text.replace("\\", "/")).lower(), [])
+        asked = composed(posixpath.basename(text.replace("\\", "/"))).lower()
+        fits = by_own.get(asked) or by_own.get(plain_stem(posixpath.splitext(posixpath.basename(name))[0]), [])
         if len(fits) == 1 and fits[0] not in found:
             report.note("found_by_name", f"{file}: {text} is {fits[0]}")
             found[fits[0]] = name
