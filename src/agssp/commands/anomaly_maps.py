@@ -211,11 +211,11 @@ def main(arguments: AnomalyMapsArguments) -> None:
 
     # Whoever comes here has seen all shards finished, so the list is complete whichever process ends last.
     skipped = store.write_skipped()
+    # A stream's report is whole only now that its rows were read; it tells of those that this process came by.
+    keep_reading(store.path / READING, reading)
     if rank == 0:
         total = len(store)
         print(f"{total} maps of {kead.grid_size} x {kead.grid_size} in {store.path}, {len(skipped)} images skipped")
-        # A stream's report is whole only now that its rows were read.
-        keep_reading(store.path / READING, reading)
         for entry in skipped[:5]:
             print(f"  skipped {entry['image_id']}: {entry['reason']}")
         print(f"next: {shell_command('pseudo-boxes', maps=store.path, output='boxes', report=True)}")

@@ -14,6 +14,7 @@ from datasets import Dataset
 from agssp.data.image_notes import EXAMPLES
 from agssp.data.images import ImageError, image_frame
 from agssp.data.labels import with_known_boxes
+from agssp.data.map_store import write_atomically
 from agssp.data.mosaic import MIN_SIDE
 from agssp.data.readers import ReadReport, read_dataset
 from agssp.data.readers.columns import with_column
@@ -81,9 +82,7 @@ def keep_reading(path: Path, report: ReadReport) -> None:
         now["count"] += noted["count"]
         now["examples"] = list(dict.fromkeys([*noted["examples"], *now["examples"]]))[:EXAMPLES]
     content = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(content, encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, content.encode())
 
 
 def read_labelled(
