@@ -18,6 +18,8 @@ from agssp.arguments import shell_command
 from agssp.errors import InputError
 
 if TYPE_CHECKING:
+    from agssp.data.map_store import MapStore
+    from agssp.data.readers import ReadReport
     from agssp.kead.reference_choice import ReferencePool
 
 POSITIONAL = ()
@@ -211,14 +213,33 @@ def main(arguments: AnomalyMapsArguments) -> None:
 
     # Whoever comes here has seen all shards finished, so the list is complete whichever process ends last.
     skipped = store.write_skipped()
-    # A stream's report is whole only now that its rows were read; it tells of those that this process came by.
-    keep_reading(store.path / READING, reading)
+    keep_reading(store.path / READING, of_stream(reading, store, len(skipped)) if reading.streamed else reading)
     if rank == 0:
         total = len(store)
         print(f"{total} maps of {kead.grid_size} x {kead.grid_size} in {store.path}, {len(skipped)} images skipped")
         for entry in skipped[:5]:
             print(f"  skipped {entry['image_id']}: {entry['reason']}")
         print(f"next: {shell_command('pseudo-boxes', maps=store.path, output='boxes', report=True)}")
+
+
+def of_stream(reading: "ReadReport", store: "MapStore", skipped: int) -> "ReadReport":
+    """The report of a stream by what its maps say: its rows are read more than once, and in parts.
+
+    Args:
+        reading: the report that grew with the rows.
+        store: the finished maps.
+        skipped: images without one.
+    """
+    from agssp.data.readers import ReadReport
+
+    normal = store.table()["is_normal"].to_pylist() if len(store) else []
+    return ReadReport(
+        layout=reading.layout,
+        images=len(normal) + skipped,
+        sound=normal.count(True),
+        unknown=normal.count(None) + skipped,
+        image_notes=reading.image_notes,
+    )
 
 
 def occurring_categories(rows: Any, names: list[str]) -> list[str]:

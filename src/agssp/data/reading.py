@@ -29,6 +29,7 @@ EXPECTED = (
     "expected COCO .json, YOLO label files with a data.yaml, Pascal VOC or CVAT XML, labelme or Label Studio JSON, a "
     "metadata.jsonl with `objects`, or a table with a column `objects`"
 )
+OF_MASKS = "write boxes around their parts (cv2.connectedComponentsWithStats) as `objects` into a metadata.jsonl"
 SMALL = (int(MIN_SIDE), 4, 8)
 """Shorter sides in px at the input size under which boxes are counted; training drops those of the first, or less."""
 
@@ -139,7 +140,8 @@ def _instead(source: str, report: ReadReport) -> str:
     lost = [line for line in report.lines() if "dropped" in line or "left out" in line or "not read" in line]
     path = Path(source)
     there = what_lies_there(Listing(path)) if path.is_dir() else ""
-    parts = [part for part in (*lost, there) if part]
+    masks = f"{report.with_mask} images have masks, which are no boxes: {OF_MASKS}" if report.with_mask else ""
+    parts = [part for part in (*lost, masks, there) if part]
     return f"; {'; '.join(parts or [EXPECTED])}"
 
 
