@@ -117,6 +117,11 @@ def test_further_pages_are_counted_at_the_end(model, tmp_path, capsys):
         page.save(images / "plate" / name, save_all=True, append_images=[page])
     predict(model, str(images), tmp_path / "out", "--no_pictures")
     assert "2 image files hold several pages, of which the first alone is read" in capsys.readouterr().out
+    kept = json.loads((tmp_path / "out/reading.json").read_text())
+    assert kept["image_notes"] == {"pages": {"count": 2, "examples": ["plate/a.tif", "plate/b.tif"]}}
+    # Nothing is decoded anew, and what was noticed stays.
+    predict(model, str(images), tmp_path / "out", "--no_pictures")
+    assert json.loads((tmp_path / "out/reading.json").read_text()) == kept
 
 
 def test_nothing_found_is_a_result(model, tmp_path, capsys):

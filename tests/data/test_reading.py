@@ -129,3 +129,10 @@ def test_all_boxes_too_small_for_the_input_are_an_error(tmp_path):
         read_labelled(source, image_size=32)
     # 4 px of 100 are 2.04 px at 51.
     assert len(read_labelled(source, image_size=51)[0]) == 1
+
+
+def test_an_error_says_what_to_do_with_masks(tmp_path):
+    for name in ("Part0.png", "Part0_label.png"):
+        Image.new("L", (20, 20)).save(tmp_path / name)
+    with pytest.raises(InputError, match=r"1 images; 1 images have masks, which are no boxes: write boxes around"):
+        read_labelled(str(tmp_path))

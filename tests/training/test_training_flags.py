@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from chain_cases import backbone_arguments, finetune_arguments
+from chain_cases import backbone_arguments, detector_arguments, finetune_arguments
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from agssp.arguments import command_line, parse_arguments
@@ -198,3 +198,35 @@ def test_evaluation_takes_as_many_images_as_it_is_told(root, monkeypatch):
     monkeypatch.setattr(evaluators, "detection_evaluator", evaluator)
     finetune.main(*finetune_arguments(root, "out", max_steps=1, per_device_eval_batch_size=7))
     assert sizes == [7]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"eval_every": 2}, "--eval-every: this run measures nothing; give "),
+        ({"eval_on_start": True}, "--eval-on-start: this run measures nothing; give "),
+        ({"per_device_eval_batch_size": 7}, "--per-device-eval-batch-size: this run measures nothing; give "),
+    ],
+)
+@pytest.mark.parametrize("command", ["backbone", "detector", "finetune"])
+def test_flags_of_evaluation_where_nothing_is_measured(tmp_path, command, flags, message):
+    # Nothing is there to be read: the flags are refused before.
+    begin, arguments = {
+        "backbone": (pretrain_backbone.main, backbone_arguments),
+        "detector": (pretrain_detector.main, detector_arguments),
+        "finetune": (finetune.main, finetune_arguments),
+    }[command]
+    nothing = {"val_fraction": 0, "eval_every": 5 if command == "finetune" else 1}
+    with pytest.raises(InputError, match=message):
+        begin(*arguments(tmp_path, "out", **nothing | flags))
+    with pytest.raises(InputError, match="no such file or folder"):
+        begin(*arguments(tmp_path, "out", **nothing))
+    with pytest.raises(InputError, match="no such file or folder"):
+        begin(*arguments(tmp_path, "out", **nothing | flags | {"val_fraction": 0.5}))
+
+
+def test_the_batch_size_of_evaluation_counts_for_a_test_set_too(tmp_path):
+    nothing = {"val_fraction": 0, "eval_every": 5, "per_device_eval_batch_size": 7}
+    for measured in ({"test": "t"}, {"validation": "v"}):
+        with pytest.raises(InputError, match="no such file or folder"):
+            finetune.main(*finetune_arguments(tmp_path, "out", **nothing | measured))

@@ -20,6 +20,7 @@ from agssp.arguments import maps_command, shell_command
 from agssp.errors import InputError
 
 if TYPE_CHECKING:
+    from agssp.data.readers import ReadReport
     from agssp.hub.dataset_rows import Rows
 
 POSITIONAL = ("folder", "repo_id")
@@ -88,13 +89,16 @@ def main(arguments: DatasetPushArguments) -> None:
             arguments.repo_id, recorded.get("name") or title, private=arguments.private, revision=arguments.revision,
             replace=arguments.replace,
         )  # fmt: skip
-    rows = Rows(read_splits(arguments), arguments.maps, arguments.boxes)
+    reports: dict[str, ReadReport] = {}
+    rows = Rows(read_splits(arguments, reports), arguments.maps, arguments.boxes)
     facts = describe_rows(rows, recorded, sources, title=title, licence=arguments.licence, boxes=arguments.boxes)
     if upload is not None:
         upload.begin()
     images = sum(map(len, rows.splits.values()))
     with tqdm(total=images, desc="publish" if upload else "count", unit="image") as progress:
         picture = write_shards(rows, facts, arguments.shard_images, upload.keep if upload else None, progress)
+    # Places where something happened are names of the publisher's own files.
+    facts["reading"] = {name: report.as_json(places=False) for name, report in reports.items()}
     files = describing_files(rows, facts, arguments.repo_id, picture)
     say_left_out(rows)
     if upload is None:
@@ -131,18 +135,26 @@ def check_card_folder(folder: Path, source: Path) -> None:
         )
 
 
-def read_splits(arguments: DatasetPushArguments) -> dict[str, Any]:
-    """All splits to be published, with the same class labels in each."""
+def read_splits(arguments: DatasetPushArguments, reports: "dict[str, ReadReport] | None" = None) -> dict[str, Any]:
+    """All splits to be published, with the same class labels in each.
+
+    Args:
+        arguments: of the command.
+        reports: is filled with the report of each split.
+    """
     from agssp.data.readers import find_splits
     from agssp.data.readers.relabelling import relabel
     from agssp.data.reading import read_told
     from agssp.data.schema import category_names, defect_names
 
+    found = {} if reports is None else reports
     options: dict[str, Any] = {"category": arguments.category, "crowds": arguments.crowds}
     asked = arguments.splits or find_splits(arguments.folder)
     if not asked:
-        return {"train": read_told(arguments.folder, "FOLDER", **options)[0]}
+        dataset, found["train"] = read_told(arguments.folder, "FOLDER", **options)
+        return {"train": dataset}
     read = {name: read_told(arguments.folder, "FOLDER", split=name, **options) for name in asked}
+    found |= {name: report for name, (_, report) in read.items()}
     categories, classes = (
         list(dict.fromkeys(name for dataset, _ in read.values() for name in names_of(dataset)))
         for names_of in (category_names, defect_names)

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 from agssp.commands.push import check_before_training, publish_result
 from agssp.flag_values import LESS_THAN_ALL, NOT_NEGATIVE, SHARE, Range, check_ranges
 from agssp.training.arguments import AgsspTrainingArguments
+from agssp.training.flag_checks import check_measuring
 
 POSITIONAL = ("model",)
 DETECTOR_RANGES = {
@@ -112,6 +113,12 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
 
     transformers.set_seed(training.seed)
     check_before_training(training)
+    check_measuring(
+        training,
+        measured=arguments.validation is not None or arguments.val_fraction > 0,
+        tested=arguments.test is not None,
+        how="--validation, or a --val-fraction above 0",
+    )
     known, reading = read_labelled(
         arguments.dataset, split=arguments.split, crowds=arguments.crowds, image_size=arguments.image_size
     )

@@ -33,7 +33,7 @@ from agssp.flag_values import (
     flag,
 )
 from agssp.training.arguments import AgsspTrainingArguments
-from agssp.training.flag_checks import check_stream, given
+from agssp.training.flag_checks import check_measuring, check_stream, given
 
 POSITIONAL = ()
 RANGES = {
@@ -194,6 +194,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
 
     transformers.set_seed(training.seed)
     check_before_training(training)
+    check_measuring(training, measured=arguments.val_fraction > 0, how="a --val-fraction above 0")
     architecture = full_name(arguments.backbone)
     choose_backbone_optimizer(training, architecture)
     drop_path = DROP_PATHS.get(architecture) if arguments.drop_path is None else arguments.drop_path

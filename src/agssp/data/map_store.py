@@ -24,7 +24,8 @@ from agssp.hub_ids import written_by
 MANIFEST = "manifest.json"
 REFERENCES = "references.safetensors"
 SKIPPED = "skipped.jsonl"
-OWN_FILES = {MANIFEST, REFERENCES, SKIPPED, "data"}
+READING = "reading.json"
+OWN_FILES = {MANIFEST, REFERENCES, SKIPPED, READING, "data"}
 # Facts that may change without changing a map.
 NOT_COMPARED = ("source",)
 
@@ -114,7 +115,8 @@ class MapStore:
     """Anomaly maps of a data set on disk.
 
     `OUTPUT/data/maps-00042-of-00120.parquet` (a shard is the unit of work), `manifest.json` (how the maps were made),
-    `references.safetensors` (what they were compared with), `skipped.jsonl` (images that could not be read, and why).
+    `references.safetensors` (what they were compared with), `skipped.jsonl` (images that could not be read, and why),
+    `reading.json` (what was found, changed and left out when the data set was read).
 
     `iter_shards` holds one shard at a time. `store[image_id]` keeps the maps of every shard it has touched, because
     training reads them in random order: in the end all maps, once, as float16 (120,000 of 27 x 27 are 175 MB). The

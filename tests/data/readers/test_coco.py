@@ -358,7 +358,7 @@ def annotation(**changes):
         (annotation(bbox="abcd"), "annotation 9: expected bbox"),
         (annotation(bbox=7), "annotation 9: expected bbox"),
         (annotation(bbox=None, segmentation=[[1, 2, 3], [4, 5, 6]]), r"9: expected bbox .* or a segmentation"),
-        (annotation(score="x"), "annotation 9: expected a score in 0..1, got 'x'"),
+        (annotation(score="x"), "annotation 9: expected a number as its score, got 'x'"),
         (annotation(iscrowd=3), "annotation 9: iscrowd must be 0 or 1, got 3"),
         ({"annotations": [7]}, "annotation 0: expected an object, got 7"),
         ({"annotations": {}}, "expected annotations to be a list, got dict"),

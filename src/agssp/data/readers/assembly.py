@@ -44,7 +44,12 @@ def to_dataset(
     if len(set(ids)) != len(ids):
         seen: set[str] = set()
         twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise InputError(f"{source}: two images have the id {twice!r}; ids must be unique")
+        places = [record.labels[0].where for record in records if record.image_id == twice and record.labels]
+        told = f" ({', '.join(places[:3])})" if places else ""
+        raise InputError(
+            f"{source}: two images have the id {twice!r}{told}; ids must be unique: where an image stands in several "
+            "rows, put all of its boxes into one"
+        )
     categories = sorted({record.category for record in records})
     category_index = {name: index for index, name in enumerate(categories)}
 
