@@ -110,7 +110,7 @@ def read_yolo(
         )
     report.note_all(
         "found_by_name",
-        [f"{listing.path(file)} is of {image}" for image in images if (file := files.spelt_otherwise.get(image))],
+        [f"{listing.path(other)} is of {image}" for image in images if (other := files.spelt_otherwise.get(image))],
     )
     report.labels_from = next((file for file in owned if file), "")
     report.with_label_file = sum(file is not None for file in owned)
