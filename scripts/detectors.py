@@ -168,7 +168,7 @@ def steps_of(name: str, arguments: argparse.Namespace) -> list[Step]:
     backbone, test = str(root / "backbones" / architecture), str(root / "few" / "test")
     images = ("--dataset", str(root / "images" / "unlabelled"))
     sized = ("--image-size", str(arguments.image_size), "--seed", str(arguments.seed), "--dataloader-num-workers", "0")
-    few = ("--per-device-train-batch-size", "4", "--eval-every", "1000", "--checkpoint-every", "1000")
+    few = ("--per-device-train-batch-size", "4", "--checkpoint-every", "1000")
     start = "pypi" if architecture in PACKAGES else "scratch"
     exports = {"onnx": "detector.onnx", "timm": "backbone-timm", "ultralytics": "detector.pt"}
     # timm has no backbone of a YOLO's own, ultralytics no other family and no SLF-YOLO.

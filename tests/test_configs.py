@@ -147,7 +147,7 @@ def test_an_unknown_name_lists_near_ones(command, given, message):
 @pytest.mark.parametrize("command", CONFIG_FOLDERS)
 def test_help_names_those_that_fit_the_command(command, capsys):
     module = importlib.import_module(f"agssp.commands.{command.replace('-', '_')}")
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"^0$"):
         parse_arguments(command, module.ARGUMENTS, ["--help"])
     printed = re.sub(r"\s+", "", capsys.readouterr().out)
     for name in METHOD:

@@ -68,12 +68,12 @@ def test_finished_steps_are_kept(script, tmp_path):
     for _ in range(2):
         script.Record(tmp_path / "steps.json").run("one", lambda: done.append(1))
     assert done == [1]
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
         script.Record(tmp_path / "steps.json").run("two", lambda: 1 / 0)
     assert list(script.Record(tmp_path / "steps.json").seconds) == ["one"]
 
 
 def test_an_unknown_detector_is_named(script, tmp_path, capsys):
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"^2$"):
         script.parse(["--output", str(tmp_path), "--only", "yolov9"])
     assert "--only: detector 'yolov9': expected one of yolov8n" in capsys.readouterr().err

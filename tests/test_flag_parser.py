@@ -40,9 +40,8 @@ class Flags(Base):
 
 
 def shown(words, capsys, kind=Flags):
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit, match=r"^0$"):
         parse_arguments("try", [kind], words)
-    assert stop.value.code == 0
     return capsys.readouterr().out
 
 
@@ -91,9 +90,8 @@ def test_both_spellings_are_read_and_values_are_left_alone():
     ],
 )
 def test_what_cannot_be_used_is_one_sentence(words, message):
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         parse_arguments("try", [Flags], words)
-    assert str(told.value) == message
 
 
 @pytest.mark.parametrize(
@@ -107,6 +105,6 @@ def test_what_cannot_be_used_is_one_sentence(words, message):
 )
 def test_what_is_refused_in_a_file_is_named_with_it(tmp_path, text, message):
     (tmp_path / "c.yaml").write_text(text)
-    with pytest.raises(InputError) as told:
+    expected = f"--config {tmp_path / 'c.yaml'}: {message}"
+    with pytest.raises(InputError, match=f"^{re.escape(expected)}$"):
         parse_arguments("try", [Flags], ["--config", str(tmp_path / "c.yaml")])
-    assert str(told.value) == f"--config {tmp_path / 'c.yaml'}: {message}"

@@ -46,9 +46,14 @@ def test_ranges(legal, inside, outside, words):
 
 
 def test_what_is_left_open_is_not_looked_at():
-    check_ranges(Flags())
+    check_ranges(Flags(2.0, [2.0], "x"))
     check_ranges(Flags(), val_fraction=SHARE, loss_weights=SHARE)
     check_choices(Flags(), objective=())
+    # The same checks, where something is given.
+    with pytest.raises(InputError, match=r"^--val-fraction 2.0: "):
+        check_ranges(Flags(2.0), val_fraction=SHARE, loss_weights=SHARE)
+    with pytest.raises(InputError, match=r"^--objective 'x': "):
+        check_choices(Flags(objective="x"), objective=())
 
 
 def test_the_flag_is_named_as_it_is_typed():

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from random_weights import enliven
 
 from agssp.data.synthetic import make_surfaces
 from agssp.models.detection import any_detector, catalogue
@@ -51,11 +53,18 @@ def test_every_command_runs_there(tmp_path, name):
     assert facts["hardware"].startswith("1 x NVIDIA"), facts["hardware"]
 
 
+def pixels_of(model, folder):
+    files = [path for path in sorted(folder.glob("*/*.png")) if path.parent.name != "masks"]
+    return model.image_processor()([*map(Image.open, files)], return_tensors="pt")["pixel_values"]
+
+
 @pytest.mark.parametrize("name", DETECTORS)
 def test_boxes_are_those_of_the_cpu(tmp_path, name):
     make_surfaces(tmp_path / "images", unlabelled=0, labelled=6, normal=0, size=96)
     torch.manual_seed(0)
     model = catalogue.build(name, id2label={0: "pit", 1: "scratch"}, image_size=96).eval()
+    if name == "yolov8n":
+        enliven(model, pixels_of(model, tmp_path / "images" / "labelled"))
     any_detector.save(model, tmp_path / "model")
     for device in ("cpu", "cuda"):
         # The highest scores: of near ones either device may leave out another.
@@ -64,6 +73,8 @@ def test_boxes_are_those_of_the_cpu(tmp_path, name):
     cpu, gpu = found(tmp_path / "cpu"), found(tmp_path / "cuda")
     assert sorted(cpu) == sorted(gpu)
     assert len(cpu) == 6
+    best = [line["scores"][0] for line in cpu.values()]
+    assert max(best) - min(best) > 1e-3, "not of the image"
     for image_id in cpu:
         for one, other in ((cpu[image_id], gpu[image_id]), (gpu[image_id], cpu[image_id])):
             assert len(one["boxes"]) > 0

@@ -65,19 +65,18 @@ def test_what_cannot_be_on_the_hub_is_a_missing_file(offline, name):
 
 
 def test_a_mistyped_data_set_is_told_what_is_near_when_the_hub_is_not_asked(offline):
-    with pytest.raises(InputError) as told:
-        read_dataset("few/trian")
-    assert str(told.value) == (
+    message = (
         "few/trian: could not be read as a data set of the Hub, and no file or folder of this name is here; near it "
         "are train: HF_HUB_OFFLINE is set, so the Hub is not asked; unset it"
     )
+    with pytest.raises(InputError, match=f"^{message}$"):
+        read_dataset("few/trian")
 
 
 @pytest.mark.parametrize("name", ["acme/notse", "acme/det.v1.2"])
 def test_a_folder_called_like_the_owner_hides_no_model(offline, name):
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError, match="nothing on the Hub that opens") as told:
         model_type_at(name, "a detector")
-    assert "nothing on the Hub that opens" in str(told.value)
     assert "the Hub cannot be reached" in str(told.value)
     assert ("near it are notes" in str(told.value)) == (name == "acme/notse")
     with pytest.raises(InputError, match="not in the cache, and the Hub cannot be reached"):

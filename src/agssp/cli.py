@@ -9,6 +9,7 @@ from . import __version__
 from .arguments import exit_with, parse_arguments
 from .errors import InputError, StorageError
 from .files import storage_fault
+from .library_messages import tame_libraries
 from .processes import close_process_group
 
 TRY_AGAIN = 75
@@ -38,10 +39,10 @@ COMMANDS = {
 }
 
 
-def usage() -> str:
-    """The text of `agssp --help`: every command with what it does."""
-    width = max(map(len, COMMANDS))
-    table = "\n".join(f"  {name:<{width}}  {purpose}" for name, purpose in COMMANDS.items())
+def usage(names: Sequence[str] = tuple(COMMANDS)) -> str:
+    """The text of `agssp --help`: commands, all or some, with what each does."""
+    width = max(map(len, names))
+    table = "\n".join(f"  {name:<{width}}  {COMMANDS[name]}" for name in names)
     return (
         f"agssp {__version__}: defect detectors from unlabelled images and few labels\n\n"
         f"usage: agssp COMMAND [flags]\n\n{table}\n\n`agssp COMMAND --help` lists the usual flags of a command, "
@@ -69,6 +70,7 @@ def run(name: str, argv: Sequence[str]) -> None:
             positional=module.POSITIONAL,
             description=(module.__doc__ or "").split("\n\n")[0],
         )
+        tame_libraries()
         module.main(*parsed)
         close_process_group()
     except StorageError as error:
@@ -102,8 +104,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif words[0] in COMMANDS:
         run(words[0], words[1:])
     else:
-        import difflib
+        below = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
+        shown = usage(below or tuple(COMMANDS))
+        if below and words[1:] and words[1] in ("-h", "--help", "--help-all", "help"):
+            print(shown)
+        else:
+            exit_with(f"error: {no_command(words, below)}\n\n{shown}", 2)
 
-        near = difflib.get_close_matches(" ".join(words[:2]), COMMANDS, n=1)
-        near = near or difflib.get_close_matches(words[0], COMMANDS, n=1)
-        exit_with(f"error: no command {words[0]!r}{f'; did you mean {near[0]!r}?' if near else ''}\n\n{usage()}", 2)
+
+def no_command(words: Sequence[str], below: Sequence[str]) -> str:
+    """What is wrong with words that begin with no command, and which is near.
+
+    Args:
+        words: as given.
+        below: the commands of two words that begin with the first of them.
+    """
+    import difflib
+
+    if below and not words[1:]:
+        return f"{words[0]!r} alone is no command"
+    near = difflib.get_close_matches(" ".join(words[:2]), COMMANDS, n=1)
+    near = near or difflib.get_close_matches(words[0], COMMANDS, n=1)
+    given = " ".join(words[: 2 if below else 1])
+    return f"no command {given!r}{f'; did you mean {near[0]!r}?' if near else ''}"

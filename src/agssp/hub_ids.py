@@ -43,6 +43,18 @@ def near_on_disk(name: str | PathLike, most: int = 3) -> list[str]:
     return []
 
 
+def written_by(path: str | PathLike, command: str) -> str:
+    """What to do where a folder is not what a command writes, which a foreign one must not be given as its output.
+
+    Args:
+        path: the folder.
+        command: such as `anomaly-maps`.
+    """
+    if Path(path).exists():
+        return f"give the folder that `agssp {command} --output FOLDER` wrote; where it was interrupted, run it again"
+    return f"make it with `agssp {command} --output {path}`{near_hint(path)}"
+
+
 def near_hint(name: str | PathLike) -> str:
     """The end of a sentence on a name that was not found: `; near it are a, b`; empty where nothing is."""
     near = near_on_disk(name)

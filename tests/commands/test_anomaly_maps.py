@@ -71,6 +71,8 @@ def test_maps_are_those_of_kead_on_each_image_alone(files, capsys):
     skipped = [json.loads(line) for line in (files / "maps/skipped.jsonl").read_text().splitlines()]
     assert [entry["image_id"] for entry in skipped] == ["plate/normal/005.png"]
     assert "no known image format" in skipped[0]["reason"]
+    kept = json.loads((files / "maps/reading.json").read_text())
+    assert (kept["layout"], kept["images"], kept["changes"]) == ("imagefolder", 24, {})
     output = capsys.readouterr().out
     assert "1 images skipped" in output
     assert "next: agssp pseudo-boxes" in output

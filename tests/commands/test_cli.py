@@ -36,7 +36,7 @@ class Flags:
 
 def stopped(words, capsys):
     """What a command that gives up says, and its exit status."""
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit, match=r"^\d+$") as stop:
         main(words)
     return stop.value.code, capsys.readouterr().err
 
@@ -73,6 +73,37 @@ def test_unknown_command(word, near, capsys):
     assert "usage: agssp COMMAND" in said
 
 
+def test_the_first_word_of_several_commands_lists_them(capsys):
+    below = [name for name in COMMANDS if name.startswith("dataset ")]
+    main(["dataset", "--help"])
+    printed = capsys.readouterr().out
+    assert re.findall(r"^  (dataset \S+)", printed, re.MULTILINE) == below
+    assert "pseudo-boxes" not in printed
+    for words, first in (
+        (["dataset"], "agssp: error: 'dataset' alone is no command"),
+        (["dataset", "pull"], "agssp: error: no command 'dataset pull'; did you mean 'dataset push'?"),
+    ):
+        status, said = stopped(words, capsys)
+        assert (status, said.splitlines()[0]) == (2, first)
+        assert all(name in said for name in below)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_puts_every_flag_under_a_title_and_names_no_other_document(name, capsys):
+    status = 0
+    try:
+        main([*name.split(), "--help-all"])
+    except SystemExit as stop:
+        status = stop.code
+    printed = capsys.readouterr().out
+    titles = re.findall(r"^(\w+):$", printed, re.MULTILINE)
+    assert status == 0
+    assert titles[-1] == "general"
+    # Flags without a title of their own are the only ones, or there are none.
+    assert "flags" not in titles or titles == ["flags", "general"]
+    assert "METHOD" not in printed
+
+
 def test_every_module_is_a_command_and_every_command_a_module():
     folder = Path(importlib.import_module("agssp.commands").__file__).parent
     modules = {path.stem for path in folder.glob("*.py") if path.stem != "__init__"}
@@ -97,9 +128,8 @@ def test_knowledge_names_a_command_that_can_be_typed(words, capsys):
 
 def help_of(words, capsys):
     """What a command prints when it is asked for help, and the flags that have a line in it."""
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(words)
-    assert stop.value.code == 0
     printed = capsys.readouterr().out
     return printed, re.findall(r"^  (?:-h, )?(--[^ ]+)", printed, re.MULTILINE)
 

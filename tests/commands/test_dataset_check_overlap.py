@@ -50,6 +50,7 @@ def test_two_data_sets_that_share_nothing(root, capsys):
         (root / "validation" / name).unlink()
     found = run(root)
     assert (found["exact"], found["near"], found["pairs"]) == (0, 0, [])
+    assert {name: report["images"] for name, report in found["reading"].items()} == {"corpus": 10, "validation": 6}
     assert (root / "overlap/leave_out.txt").read_text() == ""
     assert "nothing has to be left out" in capsys.readouterr().out
 

@@ -59,7 +59,7 @@ def test_verify_names_every_row_that_is_wrong(tmp_path, capsys):
     rows = [{**row, **changes, "image_id": name} for name, changes in spoilt.items()]
     rows.append({**row, "image_id": "twice"})
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="output: 13 problems; they are named above"):
         verify(output, partial=True)
     said = capsys.readouterr().out
     for words in (
@@ -89,7 +89,7 @@ def test_verify_notes_missing_damaged_and_foreign_shards_and_columns(tmp_path, c
     content = test.read_bytes()
     test.write_bytes(content[: len(content) // 2])
     train.rename(output / "data/other-00000-of-00001.parquet")
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="output: 6 problems; they are named above"):
         verify(output, partial=True)
     said = capsys.readouterr().out
     assert "train-00000-of-00001.parquet: the file is missing" in said
@@ -97,6 +97,6 @@ def test_verify_notes_missing_damaged_and_foreign_shards_and_columns(tmp_path, c
     assert "test-00000-of-00001.parquet: cannot be read" in said
     test.write_bytes(content)
     pq.write_table(pq.read_table(test).drop_columns("is_normal"), test)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="output: 6 problems; they are named above"):
         verify(output, partial=True)
     assert "has the columns image, image_id, category, mask, objects" in capsys.readouterr().out

@@ -143,7 +143,7 @@ def test_training_measures_crowd_regions_as_evaluation_does(model, tmp_path, cap
         found.append(measured["map_50"])
     assert abs(found[0] - found[1]) > 0.02
     # What was measured otherwise is not mixed up with it.
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         evaluate(model, images, "--crowds", "ignore", "--output", out)
     assert "crowds: there 'objects', now 'ignore'" in capsys.readouterr().err
 
@@ -187,7 +187,7 @@ def test_classes_that_differ_are_both_named(model, tmp_path, capsys):
     images = make_images(tmp_path / "images")
     metadata = tmp_path / "images" / "metadata.jsonl"
     metadata.write_text(metadata.read_text().replace('"dark"', '"rust"'))
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         evaluate(model, images)
     message = capsys.readouterr().err
     assert "does not know the classes rust" in message
@@ -209,13 +209,13 @@ def test_classes_that_differ_are_both_named(model, tmp_path, capsys):
     ],
 )
 def test_flags_out_of_range(tmp_path, capsys, flags, words):
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         run("evaluate", [str(tmp_path / "model"), "--dataset", str(tmp_path), *flags])
     assert words in capsys.readouterr().err
 
 
 def test_images_without_labels_are_refused(model, tmp_path, capsys):
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         evaluate(model, make_images(tmp_path / "images", labelled=False))
     assert "no label was found for any of its 5 images" in capsys.readouterr().err
 

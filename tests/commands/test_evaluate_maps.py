@@ -78,7 +78,7 @@ def evaluate_to_files(root, *flags, dataset="images"):
 
 
 def stopped(root, capsys, *flags, dataset="images"):
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         evaluate_to_files(root, *flags, dataset=dataset)
     return capsys.readouterr().err
 

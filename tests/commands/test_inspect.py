@@ -1,11 +1,14 @@
 """`agssp inspect`: the numbers, and a page on which the oddest images come first."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from agssp.arguments import parse_arguments
+from agssp.commands import split
 from agssp.commands.inspect import InspectArguments, main
 from agssp.data.readers import ReadReport, read_dataset
 from agssp.errors import InputError
@@ -49,6 +52,30 @@ def test_images_without_labels_go_on_to_maps(tmp_path, capsys):
     source = write_labelled(tmp_path / "set", {"a.png": None})
     main(InspectArguments(str(source), str(tmp_path / "page.html")))
     assert "next: agssp anomaly-maps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("labels", "flags", "split_again"),
+    [
+        ([["pit"]], {"crowds": "objects"}, "--crowds objects --fraction 0.5"),
+        (
+            [["pit"], ["pit", "dent"], ["dent", "dent"], []],
+            {"category": "my plate"},
+            "--category 'my plate' --per-class 1",
+        ),
+        ([["pit"]] * 30, {}, "--per-class 10"),
+    ],
+)
+def test_the_split_that_is_proposed_can_be_made(tmp_path, capsys, labels, flags, split_again):
+    rows = {f"{n}.png": [([10 * k, 10, 20, 20], name) for k, name in enumerate(row)] for n, row in enumerate(labels)}
+    source = write_labelled(tmp_path / "set", rows)
+    main(InspectArguments(str(source), str(tmp_path / "page.html"), **flags))
+    command = capsys.readouterr().out.splitlines()[-1].removeprefix("next: ")
+    assert command == f"agssp split --dataset {source} {split_again} --output few"
+    if len(rows) > 1:
+        (parsed,) = parse_arguments("split", split.ARGUMENTS, shlex.split(command)[2:])
+        parsed.output = str(tmp_path / "few")
+        split.main(parsed)
 
 
 @pytest.mark.parametrize(("name", "content"), [("page", None), ("notes.html", "mine")])

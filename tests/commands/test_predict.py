@@ -104,7 +104,7 @@ def test_two_images_of_one_picture_are_refused_by_name(model, tmp_path, capsys):
         for name in ("a.png", "b.png", "../a.png")
     ]
     Dataset.from_list(rows, features=features(["plate"])).to_parquet(tmp_path / "rows.parquet")
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"^2$"):
         predict(model, str(tmp_path / "rows.parquet"), tmp_path / "out")
     assert "images 'a.png' and '../a.png' would share the picture" in capsys.readouterr().err
     predict(model, str(tmp_path / "rows.parquet"), tmp_path / "json", "--no_pictures")
@@ -117,6 +117,11 @@ def test_further_pages_are_counted_at_the_end(model, tmp_path, capsys):
         page.save(images / "plate" / name, save_all=True, append_images=[page])
     predict(model, str(images), tmp_path / "out", "--no_pictures")
     assert "2 image files hold several pages, of which the first alone is read" in capsys.readouterr().out
+    kept = json.loads((tmp_path / "out/reading.json").read_text())
+    assert kept["image_notes"] == {"pages": {"count": 2, "examples": ["plate/a.tif", "plate/b.tif"]}}
+    # Nothing is decoded anew, and what was noticed stays.
+    predict(model, str(images), tmp_path / "out", "--no_pictures")
+    assert json.loads((tmp_path / "out/reading.json").read_text()) == kept
 
 
 def test_nothing_found_is_a_result(model, tmp_path, capsys):
@@ -147,7 +152,7 @@ def test_names_never_leave_the_folder(tmp_path):
     [(["--threshold", "2"], "--threshold 2.0"), (["--batch-size", "0"], "--batch-size 0")],
 )
 def test_flags_out_of_range(model, tmp_path, capsys, flags, words):
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         predict(model, make_images(tmp_path / "images"), tmp_path / "out", *flags)
     assert words in capsys.readouterr().err
 
@@ -156,10 +161,10 @@ def test_flags_out_of_range(model, tmp_path, capsys, flags, words):
 def test_other_settings_and_foreign_content_are_refused(model, tmp_path, capsys):
     images = make_images(tmp_path / "images")
     predict(model, images, tmp_path / "out")
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"^2$"):
         predict(model, images, tmp_path / "out", "--image-size", "96")
     assert "image_size: there 64, now 96" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"^2$"):
         predict(model, images, tmp_path / "images")
     assert "metadata.jsonl" in capsys.readouterr().err
 

@@ -120,7 +120,13 @@ def test_store_of_which_no_image_could_be_read(tmp_path):
 
 
 def test_no_store(tmp_path):
-    with pytest.raises(InputError, match=r"maps: is no map store \(no manifest.json\)"):
+    with pytest.raises(
+        InputError, match=r"maps: is no map store \(no manifest.json\); make it with `agssp anomaly-maps"
+    ):
+        run(tmp_path)
+    # A folder of something else is not to be written into.
+    (tmp_path / "maps").mkdir()
+    with pytest.raises(InputError, match=r"maps: is no map store .*; give the folder that `agssp anomaly-maps"):
         run(tmp_path)
 
 
@@ -252,7 +258,8 @@ def test_labels_of_the_user_under_the_names_of_ours_are_left_alone(root):
 def test_what_an_interruption_left_hidden_is_no_obstacle(root):
     (root / "boxes").mkdir()
     (root / "boxes" / ".coco.json.host-12.tmp").write_text("half")
-    run(root, "boxes")
+    assert written(run(root, "boxes")) == written(run(root, "others"))
+    assert len(written(root / "boxes")) == sum(SHARDS)
 
 
 def test_foreign_output(root):

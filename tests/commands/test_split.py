@@ -205,6 +205,23 @@ def test_nothing_left_to_test_on(tmp_path):
         run(tmp_path, per_class=2)
 
 
+def test_a_class_that_no_image_shows_is_not_asked_for(tmp_path, capsys):
+    # As tools export the classes of a project of which nobody has labelled one yet.
+    table = {
+        "images": [{"id": n, "file_name": f"{n}.png", "width": 20, "height": 20} for n in range(4)],
+        "annotations": [{"id": n, "image_id": n, "category_id": 1, "bbox": [1, 1, 9, 9]} for n in range(4)],
+        "categories": [{"id": 1, "name": "pit"}, {"id": 2, "name": "rust"}],
+    }
+    (tmp_path / "labelled").mkdir()
+    for image in table["images"]:
+        Image.new("L", (20, 20), 10 * image["id"]).save(tmp_path / "labelled" / image["file_name"])
+    (tmp_path / "labelled/result.json").write_text(json.dumps(table))
+    train, test = run(tmp_path, per_class=2)
+    assert (len(train), len(test)) == (2, 2)
+    assert train.features["objects"]["category"].feature.names == ["pit", "rust"]
+    assert "no image shows rust: --per-class chooses for the other classes" in capsys.readouterr().out
+
+
 def test_foreign_output(root):
     (root / "few").mkdir()
     (root / "few/thesis.txt").write_text("mine")

@@ -45,7 +45,7 @@ def test_an_empty_store_has_no_map(tmp_path, shards):
     store, _ = write_maps(tmp_path / "maps", shards)
     assert len(store) == 0
     assert "0-0" not in store
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match=r"^'0-0'$"):
         store["0-0"]
 
 

@@ -113,13 +113,14 @@ def test_small_boxes_are_counted_by_their_shorter_side_at_the_input_size():
     }
 
 
-def test_boxes_too_small_for_the_input_are_told(tmp_path, capsys):
+def test_boxes_too_small_for_the_input_are_told_once(tmp_path, capsys, caplog):
     # 100 px wide, seen at 32: the boxes are 1.28 and 6.4 px.
     source = write_rows(tmp_path, {"a.png": boxes([1, 1, 4, 30], [40, 1, 20, 20])})
     read_labelled(source, image_size=32)
     out = capsys.readouterr().out
     assert "small boxes at --image-size 32" in out
     assert "pit: of 2 boxes 1 under 2 px, 1 under 4 px, 2 under 8 px" in out
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 def test_all_boxes_too_small_for_the_input_are_an_error(tmp_path):
@@ -128,3 +129,10 @@ def test_all_boxes_too_small_for_the_input_are_an_error(tmp_path):
         read_labelled(source, image_size=32)
     # 4 px of 100 are 2.04 px at 51.
     assert len(read_labelled(source, image_size=51)[0]) == 1
+
+
+def test_an_error_says_what_to_do_with_masks(tmp_path):
+    for name in ("Part0.png", "Part0_label.png"):
+        Image.new("L", (20, 20)).save(tmp_path / name)
+    with pytest.raises(InputError, match=r"1 images; 1 images have masks, which are no boxes: write boxes around"):
+        read_labelled(str(tmp_path))

@@ -29,6 +29,8 @@ def test_an_image_of_two_classes_counts_for_both():
 def test_too_few():
     with pytest.raises(InputError, match="class 1 occurs in 1 images; 2 a class were asked for"):
         few_per_class(["a", "b", "c"], [[0], [0], [1]], 2, 0)
+    with pytest.raises(InputError, match=r"class 'rust' occurs in 0 images; 1 a class .*; ask for a number"):
+        few_per_class(["a"], [[0]], 1, 0, ["pit", "rust"], served=[0, 1])
 
 
 @pytest.mark.parametrize("fraction", [0.2, 0.5])

@@ -89,6 +89,8 @@ def test_images_maps_and_boxes_come_back_as_they_were(hub, root):
     assert "1 images could not be read" in card
     assert "None" not in card
     assert json.loads(files["dataset.json"])["counts"]["images"] == 23
+    assert json.loads(files["dataset.json"])["reading"]["train"]["images"] == 24
+    assert str(root) not in files["dataset.json"].decode()
 
 
 @pytest.mark.slow

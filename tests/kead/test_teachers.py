@@ -34,6 +34,8 @@ def test_the_papers_layers():
     ("arguments", "message"),
     [
         (("ViT-B-61", "openai"), "no such model; near are ViT-B-16"),
+        (("qqq", "openai"), r"no such model; `open_clip.list_models\(\)` lists them"),
+        (("test_resnet", "random"), "no such model, but timm has; give timm:test_resnet"),
         (("ViT-B-16-plus-240", None), "give --pretrained TAG .*laion400m_e32"),
         (("ViT-B-16-plus-240", "openai"), "has no tag 'openai'; there are: laion400m_e31"),
         (("ViT-L-14-336", "openai"), "use ViT-L-14-336-quickgelu"),
@@ -214,6 +216,7 @@ def test_a_timm_teacher_draws_distances(tmp_path):
     ("arguments", "options", "message"),
     [
         (("timm:test_resnetx", "random"), {}, "no such model; near are test_resnet"),
+        (("timm:qqq", "random"), {}, r"no such model; `timm.list_models\(\)` lists them"),
         (("timm:test_resnet",), {}, "give --pretrained default"),
         (("timm:test_resnet", "no_such_tag"), {}, "could not be loaded"),
         (("timm:test_resnet", "random"), {"layers": [8, 64]}, r"has strides \[2, 4, 8, 16, 32\]; got layers \[8, 64\]"),

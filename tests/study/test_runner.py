@@ -106,11 +106,11 @@ def test_an_error_that_is_no_input_error_is_recorded_too(tmp_path):
 @pytest.mark.slow
 def test_interrupting_is_no_failure(tmp_path, monkeypatch):
     def interrupt(*_):
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("in a stage")
 
     monkeypatch.setattr(runner, "call", interrupt)
     state = State(tmp_path, quick_plan(1))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="in a stage"):
         run_missing(state, lambda: None)
     assert state.failure("surfaces") is None
     monkeypatch.undo()

@@ -36,7 +36,7 @@ class Interrupt(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **kwargs):
         if state.global_step == self.step:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(f"at step {self.step}")
 
 
 def interrupted(command, arguments, step, monkeypatch):
@@ -48,7 +48,7 @@ def interrupted(command, arguments, step, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(AgsspTrainer, "__init__", with_interrupt)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt, match=f"^at step {step}$"):
             command.main(*arguments)
 
 
@@ -224,6 +224,7 @@ def test_chain_from_backbone_to_finetuned_detector_names_each_next_command_as_a_
     assert name == "pretrain-detector"
     assert (following.dataset, following.backbone) == (images, output)
     assert (following.detector, following.image_size, following.boxes) == ("yolov8n", 640, "BOXES")
+    assert not following.freeze_backbone
 
     trained = str(root / "my detector")
     pretrain_detector.main(*detector_arguments(root, trained, start=None, backbone=output, dataset=images))
@@ -318,9 +319,9 @@ def test_maps_and_boxes_of_other_images_are_refused(root):
 @pytest.mark.slow
 def test_checkpoint_of_another_architecture_is_refused(root, pretrained):
     weights = pretrained / "whole/model.safetensors"
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="does not hold the weights of yolov8n; choose the architecture"):
         pretrain_backbone.main(*backbone_arguments(root, "a", backbone="yolov8n", start=str(weights)))
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"no tensor model\.0\.conv\.weight or roi_heads"):
         finetune.main(*finetune_arguments(root, "b", model=str(weights)))
 
 

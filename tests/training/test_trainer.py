@@ -80,15 +80,27 @@ def test_a_stream_in_which_no_worker_finds_an_image_ends_the_run_and_lists_them(
 
 
 @pytest.mark.parametrize(
-    ("command", "arguments", "wrong", "right"),
+    ("command", "arguments", "wrong", "right", "message"),
     [
-        (pretrain_backbone, backbone_arguments, {"backbone": "test_resnett"}, {}),
-        (finetune, finetune_arguments, {"gradient_checkpointing": True}, {"gradient_checkpointing": False}),
+        (
+            pretrain_backbone,
+            backbone_arguments,
+            {"backbone": "test_resnett"},
+            {},
+            "no network 'test_resnett': expected one of",
+        ),
+        (
+            finetune,
+            finetune_arguments,
+            {"gradient_checkpointing": True},
+            {"gradient_checkpointing": False},
+            "a YoloForObjectDetection recomputes no activations",
+        ),
     ],
 )
 @pytest.mark.slow
-def test_a_corrected_command_may_use_the_folder_of_the_wrong_one(root, command, arguments, wrong, right):
-    with pytest.raises(InputError):
+def test_a_corrected_command_may_use_the_folder_of_the_wrong_one(root, command, arguments, wrong, right, message):
+    with pytest.raises(InputError, match=message):
         command.main(*arguments(root, "run", num_train_epochs=1, **wrong))
     command.main(*arguments(root, "run", num_train_epochs=1, **right))
     assert run_facts(root / "run")

@@ -18,6 +18,8 @@ from agssp.arguments import shell_command
 from agssp.errors import InputError
 
 if TYPE_CHECKING:
+    from agssp.data.map_store import MapStore
+    from agssp.data.readers import ReadReport
     from agssp.kead.reference_choice import ReferencePool
 
 POSITIONAL = ()
@@ -71,7 +73,13 @@ class AnomalyMapsArguments:
     layers: list[int] | None = field(default=None, metadata={"help": "blocks (ViT) or strides (CNN) that are compared"})
     surgery_from: int | None = field(default=None, metadata={"help": "first block with value-value attention"})
     image_size: int | None = field(default=None, metadata={"help": "side of the input in px (timm teachers only)"})
-    image_score: str = field(default="sum", metadata={"help": "sum or mean_fused (METHOD 1.4)"})
+    image_score: str = field(
+        default="sum",
+        metadata={
+            "help": "score of an image: sum (text's score of the image plus the largest distance to references) or "
+            "mean_fused (mean of text's score and the map's maximum)"
+        },
+    )
     subtract_empty_prompt: bool = field(default=True, metadata={"help": "leave the empty prompt in the text features"})
     split: str | None = field(default=None, metadata={"help": "split of the data set"})
     category: str | None = field(default=None, metadata={"help": "object category of all images, where none is known"})
@@ -95,9 +103,9 @@ def main(arguments: AnomalyMapsArguments) -> None:
 
     from agssp import __version__
     from agssp.data.fingerprint import dataset_fingerprint
-    from agssp.data.map_store import MANIFEST, REFERENCES, MapStore
+    from agssp.data.map_store import MANIFEST, READING, REFERENCES, MapStore
     from agssp.data.readers import NamedRows
-    from agssp.data.reading import read_told
+    from agssp.data.reading import keep_reading, read_told
     from agssp.kead.knowledge_base import KnowledgeBase
     from agssp.kead.modeling_kead import KeAD
     from agssp.kead.reference_choice import ReferencePool, choose_references
@@ -109,7 +117,7 @@ def main(arguments: AnomalyMapsArguments) -> None:
             raise InputError(f"--{name.replace('_', '-')}: expected at least 1, got {getattr(arguments, name)}")
     if arguments.shots < 0 or not 0 < arguments.reference_fraction <= 1:
         raise InputError("--shots must be at least 0 and --reference-fraction in (0, 1]")
-    dataset, _ = read_told(
+    dataset, reading = read_told(
         arguments.dataset, split=arguments.split, streaming=arguments.streaming, category=arguments.category
     )
     device = arguments.device
@@ -211,12 +219,33 @@ def main(arguments: AnomalyMapsArguments) -> None:
 
     # Whoever comes here has seen all shards finished, so the list is complete whichever process ends last.
     skipped = store.write_skipped()
+    keep_reading(store.path / READING, of_stream(reading, store, len(skipped)) if reading.streamed else reading)
     if rank == 0:
         total = len(store)
         print(f"{total} maps of {kead.grid_size} x {kead.grid_size} in {store.path}, {len(skipped)} images skipped")
         for entry in skipped[:5]:
             print(f"  skipped {entry['image_id']}: {entry['reason']}")
         print(f"next: {shell_command('pseudo-boxes', maps=store.path, output='boxes', report=True)}")
+
+
+def of_stream(reading: "ReadReport", store: "MapStore", skipped: int) -> "ReadReport":
+    """The report of a stream by what its maps say: its rows are read more than once, and in parts.
+
+    Args:
+        reading: the report that grew with the rows.
+        store: the finished maps.
+        skipped: images without one.
+    """
+    from agssp.data.readers import ReadReport
+
+    normal = store.table()["is_normal"].to_pylist() if len(store) else []
+    return ReadReport(
+        layout=reading.layout,
+        images=len(normal) + skipped,
+        sound=normal.count(True),
+        unknown=normal.count(None) + skipped,
+        image_notes=reading.image_notes,
+    )
 
 
 def occurring_categories(rows: Any, names: list[str]) -> list[str]:

@@ -31,7 +31,7 @@ class DatasetBuildArguments:
     """Which data set, from which files."""
 
     flag_groups: ClassVar = {
-        "input": ("name", "list", "root", "max_pixels"),
+        "input": ("name", "list", "root", "crowds", "max_pixels"),
         "output": ("output", "licence", "title", "seed", "shard_images"),
     }
 

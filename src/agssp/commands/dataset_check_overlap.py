@@ -24,6 +24,7 @@ from agssp.data.images import MAX_PIXELS
 from agssp.errors import InputError
 
 if TYPE_CHECKING:
+    from agssp.data.image_notes import ImageNotes
     from agssp.data.overlap import Look, Pair
 
 POSITIONAL = ("corpus", "validation")
@@ -72,8 +73,8 @@ def main(arguments: CheckOverlapArguments) -> None:
         raise InputError(f"--threshold {arguments.threshold}: expected more than 0, and 1 at most")
     if arguments.workers < 0:
         raise InputError(f"--workers {arguments.workers}: expected 0, for one a core, or more")
-    corpus, _ = read_told(arguments.corpus, "--corpus", split=arguments.corpus_split)
-    validation, _ = read_told(arguments.validation, "--validation", split=arguments.validation_split)
+    corpus, of_corpus = read_told(arguments.corpus, "--corpus", split=arguments.corpus_split)
+    validation, of_validation = read_told(arguments.validation, "--validation", split=arguments.validation_split)
     output = Path(arguments.output)
     names = ("corpus", "corpus_split", "validation", "validation_split", "threshold", "max_pixels")
     claim_output(output, "dataset check-overlap", {name: getattr(arguments, name) for name in names})
@@ -87,13 +88,16 @@ def main(arguments: CheckOverlapArguments) -> None:
     with ThreadPoolExecutor(arguments.workers or os.cpu_count() or 1) as pool:
         theirs = Seen()
         for seen in _blocks(
-            pool, lambda block: look_at(block, "validation", arguments.max_pixels), validation, "validation"
+            pool,
+            lambda block: look_at(block, "validation", arguments.max_pixels, of_validation.image_notes),
+            validation,
+            "validation",
         ):
             theirs += seen
         gallery = Gallery(theirs.looks)
 
         def compare(block: dict[str, Any]) -> "tuple[Seen, list[Pair]]":
-            seen = look_at(block, "corpus", arguments.max_pixels)
+            seen = look_at(block, "corpus", arguments.max_pixels, of_corpus.image_notes)
             pairs = list(gallery.compare(seen.looks))
             return replace(seen, looks=[]), pairs
 
@@ -119,7 +123,8 @@ def main(arguments: CheckOverlapArguments) -> None:
         "corpus_images_to_leave_out": len({pair.corpus_id for pair in pairs}),
         "highest_similarity_below": misses[0].similarity if misses else None,
     }
-    _write(output, facts, pairs, [*theirs.skipped, *ours.skipped])
+    reading = {"corpus": of_corpus.as_json(), "validation": of_validation.as_json()}
+    _write(output, facts | {"reading": reading}, pairs, [*theirs.skipped, *ours.skipped])
     write_overlap_report(output / "report.html", facts, pairs, misses, corpus, validation)
     _say(output, facts)
 
@@ -136,13 +141,14 @@ class Seen:
         return Seen(self.looks + other.looks, self.skipped + other.skipped, self.flat + other.flat)
 
 
-def look_at(block: dict[str, Any], which: str, max_pixels: int) -> Seen:
+def look_at(block: dict[str, Any], which: str, max_pixels: int, notes: "ImageNotes | None" = None) -> Seen:
     """Decode a block of rows.
 
     Args:
         block: columns `image` (encoded) and `image_id`.
         which: `corpus` or `validation`, for the list of what was skipped.
         max_pixels: larger images are skipped.
+        notes: gets what is noticed in the images; default: those of the data set that was read last.
     """
     from agssp.data.images import ImageError, decode_image
     from agssp.data.overlap import Look
@@ -150,7 +156,7 @@ def look_at(block: dict[str, Any], which: str, max_pixels: int) -> Seen:
     looks, skipped = [], []
     for image, image_id in zip(block["image"], block["image_id"], strict=True):
         try:
-            looks.append(Look.of(image_id, decode_image(image, image_id, max_pixels=max_pixels)))
+            looks.append(Look.of(image_id, decode_image(image, image_id, max_pixels=max_pixels, notes=notes)))
         except ImageError as error:
             skipped.append({"dataset": which, "image_id": image_id, "reason": str(error)})
     return Seen(looks, skipped, sum(look.is_flat for look in looks))

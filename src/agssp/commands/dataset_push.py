@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from agssp.arguments import shell_command
+from agssp.arguments import maps_command, shell_command
 from agssp.errors import InputError
 
 if TYPE_CHECKING:
+    from agssp.data.readers import ReadReport
     from agssp.hub.dataset_rows import Rows
 
 POSITIONAL = ("folder", "repo_id")
@@ -30,7 +31,7 @@ class DatasetPushArguments:
     """What to publish, and where."""
 
     flag_groups: ClassVar = {
-        "input": ("folder", "maps", "boxes", "splits", "category"),
+        "input": ("folder", "maps", "boxes", "splits", "category", "crowds"),
         "output": (
             "repo_id", "title", "licence", "private", "revision", "message", "replace", "shard_images", "card_only",
         ),
@@ -88,13 +89,16 @@ def main(arguments: DatasetPushArguments) -> None:
             arguments.repo_id, recorded.get("name") or title, private=arguments.private, revision=arguments.revision,
             replace=arguments.replace,
         )  # fmt: skip
-    rows = Rows(read_splits(arguments), arguments.maps, arguments.boxes)
+    reports: dict[str, ReadReport] = {}
+    rows = Rows(read_splits(arguments, reports), arguments.maps, arguments.boxes)
     facts = describe_rows(rows, recorded, sources, title=title, licence=arguments.licence, boxes=arguments.boxes)
     if upload is not None:
         upload.begin()
     images = sum(map(len, rows.splits.values()))
     with tqdm(total=images, desc="publish" if upload else "count", unit="image") as progress:
         picture = write_shards(rows, facts, arguments.shard_images, upload.keep if upload else None, progress)
+    # Places where something happened are names of the publisher's own files.
+    facts["reading"] = {name: report.as_json(places=False) for name, report in reports.items()}
     files = describing_files(rows, facts, arguments.repo_id, picture)
     say_left_out(rows)
     if upload is None:
@@ -131,30 +135,33 @@ def check_card_folder(folder: Path, source: Path) -> None:
         )
 
 
-def read_splits(arguments: DatasetPushArguments) -> dict[str, Any]:
-    """All splits to be published, with the same class labels in each."""
-    from agssp.data.readers import ReadReport, find_splits, read_dataset
+def read_splits(arguments: DatasetPushArguments, reports: "dict[str, ReadReport] | None" = None) -> dict[str, Any]:
+    """All splits to be published, with the same class labels in each.
+
+    Args:
+        arguments: of the command.
+        reports: is filled with the report of each split.
+    """
+    from agssp.data.readers import find_splits
+    from agssp.data.readers.relabelling import relabel
     from agssp.data.reading import read_told
     from agssp.data.schema import category_names, defect_names
 
+    found = {} if reports is None else reports
+    options: dict[str, Any] = {"category": arguments.category, "crowds": arguments.crowds}
     asked = arguments.splits or find_splits(arguments.folder)
     if not asked:
-        return {"train": read_told(arguments.folder, "FOLDER", category=arguments.category, crowds=arguments.crowds)[0]}
-    options: dict[str, Any] = {"category": arguments.category, "crowds": arguments.crowds}
-    splits = {name: read_told(arguments.folder, "FOLDER", split=name, **options)[0] for name in asked}
-    names: dict[str, list[str]] = {}
-    for kind, of in (("categories", category_names), ("defect_types", defect_names)):
-        names[kind] = list(dict.fromkeys(name for dataset in splits.values() for name in of(dataset)))
+        dataset, found["train"] = read_told(arguments.folder, "FOLDER", **options)
+        return {"train": dataset}
+    read = {name: read_told(arguments.folder, "FOLDER", split=name, **options) for name in asked}
+    found |= {name: report for name, (_, report) in read.items()}
+    categories, classes = (
+        list(dict.fromkeys(name for dataset, _ in read.values() for name in names_of(dataset)))
+        for names_of in (category_names, defect_names)
+    )
     return {
-        name: read_dataset(
-            arguments.folder,
-            split=name,
-            categories=names["categories"],
-            defect_types=names["defect_types"] or None,
-            report=ReadReport(),
-            **options,
-        )
-        for name in splits
+        name: relabel(dataset, arguments.folder, categories, classes or None, report)
+        for name, (dataset, report) in read.items()
     }
 
 
@@ -183,4 +190,4 @@ def next_step(repo_id: str, rows: "Rows", revision: str | None = None) -> str:
         )
     if rows.defect_types:
         return shell_command("finetune", "MODEL", dataset=repo_id, output="my-detector")
-    return shell_command("anomaly-maps", dataset=repo_id, teacher="TEACHER", output="maps")
+    return maps_command(dataset=repo_id)

@@ -9,7 +9,7 @@ Status 0 if all is well, 2 if not.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agssp.arguments import shell_command
+from agssp.arguments import maps_command
 from agssp.data.images import MAX_PIXELS
 from agssp.errors import InputError
 
@@ -55,4 +55,4 @@ def main(arguments: DatasetVerifyArguments) -> None:
         if paper is not None and paper != source["images"]:
             print(f"{source['name']}: {source['images']} images; the paper counts {paper}")
     print(f"{folder}: good; {manifest['counts']['images']} rows")
-    print(f"next: {shell_command('anomaly-maps', dataset=folder, teacher='TEACHER', output='maps')}")
+    print(f"next: {maps_command(dataset=folder)}")

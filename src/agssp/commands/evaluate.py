@@ -32,7 +32,7 @@ class EvaluateArguments:
     """Which detector to measure, on which labelled images."""
 
     flag_groups: ClassVar = {
-        "input": ("model", "dataset", "split"),
+        "input": ("model", "dataset", "split", "crowds"),
         "measuring": (
             "threshold", "shown_threshold", "iou_threshold", "max_detections", "class_agnostic", "image_size",
         ),

@@ -50,7 +50,7 @@ class EvaluateMapsArguments:
     """Which maps to measure, on which labelled images."""
 
     flag_groups: ClassVar = {
-        "input": ("maps", "dataset", "split", "category"),
+        "input": ("maps", "dataset", "split", "category", "crowds"),
         "measuring": ("rule", "deltas", "thresholds"),
         "output": ("output",),
     }

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 from agssp.commands.push import check_before_training, publish_result
 from agssp.flag_values import LESS_THAN_ALL, NOT_NEGATIVE, SHARE, Range, check_ranges
 from agssp.training.arguments import AgsspTrainingArguments
+from agssp.training.flag_checks import check_measuring
 
 POSITIONAL = ("model",)
 DETECTOR_RANGES = {
@@ -40,7 +41,7 @@ class FinetuneArguments:
     """Which detector, on which labelled images."""
 
     flag_groups: ClassVar = {
-        "input": ("model", "dataset", "split", "validation", "val_fraction", "test"),
+        "input": ("model", "dataset", "split", "crowds", "validation", "val_fraction", "test"),
         "model": ("detector", "image_size", "frozen_stages"),
         "augmentation": ("mosaic", "closing_epochs", "scale", "flip", "vertical_flip"),
         "output": ("output",),
@@ -112,6 +113,12 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
 
     transformers.set_seed(training.seed)
     check_before_training(training)
+    check_measuring(
+        training,
+        measured=arguments.validation is not None or arguments.val_fraction > 0,
+        tested=arguments.test is not None,
+        how="--validation, or a --val-fraction above 0",
+    )
     known, reading = read_labelled(
         arguments.dataset, split=arguments.split, crowds=arguments.crowds, image_size=arguments.image_size
     )
@@ -212,12 +219,24 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
                 "skipped": images.skipped,
             },
         )
-        chosen = f"best of the selection split, {result['best']}" if result["best"] else "the last epoch's average"
-        print(f"detector in {output}: {chosen}")
+        print(f"detector in {output}: {chosen_weights(result['best'])}")
         if tested:
             print(f"test: mAP@.5 {tested['map_50']:.4f}, mAP@.5:.95 {tested['map_50_95']:.4f}")
         print(f"next: {shell_command('evaluate', output, dataset='LABELLED', output=f'{output}-report')}")
         publish_result(arguments.output, training)
+
+
+def chosen_weights(best: dict[str, Any] | None) -> str:
+    """Which weights are final, in words.
+
+    Args:
+        best: record of the selected ones: `metric`, `value`, `epoch`; None where nothing was selected.
+    """
+    if best is None:
+        return "the last epoch's average"
+    return (
+        f"the weights after epoch {best['epoch']:g}, the best on the selection images (mAP@.5:.95 {best['value']:.4f})"
+    )
 
 
 def _measured_on(source: Any, dataset: Any) -> dict[str, Any]:

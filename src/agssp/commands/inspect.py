@@ -8,9 +8,12 @@ was dropped, clipped, scaled, turned, deduplicated or guessed, counted by cause.
 first; beside it PAGE.json holds the report.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from agssp.arguments import maps_command, shell_command
 from agssp.errors import InputError
 
 POSITIONAL = ("dataset",)
@@ -39,7 +42,6 @@ ARGUMENTS = (InspectArguments,)
 
 def main(arguments: InspectArguments) -> None:
     """Write the page and the report."""
-    from agssp.arguments import shell_command
     from agssp.data.reading import read_told
     from agssp.data.schema import defect_names
     from agssp.files import write_json
@@ -55,10 +57,7 @@ def main(arguments: InspectArguments) -> None:
     )
     classes = defect_names(dataset)
     bad = unreadable(dataset) if arguments.check_images else {}
-    if report.with_boxes:
-        step = shell_command("split", dataset=arguments.dataset, per_class=10, output="few")
-    else:
-        step = shell_command("anomaly-maps", dataset=arguments.dataset, teacher="TEACHER", output="maps")
+    step = next_step(arguments, dataset)
     sections = inspection_sections(dataset, classes, report, arguments.dataset, arguments.image_size, step)
     write_page(page, "What was read", sections, subtitle=f"`{arguments.dataset}`")
     facts = {"dataset": arguments.dataset, "split": arguments.split, **report.as_json()}
@@ -68,6 +67,26 @@ def main(arguments: InspectArguments) -> None:
     write_json(page.with_name(f"{page.name}.json"), facts)
     print(f"look at {page}; the report: {page}.json")
     print(f"next: {step}")
+
+
+def next_step(arguments: InspectArguments, dataset: Any) -> str:
+    """What can be done with these images: maps where no box is known, else a split that leaves some to test on."""
+    from agssp.data.labels import crowds_of
+
+    source = {"dataset": arguments.dataset, "split": arguments.split, "category": arguments.category}
+    labelled = [] if "objects" not in dataset.features else [row for row in dataset["objects"] if row is not None]
+    images: Counter[int] = Counter()
+    for row in labelled:
+        crowds = crowds_of(row)
+        images.update({label for label, crowd in zip(row["category"], crowds, strict=True) if not crowd})
+    if not images:
+        return maps_command(**source)
+    if arguments.crowds != "auto":
+        source["crowds"] = arguments.crowds
+    few = min(10, min(images.values()) // 2)
+    if not few:
+        return shell_command("split", **source, fraction=0.5, output="few")
+    return shell_command("split", **source, per_class=few, output="few")
 
 
 def check_page(page: Path) -> None:

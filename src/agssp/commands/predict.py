@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -28,6 +28,9 @@ from agssp import __version__
 from agssp.arguments import shell_command
 from agssp.errors import InputError
 from agssp.output_folder import claim_output
+
+if TYPE_CHECKING:
+    from agssp.data.readers import ReadReport
 
 POSITIONAL = ("model", "images")
 SHOWN = 24
@@ -71,13 +74,14 @@ def main(arguments: PredictArguments) -> None:
     from tqdm import tqdm
 
     from agssp.data.images import configured_bit_depth
+    from agssp.data.reading import keep_reading
     from agssp.detection_inference import check_detection_flags, choose_device, detect, load_detector
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("predict runs in one process; give each process a part of the images and its own --output")
     check_detection_flags(arguments)
     device = choose_device(arguments.device)
-    rows, total = _rows(arguments)
+    rows, total, reading = _rows(arguments)
     model = load_detector(arguments.model)
     names = {int(index): name for index, name in (model.config.id2label or {}).items()}
     output = Path(arguments.output)
@@ -131,6 +135,7 @@ def main(arguments: PredictArguments) -> None:
                 "boxes": [[round(value, 2) for value in box] for box in result.boxes.tolist()],
                 "scores": [round(score, 5) for score in result.scores.tolist()], "labels": result.labels.tolist(),
             })  # fmt: skip
+    keep_reading(output / "reading.json", reading)
     _finish(output, names, arguments)
 
 
@@ -226,20 +231,19 @@ def _save_picture(path: Path, result: Any, names: dict[int, str]) -> None:
     draw_boxes(image, result.boxes * factor, scores=result.scores, names=words, colours=colours).save(path, quality=90)
 
 
-def _rows(arguments: PredictArguments) -> tuple[Iterable[dict[str, Any]], int | None]:
-    """Rows with undecoded image and image_id, and how many there are if that is known."""
+def _rows(arguments: PredictArguments) -> "tuple[Iterable[dict[str, Any]], int | None, ReadReport]":
+    """Rows with undecoded image and image_id, how many there are if that is known, and the report of reading them."""
     from agssp.data.image_notes import begin_image_notes
+    from agssp.data.readers import NamedRows, ReadReport
+    from agssp.data.reading import read_told
 
     path = Path(arguments.images)
     if path.is_file() and path.suffix.lower() not in (".json", ".yaml", ".yml", ".parquet"):
-        begin_image_notes()
-        return [{"image": {"path": str(path), "bytes": None}, "image_id": path.name}], 1
-    from agssp.data.readers import NamedRows
-    from agssp.data.reading import read_told
-
-    dataset, _ = read_told(arguments.images, "IMAGES", split=arguments.split, streaming=arguments.streaming)
+        alone = ReadReport(layout="image", images=1, unknown=1, image_notes=begin_image_notes())
+        return [{"image": {"path": str(path), "bytes": None}, "image_id": path.name}], 1, alone
+    dataset, reading = read_told(arguments.images, "IMAGES", split=arguments.split, streaming=arguments.streaming)
     dataset = dataset.select_columns(["image", "image_id"])
-    return NamedRows(dataset, arguments.images), None if arguments.streaming else len(dataset)
+    return NamedRows(dataset, arguments.images), None if arguments.streaming else len(dataset), reading
 
 
 def _weights_of(model: Any) -> str:

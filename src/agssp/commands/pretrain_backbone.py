@@ -33,7 +33,7 @@ from agssp.flag_values import (
     flag,
 )
 from agssp.training.arguments import AgsspTrainingArguments
-from agssp.training.flag_checks import check_stream, given
+from agssp.training.flag_checks import check_measuring, check_stream, given
 
 POSITIONAL = ()
 RANGES = {
@@ -194,6 +194,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
 
     transformers.set_seed(training.seed)
     check_before_training(training)
+    check_measuring(training, measured=arguments.val_fraction > 0, how="a --val-fraction above 0")
     architecture = full_name(arguments.backbone)
     choose_backbone_optimizer(training, architecture)
     drop_path = DROP_PATHS.get(architecture) if arguments.drop_path is None else arguments.drop_path
@@ -380,6 +381,8 @@ def next_step(arguments: PretrainBackboneArguments, backbone: Any) -> str:
         category=arguments.category,
         boxes="BOXES",
         backbone=arguments.output,
+        # What began from nothing has seen too little to be kept as it is.
+        no_freeze_backbone=True if arguments.start == "scratch" else None,
         detector=detectors[0],
         image_size=640,
         output="detector",

@@ -21,6 +21,7 @@ from agssp.commands.push import check_before_training, publish_result
 from agssp.errors import InputError
 from agssp.flag_values import LESS_THAN_ALL, check_ranges
 from agssp.training.arguments import AgsspTrainingArguments
+from agssp.training.flag_checks import check_measuring
 
 POSITIONAL = ()
 ALL_STAGES = 4
@@ -118,6 +119,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
 
     transformers.set_seed(training.seed)
     check_before_training(training)
+    check_measuring(training, measured=arguments.val_fraction > 0, how="a --val-fraction above 0")
     if arguments.backbone is None and arguments.start is None:
         raise InputError(
             "give --backbone (a pretrained backbone), --start (a whole detector, or scratch:yolov8n), or both"

@@ -158,7 +158,7 @@ def chain(output: Path, plan: Plan, seed: int) -> list[Step]:
     sized = ("--image-size", str(plan.size), "--seed", str(seed), "--dataloader-num-workers", "0")
     finetune = (
         "--dataset", train, "--val-fraction", "0", *sized, "--num-train-epochs", str(plan.finetune_epochs),
-        "--per-device-train-batch-size", "4", "--closing-epochs", str(plan.finetune_epochs // 4), "--eval-every", "100",
+        "--per-device-train-batch-size", "4", "--closing-epochs", str(plan.finetune_epochs // 4),
         "--checkpoint-every", "100",
     )  # fmt: skip
     return [

@@ -24,7 +24,7 @@ class SplitArguments:
     """Which images become training images; all others are for testing."""
 
     flag_groups: ClassVar = {
-        "input": ("dataset", "split", "category"),
+        "input": ("dataset", "split", "category", "crowds"),
         "choice": ("per_class", "count", "fraction", "holdout", "test", "seed"),
         "output": ("output",),
     }
@@ -74,6 +74,10 @@ def main(arguments: SplitArguments) -> None:
     if len(trainable) < len(ids):
         print(f"{len(ids) - len(trainable)} images have crowd regions alone (iscrowd 1); none of them is for training")
     classes = object_classes(dataset)
+    shown = {index for row in classes for index in row}
+    empty = [name for index, name in enumerate(names) if index not in shown]
+    if arguments.per_class is not None and empty:
+        print(f"no image shows {', '.join(empty)}: --per-class chooses for the other classes")
     pool: list[int] = list(range(len(ids)))
     test: list[int] = []
     if arguments.holdout is not None:
@@ -89,6 +93,7 @@ def main(arguments: SplitArguments) -> None:
             [ids[row] for row in usable],
             [classes[row] for row in usable],
             names,
+            shown,
             may_take_all,
             report.origin(),
         )
@@ -129,6 +134,7 @@ def choose(
     ids: list[str],
     classes: list[list[int]],
     names: list[str],
+    shown: set[int],
     may_take_all: bool,
     origin: str = "",
 ) -> list[int]:
@@ -139,6 +145,7 @@ def choose(
         ids: of the images, in row order.
         classes: of each image's boxes.
         names: of the classes.
+        shown: the classes that any image shows; each is to occur among `--per-class` images.
         may_take_all: whether there are test images elsewhere.
         origin: what was read, for the error that there are too few images.
 
@@ -151,7 +158,7 @@ def choose(
     if arguments.per_class is not None:
         if arguments.per_class < 1:
             raise InputError(f"--per-class {arguments.per_class}: expected 1 or more")
-        train = few_per_class(ids, classes, arguments.per_class, arguments.seed, names)
+        train = few_per_class(ids, classes, arguments.per_class, arguments.seed, names, shown)
         if len(train) > most:
             raise InputError(f"--per-class {arguments.per_class} takes all {len(ids)} images; none is left to test on")
         return train
@@ -218,4 +225,4 @@ def _embedded(dataset):
                 images[column] = {"bytes": Path(value["path"]).read_bytes(), "path": Path(value["path"]).name}
         return images
 
-    return dataset.map(read, features=dataset.features)
+    return dataset.map(read, features=dataset.features, desc="read images")

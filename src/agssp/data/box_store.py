@@ -14,6 +14,7 @@ from agssp.data.map_store import write_parquet
 from agssp.data.schema import PSEUDO_CLASS, objects_feature
 from agssp.errors import InputError
 from agssp.files import write_text
+from agssp.hub_ids import written_by
 
 THRESHOLDS = "thresholds.json"
 FIRST_COCO_ID = 1
@@ -79,7 +80,7 @@ def read_boxes(path: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     # pyarrow takes a relative path whose first folder has a colon for an address.
     files = sorted((Path(path).absolute() / "data").glob("boxes-*.parquet"))
     if not files or not (Path(path) / THRESHOLDS).is_file():
-        raise InputError(f"{path}: holds no finished pseudo boxes; make them with `agssp pseudo-boxes --output {path}`")
+        raise InputError(f"{path}: holds no finished pseudo boxes; {written_by(path, 'pseudo-boxes')}")
     boxes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for file in files:
         table = pq.read_table(file, columns=["image_id", "objects"])

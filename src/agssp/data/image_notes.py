@@ -2,9 +2,11 @@
 
 import logging
 import mmap
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
+EXAMPLES = 5
 DARK, PAGES = "dark", "pages"
 _WORDS = {
     DARK: "images of 16 bits have no value above 4095 and are nearly black; AGSSP_BIT_DEPTH=12 (or 10, ...) says how "
@@ -24,6 +26,14 @@ class ImageNotes:
         self.names: dict[str, dict[str, None]] = {kind: {} for kind in _WORDS}
         # Memory that forked workers share: one of them tells for all.
         self._told = mmap.mmap(-1, len(_WORDS))
+
+    def __getstate__(self) -> dict[str, dict[str, None]]:
+        # The shared memory is of processes that were forked; a copy elsewhere tells for itself.
+        return self.names
+
+    def __setstate__(self, names: dict[str, dict[str, None]]) -> None:
+        self.__init__()  # type: ignore[misc]
+        self.names.update(names)
 
     def add(self, kind: str, name: str, message: str, *details: object) -> None:
         """Note an image, and log the message if it is the first of its kind.
@@ -47,6 +57,14 @@ class ImageNotes:
             for kind, names in self.names.items()
             if names
         ]
+
+    def as_json(self) -> dict[str, dict[str, Any]]:
+        """Of each kind that was noticed the number of images, and the first few of them."""
+        return {
+            kind: {"count": len(names), "examples": list(names)[:EXAMPLES]}
+            for kind, names in self.names.items()
+            if names
+        }
 
 
 _current = ImageNotes()

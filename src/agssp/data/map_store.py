@@ -18,11 +18,13 @@ from datasets.features.features import Array2DExtensionType
 from agssp.data.schema import map_features
 from agssp.errors import InputError
 from agssp.files import open_whole, write_lines, write_once
+from agssp.hub_ids import written_by
 
 MANIFEST = "manifest.json"
 REFERENCES = "references.safetensors"
 SKIPPED = "skipped.jsonl"
-OWN_FILES = {MANIFEST, REFERENCES, SKIPPED, "data"}
+READING = "reading.json"
+OWN_FILES = {MANIFEST, REFERENCES, SKIPPED, READING, "data"}
 # Facts that may change without changing a map.
 NOT_COMPARED = ("source",)
 
@@ -66,7 +68,8 @@ class MapStore:
     """Anomaly maps of a data set on disk.
 
     `OUTPUT/data/maps-00042-of-00120.parquet` (a shard is the unit of work), `manifest.json` (how the maps were made),
-    `references.safetensors` (what they were compared with), `skipped.jsonl` (images that could not be read, and why).
+    `references.safetensors` (what they were compared with), `skipped.jsonl` (images that could not be read, and why),
+    `reading.json` (what was found, changed and left out when the data set was read).
 
     `iter_shards` holds one shard at a time. `store[image_id]` keeps the maps of every shard it has touched, because
     training reads them in random order: in the end all maps, once, as float16 (120,000 of 27 x 27 are 175 MB). The
@@ -126,9 +129,7 @@ class MapStore:
         """
         file = Path(path) / MANIFEST
         if not file.is_file():
-            raise InputError(
-                f"{path}: is no map store (no {MANIFEST}); make one with `agssp anomaly-maps --output {path}`"
-            )
+            raise InputError(f"{path}: is no map store (no {MANIFEST}); {written_by(path, 'anomaly-maps')}")
         try:
             return cls(path, json.loads(file.read_text(encoding="utf-8")))
         except json.JSONDecodeError as error:

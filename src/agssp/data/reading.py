@@ -1,5 +1,6 @@
 """Read a data set for a command: what was found is told, and labels that are missing or lost are errors."""
 
+import json
 import logging
 import math
 import os
@@ -10,8 +11,10 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from agssp.data.image_notes import EXAMPLES
 from agssp.data.images import ImageError, image_frame
 from agssp.data.labels import with_known_boxes
+from agssp.data.map_store import write_atomically
 from agssp.data.mosaic import MIN_SIDE
 from agssp.data.readers import ReadReport, read_dataset
 from agssp.data.readers.columns import with_column
@@ -26,6 +29,7 @@ EXPECTED = (
     "expected COCO .json, YOLO label files with a data.yaml, Pascal VOC or CVAT XML, labelme or Label Studio JSON, a "
     "metadata.jsonl with `objects`, or a table with a column `objects`"
 )
+OF_MASKS = "write boxes around their parts (cv2.connectedComponentsWithStats) as `objects` into a metadata.jsonl"
 SMALL = (int(MIN_SIDE), 4, 8)
 """Shorter sides in px at the input size under which boxes are counted; training drops those of the first, or less."""
 
@@ -60,6 +64,26 @@ def tell(report: ReadReport, source: str) -> None:
         if os.environ.get("RANK", "0") == "0":
             print(f"{source}: {line}")
         logger.info("%s: %s", source, line)
+
+
+def keep_reading(path: Path, report: ReadReport) -> None:
+    """Write a report as JSON beside a command's results.
+
+    What was noticed in images that earlier runs of the same command decoded, which need not be decoded again, is kept:
+    it is taken from the file that is there.
+
+    Args:
+        path: of the file.
+        report: of this run.
+    """
+    facts = report.as_json()
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for kind, noted in before.get("image_notes", {}).items():
+        now = facts["image_notes"].setdefault(kind, {"count": 0, "examples": []})
+        now["count"] += noted["count"]
+        now["examples"] = list(dict.fromkeys([*noted["examples"], *now["examples"]]))[:EXAMPLES]
+    content = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(path, content.encode())
 
 
 def read_labelled(
@@ -116,7 +140,8 @@ def _instead(source: str, report: ReadReport) -> str:
     lost = [line for line in report.lines() if "dropped" in line or "left out" in line or "not read" in line]
     path = Path(source)
     there = what_lies_there(Listing(path)) if path.is_dir() else ""
-    parts = [part for part in (*lost, there) if part]
+    masks = f"{report.with_mask} images have masks, which are no boxes: {OF_MASKS}" if report.with_mask else ""
+    parts = [part for part in (*lost, masks, there) if part]
     return f"; {'; '.join(parts or [EXPECTED])}"
 
 
@@ -170,7 +195,7 @@ def tell_small_boxes(shares: Mapping[str, Sequence[float]], image_size: int, sou
     for line in lines:
         if os.environ.get("RANK", "0") == "0":
             print(line)
-        logger.log(logging.WARNING if lost else logging.INFO, line)
+        logger.info(line)
 
 
 def box_shares(dataset: Dataset, boxes: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[float]:

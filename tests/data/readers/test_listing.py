@@ -155,9 +155,14 @@ def test_the_only_image_of_a_table_needs_a_folder_that_agrees(tmp_path):
 
 
 def test_text_with_and_without_a_byte_order_mark(tmp_path):
-    for content in (b"\xef\xbb\xbfgr\xc3\xbcn", b"gr\xc3\xbcn"):
+    for content in (
+        b"\xef\xbb\xbfgr\xc3\xbcn",
+        b"gr\xc3\xbcn",
+        "grün".encode("utf-16"),
+        b"\xfe\xff" + "grün".encode("utf-16-be"),
+    ):
         (tmp_path / "a.txt").write_bytes(content)
         assert read_text(tmp_path / "a.txt") == "grün"
     (tmp_path / "a.txt").write_bytes(b"gr\xfcn")
-    with pytest.raises(InputError, match=r"a\.txt: expected UTF-8 text: .*position 2"):
+    with pytest.raises(InputError, match=r"a\.txt: expected UTF-8 text, .*position 2.*; save it in UTF-8"):
         read_text(tmp_path / "a.txt")

@@ -141,7 +141,10 @@ def test_names_far_from_all_show_the_list_alone():
 def test_folder_without_images(tmp_path):
     (tmp_path / "steel/normal").mkdir(parents=True)
     (tmp_path / "steel/notes.txt").write_text("no image")
-    with pytest.raises(InputError, match=r"no images found; expected files with .*\.png"):
+    with pytest.raises(InputError, match=r"no images found; expected files with .*\.png, .*; there are 1 with \.txt$"):
+        read_dataset(tmp_path)
+    (tmp_path / "steel/notes.txt").unlink()
+    with pytest.raises(InputError, match=r"; there is no file$"):
         read_dataset(tmp_path)
 
 

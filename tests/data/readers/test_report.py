@@ -15,7 +15,7 @@ def test_nothing_read():
     assert report.as_json() == {
         "layout": "", "labels_from": "",
         "images": 0, "with_label_file": None, "with_boxes": 0, "sound": 0, "unknown": 0, "boxes": {}, "crowds": 0,
-        "changes": {},
+        "with_mask": 0, "changes": {}, "image_notes": {},
     }  # fmt: skip
 
 

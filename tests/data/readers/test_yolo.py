@@ -553,9 +553,11 @@ def test_lines_that_are_none(tmp_path, line, message):
     assert f"{tmp_path / 'labels/a.txt'}:3: " in str(error.value)
 
 
-def test_label_file_that_is_no_text(tmp_path):
+def test_label_file_of_utf_16_is_read_and_one_that_is_no_text_is_named(tmp_path):
     one(tmp_path, f"{LINE}\n".encode("utf-16"))
-    with pytest.raises(InputError, match=r"a.txt: expected UTF-8 text"):
+    assert read(tmp_path) == {"images/a.png": [("dent", BOX)]}
+    one(tmp_path, f"{LINE}\n\xff".encode("latin-1"))
+    with pytest.raises(InputError, match=r"a.txt: expected UTF-8 text, .*; save it in UTF-8"):
         read(tmp_path)
 
 

@@ -352,10 +352,10 @@ def test_an_interrupted_export_leaves_the_old_file(tmp_path, monkeypatch):
     (tmp_path / "x.pt").write_bytes(b"old")
 
     def interrupted(*_):
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("while saving")
 
     monkeypatch.setattr(torch, "save", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="while saving"):
         export_ultralytics(build(), tmp_path / "x.pt")
     assert (tmp_path / "x.pt").read_bytes() == b"old"
 

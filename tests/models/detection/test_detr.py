@@ -238,9 +238,29 @@ def test_a_checkpoint_is_loaded_whole_as_trainer_does_it(kind, tmp_path):
 
 def test_copies_train_as_well():
     model = build("rtdetr_v2_s").train()
-    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    images, labels = torch.rand(2, 3, 64, 64), labels_of([(1, BOXES[0])], [])
+
+    def gradients(one):
+        torch.manual_seed(1)  # of the denoising queries
+        out = one(images, labels=labels)
+        out.loss.backward()
+        return out.loss.detach(), {name: value.grad for name, value in one.named_parameters() if value.requires_grad}
+
+    copies = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
+    loss, expected = gradients(model)
+    assert all(value.abs().sum() > 0 for name, value in expected.items() if "denoising" in name or "class" in name)
+    for other in copies:
+        assert all(
+            torch.equal(value, state[name]) for name, value in other.state_dict().items() if "running" not in name
+        )
+        assert {id(value) for value in other.parameters()}.isdisjoint(map(id, model.parameters()))
+        torch.testing.assert_close(gradients(other), (loss, expected))
+    # Also in a batch without any box, of which the labels' embedding is no part: see the first test.
+    for other in copies:
+        other.zero_grad()
         other(torch.rand(1, 3, 64, 64), labels=labels_of([])).loss.backward()
-        assert other.model.denoising_class_embed.weight.grad is not None
+        assert [name for name, value in other.named_parameters() if value.requires_grad and value.grad is None] == []
 
 
 def test_folders_that_hold_no_such_detector(tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from random_weights import enliven
 from torchvision.ops import box_convert
 
 from agssp import AgsspBackbone
@@ -19,30 +20,41 @@ def build(name, architecture):
     return catalogue.build(name, backbone, NAMES, 64).eval()
 
 
+def assert_by_the_image(values):
+    """Two images differ in what is compared by more than any tolerance."""
+    assert (values[0] - values[1]).abs().mean() > 0.1
+
+
 def same(ours, theirs, tolerance=1e-4):
     torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=1e-3)
 
 
 @pytest.mark.parametrize("variant", ["yolov8n", "yolo12n"])
 def test_ultralytics(variant):
-    model, pixel_values = build(variant, None), torch.rand(2, 3, 64, 64)
+    model, pixel_values = enliven(build(variant, None)), torch.rand(2, 3, 64, 64)
     # As after a transfer from more classes, whose width of the class branch stays.
-    wide = catalogue.for_classes(model, {0: "defect"}, 64, 0)[0].eval()
+    wide = enliven(catalogue.for_classes(model, {0: "defect"}, 64, 0)[0].eval())
     for ours in (model, wide):
         home = home_network(ours, 64)
         assert home.title.startswith("ultralytics 8.")
         with torch.no_grad():
             found, (theirs, _) = ours(pixel_values), home.network(pixel_values)
+        assert_by_the_image(found.logits)
         same(found.pred_boxes * 64, theirs[:, :4].transpose(1, 2), 1e-2)
         same(found.logits.sigmoid(), theirs[:, 4:].transpose(1, 2))
 
 
 def test_ultralytics_end_to_end_keeps_the_branch_that_predicts():
-    model, pixel_values = build("yolo26n", None), torch.rand(1, 3, 64, 64)
+    model, pixel_values = enliven(build("yolo26n", None)), torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         found, (theirs, _) = model(pixel_values), home_network(model, 64).network(pixel_values)
-    best = found.logits.sigmoid().flatten().sort(descending=True).values
-    same(best[: theirs.shape[1]].sum(), theirs[0, :, 4].sum(), 1e-3)
+    assert_by_the_image(found.logits)
+    # The best of all (place, class) pairs.
+    best, order = found.logits.sigmoid().flatten(1).topk(theirs.shape[1])
+    same(best, theirs[..., 4])
+    assert torch.equal(order % 2, theirs[..., 5].long())
+    boxes = found.pred_boxes.gather(1, (order // 2)[..., None].expand(-1, -1, 4))
+    same(box_convert(boxes, "cxcywh", "xyxy") * 64, theirs[..., :4], 1e-2)
 
 
 @pytest.mark.parametrize(
@@ -52,12 +64,14 @@ def test_ultralytics_end_to_end_keeps_the_branch_that_predicts():
 @pytest.mark.slow
 def test_torchvision(architecture, title):
     model, pixel_values = build("faster_rcnn", architecture), torch.rand(2, 3, 64, 64)
+    enliven(model.backbone)
     home = home_network(model, 64)
     assert home.title.startswith("torchvision 0.")
     assert home.title.endswith(title)
     assert ("timm" in home.title) == ("timm" in title)
     with torch.no_grad():
         found, theirs = model(pixel_values), home.network(pixel_values)
+        assert_by_the_image(model.backbone(pixel_values).feature_maps[-1])
     for image, their in enumerate(theirs):
         count = len(their["scores"])
         assert count
@@ -83,6 +97,7 @@ def test_transformers(name, architecture, title):
     assert "TimmBackbone" in type(home.network.model.backbone.model).__name__
     with torch.no_grad():
         found, theirs = model(pixel_values), home.network(pixel_values)
+    assert_by_the_image(found.logits)
     same(found.logits, theirs.logits)
     same(found.pred_boxes, theirs.pred_boxes)
 
@@ -92,11 +107,12 @@ def test_transformers(name, architecture, title):
     [("test_resnet", ""), ("tf_efficientnet_lite0", ""), ("resnet18vd", ", with resnet18vd added to it here")],
 )
 def test_timm(architecture, title):
-    backbone, pixel_values = AgsspBackbone.from_architecture(architecture), torch.rand(1, 3, 64, 64)
+    backbone, pixel_values = enliven(AgsspBackbone.from_architecture(architecture).eval()), torch.rand(2, 3, 64, 64)
     home = home_network(backbone, 64)
     assert home.title == f"timm {timm.__version__}{title}"
     with torch.no_grad():
         for ours, theirs in zip(backbone(pixel_values).feature_maps, home.network(pixel_values), strict=True):
+            assert_by_the_image(ours)
             same(ours, theirs)
 
 

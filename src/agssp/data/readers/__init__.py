@@ -1,5 +1,6 @@
 """Read any of the usual layouts of a data set into the one schema."""
 
+import posixpath
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,20 +28,22 @@ from agssp.data.readers.layouts import (
     labels_beside,
     layout_of,
 )
-from agssp.data.readers.listing import Listing, locate_table
+from agssp.data.readers.listing import OTHER_PICTURES, Listing, locate_table
 from agssp.data.readers.metadata import read_metadata_folder
 from agssp.data.readers.records import ImageRecord
 from agssp.data.readers.relabelling import relabel
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.table_schema import to_schema
 from agssp.data.readers.tables import NamedRows, load_table, reading
-from agssp.data.readers.unread import unread_labels
+from agssp.data.readers.unread import broken_tables, unread_labels
 from agssp.data.readers.voc import read_voc
 from agssp.data.readers.yolo import locate_yolo, read_yolo
 from agssp.errors import InputError
 
 __all__ = ["FORMATS", "NamedRows", "ReadReport", "find_format", "find_splits", "read_dataset", "reading"]
 
+# The suffix of the files of labels of layouts that have one for each image.
+BESIDE = {"voc": ".xml", "labelme": ".json", "yolo": ".txt"}
 # Records, and the class names in order where the layout tells it.
 Read = tuple[list[ImageRecord], list[str] | None]
 
@@ -91,13 +94,17 @@ def read_dataset(
     name = format or (find_format(source) if not path.is_dir() else None)
     listing = Listing(path) if name is None or (path.is_dir() and name not in ("parquet", "saved", "hub")) else None
     name = name or layout_of(listing)  # type: ignore[arg-type]
-    begin_image_notes()
+    found.image_notes = begin_image_notes()
     found.layout = name
     if name in ("parquet", "saved", "hub"):
         found.streamed = streaming
-        table = load_table(str(source), name, split, streaming)
+        if listing is not None:
+            found.note_all("unlisted", [name for name in listing.images if name not in listing.masks])
+        table = load_table(str(source), name, split, streaming, found)
         dataset: Any = to_schema(table, str(source), category, found, defect_types, crowds)
     else:
+        if listing is not None:
+            found.note_all("other_pictures", listing.with_suffix(*OTHER_PICTURES))
         with rare_collections():
             records, names = (
                 _read_file(path, name, split, category, found)
@@ -149,14 +156,14 @@ def _read_folder(listing: Listing, name: str, split: str | None, category: str |
     others = [other for other in (*labelled_layouts(listing), *labels_beside(listing)) if other != name]
     if name != "imagefolder":
         report.note_all("ignored_tables", [f"{other} in {listing.root}" for other in dict.fromkeys(others)])
+    if name in BESIDE:
+        records, names = _read_beside(listing, name, split, category, report)
+        _unknown_where_others_tell(listing, records, [BESIDE[other] for other in others if other in BESIDE], report)
+        return records, names
+    if name in ("coco", "label_studio"):
+        report.note_all("unread_files", broken_tables(listing))
     if name == "coco":
         return read_coco(listing, choose_coco(listing, split, report), category, report)
-    if name == "yolo":
-        return read_yolo(listing, None, split, category, report)
-    if name == "voc":
-        return read_voc(listing, category, report, split), None
-    if name == "labelme":
-        return read_labelme(listing, category, report, split), None
     if name == "label_studio":
         return read_label_studio(listing, choose_label_studio(listing), category, report)
     if name == "cvat":
@@ -167,11 +174,34 @@ def _read_folder(listing: Listing, name: str, split: str | None, category: str |
     return read_image_folder(listing, category, report), None
 
 
+def _read_beside(listing: Listing, name: str, split: str | None, category: str | None, report: ReadReport) -> Read:
+    """Read a layout with a file of labels for each image."""
+    if name == "voc":
+        return read_voc(listing, category, report, split), None
+    report.note_all("masks_aside", sorted(listing.masks))
+    if name == "yolo":
+        return read_yolo(listing, None, split, category, report)
+    return read_labelme(listing, category, report, split), None
+
+
+def _unknown_where_others_tell(
+    listing: Listing, records: Sequence[ImageRecord], suffixes: Sequence[str], report: ReadReport
+) -> None:
+    """Of images without boxes that have a file of labels of another tool beside them nothing is known."""
+    others = {posixpath.splitext(name)[0] for suffix in suffixes for name in listing.with_suffix(suffix)}
+    for record in records:
+        if record.labels == [] and posixpath.splitext(record.image_id)[0] in others:
+            record.labels = None
+            report.note("other_labels", record.image_id)
+            report.take_back("no_label_file", record.image_id)
+
+
 def _count(
     records: Sequence[ImageRecord], boxes: Sequence[Any], names: Sequence[str] | None, report: ReadReport
 ) -> None:
     """Fill in the numbers of a report."""
     report.boxes |= dict.fromkeys(names or [], 0)
+    report.with_mask = sum(record.mask is not None for record in records)
     for record, row in zip(records, boxes, strict=True):
         classes = None if row is None else [box.defect_type for box in row if not box.iscrowd]
         report.add_image(classes, record.is_normal, 0 if row is None else len(row) - len(classes or []))

@@ -1,7 +1,9 @@
 """How records become a data set: as Arrow arrays, without a Python object for each list in them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,12 +38,18 @@ def to_dataset(
         InputError: no records, two with one id, or a class that is not in `defect_types`.
     """
     if not records:
-        raise InputError(f"{source}: no images found; expected files with {', '.join(sorted(IMAGE_SUFFIXES))}")
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(f"{source}: no images found; expected files with {suffixes}{_what_is_there(source)}")
     ids = [record.image_id for record in records]
     if len(set(ids)) != len(ids):
         seen: set[str] = set()
         twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise InputError(f"{source}: two images have the id {twice!r}; ids must be unique")
+        places = [record.labels[0].where for record in records if record.image_id == twice and record.labels]
+        told = f" ({', '.join(places[:3])})" if places else ""
+        raise InputError(
+            f"{source}: two images have the id {twice!r}{told}; ids must be unique: where an image stands in several "
+            "rows, put all of its boxes into one"
+        )
     categories = sorted({record.category for record in records})
     category_index = {name: index for index, name in enumerate(categories)}
 
@@ -111,3 +119,12 @@ def files_array(paths: Sequence[str | None], form: pa.StructType) -> pa.StructAr
     values = {"path": pa.array(paths, pa.string()), "bytes": pa.nulls(len(paths), pa.binary())}
     nulls = pa.array([path is None for path in paths], pa.bool_())
     return pa.StructArray.from_arrays([values[field.name] for field in form], type=form, mask=nulls)
+
+
+def _what_is_there(source: str) -> str:
+    """For the error that a folder has no images: how many files of which kinds lie in it, the most frequent first."""
+    files = [path for path in Path(source).rglob("*") if path.is_file()] if Path(source).is_dir() else []
+    if not files:
+        return "; there is no file" if Path(source).is_dir() else ""
+    kinds = Counter(path.suffix.lower() or "no ending" for path in files).most_common(3)
+    return f"; there are {', '.join(f'{count} with {kind}' for kind, count in kinds)}"

@@ -12,7 +12,7 @@ from agssp.data.images import MAX_PIXELS
 from agssp.data.readers.coco_images import find_images, image_folders, note_unlisted
 from agssp.data.readers.crowds import crowd_flag
 from agssp.data.readers.listing import Listing
-from agssp.data.readers.records import ImageRecord, Label, folder_category, stated_size
+from agssp.data.readers.records import ImageRecord, Label, folder_category, score_of, stated_size
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.shapes import XYWH, box_of_outline, rotated_box
 from agssp.data.readers.splits import default_split, same_split, split_in
@@ -191,7 +191,7 @@ def parse_coco(content: Any, file: str, report: ReadReport) -> tuple[dict[int | 
             )
             for row in rows
         }
-        names = {_id(row["id"]): str(row["name"]).strip() for row in sorted(categories, key=_order)}
+        names = {_id(row["id"]): _name(row["name"]) for row in sorted(categories, key=_order)}
         # A class may name itself as what it belongs to, and stands above no other for that.
         above = {
             name
@@ -221,11 +221,8 @@ def parse_coco(content: Any, file: str, report: ReadReport) -> tuple[dict[int | 
                 f"({', '.join(f'{number} {name}' for number, name in names.items())})"
             )
         used.add(label)
-        bbox = _bbox(row, where, report)
-        try:
-            score = float(row.get("score", 1.0))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{where}: expected a score in 0..1, got {row['score']!r}") from error
+        bbox = _bbox(row, where, report, images[key].size)
+        score = score_of(row.get("score"), where)
         label_here = Label(bbox, names[label], where, score, crowd_flag(row.get("iscrowd"), where))
         images[key].labels.append(label_here)  # type: ignore[union-attr]
         images[key].outlines.append(row.get("segmentation") or None)
@@ -252,17 +249,24 @@ def _classes(
     return kept
 
 
-def _bbox(row: dict[str, Any], where: str, report: ReadReport) -> XYWH:
+def _bbox(row: dict[str, Any], where: str, report: ReadReport, size: tuple[float, float] | None) -> XYWH:
     bbox, outline = row.get("bbox"), row.get("segmentation")
     try:
         if not bbox or (outline and not any(bbox[2:])):
+            own = [float(side) for side in outline["size"]] if isinstance(outline, dict) else None
+            if own is not None and size is not None and own != [size[1], size[0]]:
+                raise ValueError(
+                    f"its run lengths are of {own[1]:g} x {own[0]:g} px (`size` is height, width), but its image has "
+                    f"{size[0]:g} x {size[1]:g} px by the file's word"
+                )
             report.note("outlines", where)
             return box_of_segmentation(outline)
         x, y, w, h = map(float, bbox)
-    except (TypeError, ValueError, KeyError) as error:
+    # What is wrong with run lengths is a RuntimeError of the library that decodes them.
+    except (TypeError, ValueError, KeyError, OverflowError, RuntimeError) as error:
         raise InputError(
             f"{where}: expected bbox = [x, y, width, height], or a segmentation to draw one around; got bbox {bbox!r} "
-            f"and segmentation {str(outline)[:60]}"
+            f"and segmentation {str(outline)[:60]}: {error}"
         ) from error
     turn = _rotation(row.get("attributes"))
     if turn:
@@ -310,6 +314,14 @@ def _polygons(outline: Any) -> Iterator[list[float]]:
         raise ValueError(f"expected pairs x, y, got {len(outline)} numbers")
     else:
         yield [float(number) for number in outline]
+
+
+def _name(value: Any) -> str:
+    """The name of a class, be it a number."""
+    name = "" if value is None or isinstance(value, (bool, dict, list)) else str(value).strip()
+    if not name:
+        raise ValueError(f"expected the name of a category, got {value!r}")
+    return name
 
 
 def _id(value: Any) -> int | str:

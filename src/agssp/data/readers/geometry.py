@@ -22,6 +22,7 @@ ROUNDING = 0.5
 FRACTION_ROUNDING = 0.001
 LARGER_THAN_FRACTIONS = 3
 """Of smaller images, in px, a box within 0..1 may well be in px."""
+CORNERS_AT_LEAST = 3
 Size = tuple[float, float]
 
 
@@ -104,10 +105,11 @@ def settle_boxes(images: Sequence[StatedLabels], report: ReadReport, crowds: str
 
     Raises:
         InputError: a stated size that fits the image in no way, photos that contradict each other, or boxes that are
-            all fractions where px are due.
+            all fractions where px are due, or corners where sizes are.
     """
     stored = labels_are_stored(images, report)
     check_pixels(images)
+    check_corners(images)
     settled = settle_crowds([place_boxes(image, stored, report) for image in images], crowds, report)
     measure_boxes(images, settled, report)
     return settled
@@ -299,6 +301,35 @@ def check_pixels(images: Sequence[StatedLabels]) -> None:
         raise InputError(
             f"{first.where}: expected a box in px, got {list(first.bbox)}, and all other boxes lie within 0..1 too; "
             "these are fractions of the image: multiply them by its width and height"
+        )
+
+
+def check_corners(images: Sequence[StatedLabels]) -> None:
+    """Raise where boxes are corners instead of a corner and a size, as tools that mix up the two write.
+
+    Raises:
+        InputError: most boxes reach beyond their image, three at least, and as corners every box would lie within it.
+    """
+    first, count, beyond = None, 0, 0
+    for image in images:
+        if image.frame is None:
+            continue
+        size = (1.0, 1.0) if image.fractions else image.stated_size or image.frame.size
+        for label in image.labels or ():
+            x, y, w, h = label.bbox
+            near = (x + w / 2, y + h / 2) if image.fractions else (x, y)
+            if not (0 <= near[0] < w <= size[0] and 0 <= near[1] < h <= size[1]):
+                return
+            count += 1
+            slack = FRACTION_ROUNDING if image.fractions else ROUNDING
+            if min(x, y, size[0] - x - w, size[1] - y - h) < -slack:
+                beyond += 1
+                first = first or label
+    if first is not None and beyond >= CORNERS_AT_LEAST and 2 * beyond > count:
+        raise InputError(
+            f"{first.where}: {beyond} of {count} boxes reach beyond their image, and all would lie within it as "
+            "corners [x1, y1, x2, y2]; expected a corner and a size, [x, y, width, height] (in YOLO's files the centre "
+            "and a size): convert them"
         )
 
 

@@ -1,16 +1,22 @@
 """A plain folder of images as records."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from agssp.data.readers.folder_masks import PASSED_FOLDERS, is_mask, match_masks
+from agssp.data.readers.folder_masks import PASSED_FOLDERS, match_masks
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.records import ImageRecord, folder_category
 from agssp.data.readers.report import ReadReport
 
-NORMAL_FOLDERS = {"normal", "good", "ok", "defect_free", "defect-free"}
-DEFECT_FOLDERS = {"defect", "defects", "defective", "bad", "ng", "anomaly", "anomalous", "abnormal"}
+NORMAL_FOLDERS = {
+    "normal", "good", "ok", "io", "pass", "passed", "defect_free", "defect-free", "no_defect", "non_defective",
+    "non-defective",
+}  # fmt: skip
+DEFECT_FOLDERS = {
+    "defect", "defects", "defective", "bad", "ng", "nok", "nio", "fail", "failed", "faulty", "anomaly", "anomalous",
+    "abnormal",
+}  # fmt: skip
 
 
 def read_image_folder(listing: Listing, category: str | None, report: ReadReport) -> list[ImageRecord]:
@@ -24,8 +30,8 @@ def read_image_folder(listing: Listing, category: str | None, report: ReadReport
     `test/good`, `test/broken`), unless one of them is known to hold sound images of its own. Their images are not
     normal.
 
-    Folders of masks (`masks`, `ground_truth`) are no images; each mask is given to the image that it is named like:
-    `ground_truth/broken/000_mask.png` to `test/broken/000.png`.
+    Masks (see `find_masks`) are no images; each is given to the image that it is named like:
+    `ground_truth/broken/000_mask.png` to `test/broken/000.png`, `Part0_label.bmp` to `Part0.jpg` beside it.
 
     Args:
         listing: of the folder.
@@ -33,8 +39,9 @@ def read_image_folder(listing: Listing, category: str | None, report: ReadReport
         report: gets a note of folders taken for types of defect, and of masks of no image or of several.
     """
     root = listing.root
-    images = [Path(name) for name in listing.images if not is_mask(name)]
-    masks, left_out = match_masks(images, [Path(name) for name in listing.images if is_mask(name)])
+    of_masks = listing.masks
+    images = [Path(name) for name in listing.images if name not in of_masks]
+    masks, left_out = match_masks(images, [Path(name) for name in listing.images if name in of_masks])
     telling = {path: [name for name in path.parts[:-1] if name.lower() not in PASSED_FOLDERS] for path in images}
     places = _one_object_places(telling.values())
     own = root.absolute().name.lower()
@@ -59,6 +66,8 @@ def read_image_folder(listing: Listing, category: str | None, report: ReadReport
                 mask=root / masks[path] if path in masks else None,
             )
         )
+    stems = Counter(path.with_suffix("") for path in images)
+    report.note_all("same_stem", [path.as_posix() for path in images if stems[path.with_suffix("")] > 1])
     report.note_all("defect_folders", sorted(types))
     report.note_all("unmatched_masks", [path.as_posix() for path in left_out])
     return records

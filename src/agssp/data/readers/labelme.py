@@ -15,7 +15,6 @@ from typing import Any
 from PIL import Image
 
 from agssp.data.images import MAX_PIXELS
-from agssp.data.readers.folder_masks import is_mask
 from agssp.data.readers.image_folder import NORMAL_FOLDERS
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.records import ImageRecord, Label, folder_category, stated_size
@@ -41,6 +40,7 @@ class LabelmeFile:
         flags: what is said of the image as a whole, but that it is good.
         outlines: of each label, as COCO writes polygons: `[[x, y, x, y, ...]]`; None for a mask, which is not decoded.
         size: (width, height) px that the file states.
+        shape_flags: what is said of single shapes.
     """
 
     labels: list[Label] = field(default_factory=list)
@@ -48,6 +48,7 @@ class LabelmeFile:
     without_area: int = 0
     flags: list[str] = field(default_factory=list)
     size: tuple[float, float] | None = None
+    shape_flags: list[str] = field(default_factory=list)
 
 
 def is_labelme(listing: Listing) -> bool:
@@ -81,7 +82,7 @@ def read_labelme(
         InputError: a file named like an image that is no JSON, a shape of a kind that is not known or whose points do
             not fit, or a file that several images may be meant by.
     """
-    images = [name for name in listing.images if not is_mask(name)]
+    images = [name for name in listing.images if name not in listing.masks]
     by_stem = defaultdict(list)
     for name in images:
         stem = posixpath.splitext(name)[0]
@@ -127,6 +128,8 @@ def read_labelme(
             name = file_of[record.image_id]
             found = parse_labelme(listing.json(name), str(listing.path(name)), report)
             record.stated_size = found.size
+            if found.labels and (found.flags or found.shape_flags):
+                report.note("shape_flags", f"{', '.join([*found.flags, *found.shape_flags])} ({listing.path(name)})")
             if found.labels or not (found.without_area or found.flags):
                 record.labels = found.labels
             else:
@@ -216,6 +219,7 @@ def parse_labelme(content: Any, where: str, report: ReadReport) -> LabelmeFile:
             continue
         if kind not in _SHAPES:
             raise InputError(f"{here}: shape_type {kind!r}: expected one of {', '.join(_SHAPES)}, or points and lines")
+        found.shape_flags += _flags(shape.get("flags"))
         fits, expected, box, outline = _SHAPES[kind]
         if not fits(len(points)):
             raise InputError(f"{here}: expected {expected} for a {kind}, got {len(points)}")

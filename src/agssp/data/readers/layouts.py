@@ -1,10 +1,12 @@
 """Tell in which layout a data set lies, by looking at its files."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from agssp.data.readers.coco import find_coco, is_coco
 from agssp.data.readers.cvat import find_cvat, is_cvat
+from agssp.data.readers.folder_masks import is_mask
 from agssp.data.readers.label_studio import find_label_studio, is_label_studio
 from agssp.data.readers.labelme import is_labelme
 from agssp.data.readers.listing import Listing
@@ -12,6 +14,7 @@ from agssp.data.readers.metadata import TABLE
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.splits import default_split, folder_splits, same_split, split_named
 from agssp.data.readers.tables import parquet_splits
+from agssp.data.readers.unread import unread_labels
 from agssp.data.readers.voc_files import is_voc, voc_lists
 from agssp.data.readers.yolo import has_labels, has_table
 from agssp.errors import InputError
@@ -76,7 +79,7 @@ def layout_of(listing: Listing) -> str:
     beside = labels_beside(listing)
     if beside:
         return beside[0]
-    if any(name.endswith(f"/{TABLE}") for name in listing.files):
+    if any(name.lower().endswith(f"/{TABLE}") for name in listing.with_suffix(".jsonl")):
         return "metadata"
     return "parquet" if listing.with_suffix(".parquet") else "imagefolder"
 
@@ -86,7 +89,7 @@ def labelled_layouts(listing: Listing) -> list[str]:
     if "dataset_info.json" in listing or "dataset_dict.json" in listing:
         return ["saved"]
     looks = (
-        ("metadata", TABLE in listing),
+        ("metadata", any(name.lower() == TABLE for name in listing.with_suffix(".jsonl"))),
         ("voc", is_voc(listing)),
         ("yolo", has_table(listing)),
         ("coco", bool(find_coco(listing))),
@@ -110,8 +113,9 @@ def split_folders(listing: Listing) -> list[str]:
     """Subfolders that are labelled splits; none where labelled images lie elsewhere, too."""
     folders = sorted({name.split("/")[0] for name in listing.files if "/" in name})
     named = [name for name in folders if split_named(name)]
-    labelled = [name for name in named if layout_of(listing.below(name)) != "imagefolder"]
-    elsewhere = any(name.endswith(f"/{TABLE}") and name.split("/")[0] not in labelled for name in listing.files)
+    # Parquet in folders of splits is one table with these splits.
+    labelled = [name for name in named if layout_of(listing.below(name)) not in ("imagefolder", "parquet")]
+    elsewhere = any(name.lower().endswith(f"/{TABLE}") and name.split("/")[0] not in labelled for name in listing.files)
     return [] if elsewhere else labelled
 
 
@@ -137,7 +141,23 @@ def choose_split_folder(listing: Listing, split: str | None, report: ReadReport)
         raise InputError(f"{listing.root}: has the splits {', '.join(labelled)}; say which one is to be read")
     if len(labelled) > 1:
         report.note("split_by_default", f"{chosen} of {', '.join(labelled)} in {listing.root}")
+    _note_left_out(listing, labelled, report)
     return chosen
+
+
+def _note_left_out(listing: Listing, labelled: Sequence[str], report: ReadReport) -> None:
+    """Note what lies in none of the labelled splits: splits without labels that are read, and other images."""
+    there = {name.split("/")[0] for name in listing.images if "/" in name}
+    for folder in sorted(there - set(labelled)):
+        if split_named(folder):
+            below = listing.below(folder)
+            files = [f"{below.path(file)} ({what})" for file, what in unread_labels(below)]
+            report.note("other_splits", f"{folder} in {listing.root}, without labels that are read")
+            report.note_all("unread_files", files)
+    outside = [
+        name for name in listing.images if not is_mask(name) and not ("/" in name and split_named(name.split("/")[0]))
+    ]
+    report.note_all("outside_splits", outside)
 
 
 def find_splits(source: str | Path) -> list[str]:

@@ -1,9 +1,11 @@
 """The files of a data set, listed once, and which of them a name in a table of labels means."""
 
+import codecs
 import json
 import os
 import posixpath
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -11,10 +13,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from agssp.data.readers.folder_masks import find_masks
 from agssp.data.readers.report import ReadReport
 from agssp.errors import InputError
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".jp2"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".jp2"}
+OTHER_PICTURES = {
+    ".gif", ".heic", ".heif", ".avif", ".tga", ".dcm", ".raw", ".dng", ".cr2", ".nef", ".arw", ".pbm", ".pnm", ".jxl",
+    ".exr", ".hdr", ".svg", ".psd",
+}  # fmt: skip
 Found = TypeVar("Found")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -41,6 +48,11 @@ class Listing:
     def images(self) -> list[str]:
         """Those that are images by their suffix."""
         return self.with_suffix(*IMAGE_SUFFIXES)
+
+    @cached_property
+    def masks(self) -> set[str]:
+        """Those of the images that are masks, see `find_masks`."""
+        return find_masks(self.images)
 
     @cached_property
     def folders(self) -> set[str]:
@@ -72,8 +84,13 @@ class Listing:
     def _by_name(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = defaultdict(list)
         for name in self.files:
-            found[posixpath.basename(name).lower()].append(name)
+            found[composed(posixpath.basename(name)).lower()].append(name)
         return found
+
+    @cached_property
+    def _composed(self) -> dict[str, str]:
+        """Files whose names are not plain ASCII, by their paths with composed letters."""
+        return {composed(name): name for name in self.files if not name.isascii()}
 
     def __contains__(self, name: str) -> bool:
         return name in self._present
@@ -163,6 +180,8 @@ class Listing:
                 place = posixpath.normpath(posixpath.join(folder, inside or text))
                 if place in self._present:
                     return place
+                if not place.isascii() and composed(place) in self._composed:
+                    return self._composed[composed(place)]
             if inside is not None and inside in self._present:
                 return inside
             if found := self._by_own_name(text, name, where, alone):
@@ -186,7 +205,7 @@ class Listing:
         parts = [part for part in text.split("/") if part not in ("", ".", "..") and not _DRIVE.fullmatch(part)]
         if not parts:
             return None
-        own = parts[-1].lower()
+        own = composed(parts[-1]).lower()
         candidates = self._by_name.get(own) or self._by_name.get(_UPLOADED.sub("", own, count=1)) or []
         agreeing = {file: _common_folders(file, parts) for file in candidates}
         best = [file for file in candidates if agreeing[file] == max(agreeing.values())]
@@ -201,6 +220,23 @@ class Listing:
                 "same name, but for the only image of a table that is no proof: write its path below that folder there"
             )
         return best[0] if best else None
+
+
+def composed(name: str) -> str:
+    """A name with each letter and its accents as one character; macOS and its archives keep them apart."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def plain_stem(stem: str) -> str:
+    """What is left of the stem of a file of labels or an image when tools have spelt it in their own ways.
+
+    Capitals, escapes (`%20`), letters whose accents stand apart, Label Studio's eight digits before the name, and the
+    suffix of the image that stands before that of the labels (`a.jpg.txt`) do not count.
+    """
+    text = composed(unquote(stem)).casefold()
+    own = _UPLOADED.sub("", text, count=1)
+    short, suffix = posixpath.splitext(own)
+    return short if suffix in IMAGE_SUFFIXES else own
 
 
 def locate_table(file: Path) -> tuple[Listing, str]:
@@ -273,18 +309,33 @@ def find_images(root: Path) -> list[Path]:
     return [listing.path(name) for name in listing.images]
 
 
-def read_text(file: Path) -> str:
-    """Text of a UTF-8 file, with or without a byte order mark.
+def read_text(file: Path | str) -> str:
+    """Text of a UTF-8 file, with or without a byte order mark, or of a UTF-16 file with one; line ends become a \\n.
 
     Raises:
-        InputError: the file is not UTF-8, and is named with the position; or it cannot be opened.
+        InputError: the file is in another encoding, and is named with the position; or it cannot be opened.
     """
     try:
-        return file.read_text(encoding="utf-8-sig")
+        with open(file, "rb") as opened:  # noqa: PTH123 (a path would be taken apart first, for each of many files)
+            text = decode_text(opened.read())
     except OSError as error:
         raise InputError(f"{file}: cannot be opened: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{file}: expected UTF-8 text: {error}") from error
+        raise InputError(
+            f"{file}: expected UTF-8 text, or UTF-16 with a byte order mark: {error}; save it in UTF-8"
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def decode_text(content: bytes, errors: str = "strict") -> str:
+    """Text of a file by its byte order mark: UTF-16 or UTF-8; without one UTF-8.
+
+    Args:
+        content: of the file.
+        errors: as `bytes.decode` takes it.
+    """
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if utf16 else "utf-8-sig", errors)
 
 
 def path_inside(root: Path, name: str, where: str) -> Path:

@@ -5,7 +5,7 @@ import posixpath
 
 from agssp.data.readers.folder_masks import is_mask
 from agssp.data.readers.listing import Listing, read_text
-from agssp.data.readers.objects import labels_of
+from agssp.data.readers.objects import LABEL_FIELDS, labels_of
 from agssp.data.readers.records import ImageRecord, folder_category, stated_size
 from agssp.data.readers.report import ReadReport
 from agssp.errors import InputError
@@ -25,7 +25,7 @@ def read_metadata_folder(listing: Listing, category: str | None, report: ReadRep
         InputError: a line that is no JSON object, lacks `file_name`, names a file that is missing, or whose values do
             not fit; file and line are named.
     """
-    tables = [name for name in listing.files if posixpath.basename(name) == TABLE]
+    tables = [name for name in listing.files if posixpath.basename(name).lower() == TABLE]
     report.labels_from = report.labels_from or next(iter(tables), "")
     lines = [
         (posixpath.dirname(name), f"{listing.path(name)}:{number}", line)
@@ -49,7 +49,7 @@ def _record(
     try:
         row = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{where}: not valid JSON: {error}") from error
+        raise InputError(f"{where}: not valid JSON: {error}; expected one object a line, each for one image") from error
     if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
         raise InputError(f"{where}: expected an object with a `file_name`, got {line[:80]!r}")
     is_normal = row.get("is_normal")
@@ -58,6 +58,7 @@ def _record(
     own_category = row.get("category")
     if own_category is not None and not isinstance(own_category, str):
         raise InputError(f"{where}: `category` must be the name of the object, got {own_category!r}")
+    report.note_all("unread_fields", [f"{name} ({where})" for name in row if name.lower() in LABEL_FIELDS])
     name = listing.find(row["file_name"], where, report, (folder,), alone=alone)
     mask = None
     if row.get("mask_file_name"):

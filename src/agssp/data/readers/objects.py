@@ -4,12 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from agssp.data.readers.crowds import crowd_flag
-from agssp.data.readers.records import Label, check_names
+from agssp.data.readers.records import Label, check_names, score_of
 from agssp.data.readers.report import ReadReport
 from agssp.errors import InputError
 
 CLASS_KEYS = ("category", "categories", "category_id", "label", "labels")
 """The names that tables have for the field of the class, the one of the schema first."""
+LABEL_FIELDS = {
+    "annotation", "annotations", "bbox", "bboxes", "bounding_box", "bounding_boxes", "box", "boxes", "class", "classes",
+    "defect", "defects", "label", "labels", "mask", "masks", "polygon", "polygons", "segmentation", "target",
+}  # fmt: skip
+"""Names, in small letters, that fields beside `objects` have in tables that keep their labels in another way."""
 EXPECTED = (
     "expected objects = {'bbox': [[x, y, w, h], ...], 'category': [name, ...]}, or a list of such with one box each"
 )
@@ -54,7 +59,7 @@ def labels_of(objects: Any, where: str, report: ReadReport, names: Sequence[str]
                 _bbox(row["bbox"], here),
                 _class_name(row[key], names, here, report),
                 here,
-                _score(row.get("score"), here),
+                score_of(row.get("score"), here),
                 crowd_flag(row.get("iscrowd"), here),
             )
         )
@@ -93,13 +98,6 @@ def _bbox(bbox: Any, where: str) -> tuple[float, float, float, float]:
     except (TypeError, ValueError) as error:
         raise InputError(f"{where}: expected four numbers a box, [x, y, width, height], got {bbox!r}") from error
     return x, y, w, h
-
-
-def _score(score: Any, where: str) -> float:
-    try:
-        return 1.0 if score is None else float(score)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: expected a number as its score, got {score!r}") from error
 
 
 def _class_name(label: Any, names: Sequence[str] | None, where: str, report: ReadReport) -> str:

@@ -7,13 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agssp.data.readers.splits import SPLIT_WORDS
+from agssp.data.readers.splits import PLAIN_FOLDERS
 from agssp.errors import InputError
-
-PLAIN_FOLDERS = {
-    "images", "jpegimages", "image", "img", "imgs", "data", "obj_train_data", "annotations", "labels", "unlabelled",
-    "unlabeled", *SPLIT_WORDS,
-}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -83,6 +78,21 @@ def stated_size(width: Any, height: Any) -> tuple[float, float] | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return size if 0 < size[0] < math.inf and 0 < size[1] < math.inf else None
+
+
+def score_of(value: Any, where: str) -> float:
+    """The score of a box; 1 where none is given.
+
+    Raises:
+        InputError: it is no finite number; `where` names the box.
+    """
+    try:
+        score = 1.0 if value is None else float(value)
+    except (TypeError, ValueError, OverflowError):
+        score = math.nan
+    if not math.isfinite(score):
+        raise InputError(f"{where}: expected a number as its score, got {value!r}; mend it, or leave the scores out")
+    return score
 
 
 def folder_category(root: Path) -> str:

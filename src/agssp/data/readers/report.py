@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agssp.data.image_notes import ImageNotes
+
 logger = logging.getLogger(__name__)
 
 EXAMPLES = 5
@@ -19,6 +21,7 @@ CAUSES: dict[str, tuple[str, str]] = {
     "all_dropped": ("dropped", "images lost all of their boxes; nothing is known of them, they are not taken as sound"),
     "not_boxes": ("dropped", "shapes have no area (points, lines, whole-image tags) and were left out"),
     "flagged": ("dropped", "images have flags that are set, and no shapes; nothing is known of them"),
+    "shape_flags": ("dropped", "files of labelme have flags that are set beside shapes; the flags were left out"),
     "deleted": ("dropped", "objects are marked as deleted in their file and were left out"),
     "unread_masks": ("dropped", "brush masks are not read and were left out; export them as COCO or as polygons"),
     "other_annotations": ("dropped", "tasks have more than one annotation, of which the newest was read"),
@@ -29,8 +32,13 @@ CAUSES: dict[str, tuple[str, str]] = {
     "part_of_outlines": ("dropped", "images lack outlines of some of their boxes; their outlines were left out"),
     "outside_splits": ("dropped", "images lie in none of the folders that were read as splits and were left out"),
     "second_label_files": ("dropped", "label files are the second of their image, elsewhere, and were not read"),
+    "other_labels": ("dropped", "images have labels of another tool alone, not read here; nothing is known of them"),
     "orphans": ("dropped", "annotation files have no image and were left out"),
     "extra_fields": ("dropped", "rows say more of their boxes than box, class, score and iscrowd; that was left out"),
+    "unread_fields": (
+        "dropped",
+        "fields of tables may be labels and were not read; boxes belong into `objects`, masks into `mask_file_name`",
+    ),
     "empty_classes": ("dropped", "classes without boxes were left out"),
     "ignored_tables": ("dropped", "other tables of labels lie there and were not read"),
     "unread_files": ("dropped", "files of labels lie there in a form, or in a place, that is not read"),
@@ -52,12 +60,17 @@ CAUSES: dict[str, tuple[str, str]] = {
     "outlines": ("guessed", "boxes were drawn around an outline, where no box was given"),
     "crowds": ("guessed", "boxes are marked as crowds (iscrowd 1)"),
     "crowds_in_streams": ("guessed", "boxes are marked as crowds and ignored: a stream cannot tell if all boxes are"),
+    "difficult": ("guessed", "boxes are marked as difficult and count as any other"),
     "scores": ("guessed", "rows have a sixth number between 0 and 1, which was taken as the score"),
     "numbered_classes": ("guessed", "boxes have the number of a class that has no name; that is called by its number"),
+    "contrary_names": ("guessed", "lists of class names say otherwise than the table and were not read"),
     "class_gaps": ("guessed", "class numbers have no name in the table; no label uses them"),
     "data_elsewhere": ("guessed", "table has its data in another folder, by its `path`, which was read"),
     "numbers_as_places": ("guessed", "classes have numbers for names, taken as places in the asked list of classes"),
+    "masks_aside": ("dropped", "pictures are masks by their names; boxes were read, and they were left out"),
     "unmatched_masks": ("dropped", "masks are named like no image or several, or share one, and were left out"),
+    "same_stem": ("guessed", "images have the name of another beside them; if one is its mask, put it into `masks/`"),
+    "other_pictures": ("dropped", "pictures are in files of a kind that is not read, by their suffix; save as PNG"),
     "defect_folders": ("guessed", "folders beside one of sound images are taken for types of defect, not for objects"),
     "split_by_default": ("guessed", "split was read of several, as none was asked for"),
 }  # fmt: skip
@@ -87,9 +100,11 @@ class ReadReport:
         unknown: images of which nothing is known.
         boxes: number of boxes of each class, in the order of the classes.
         crowds: boxes that are crowd regions, which no class counts.
+        with_mask: images with a mask; of a stream not counted.
         causes: what was changed or left out, by the names of `CAUSES`.
         shares: of each class the shorter side of each box as a share of its image's longer side.
         streamed: whether rows come one by one; then each cause is told at once, and the numbers grow with the rows.
+        image_notes: what this process notices in the images when it decodes them, as of files with several pages.
     """
 
     layout: str = ""
@@ -101,9 +116,11 @@ class ReadReport:
     unknown: int = 0
     boxes: dict[str, int] = field(default_factory=dict)
     crowds: int = 0
+    with_mask: int = 0
     causes: dict[str, Cause] = field(default_factory=dict)
     shares: dict[str, array] = field(default_factory=dict)
     streamed: bool = False
+    image_notes: ImageNotes | None = None
 
     def note(self, cause: str, example: str, count: int = 1) -> None:
         """Count a change.
@@ -121,6 +138,14 @@ class ReadReport:
         found.count += count
         if len(found.examples) < EXAMPLES:
             found.examples.append(example)
+
+    def take_back(self, cause: str, example: str) -> None:
+        """Count a change once less, which turned out to be none."""
+        found = self.causes.get(cause)
+        if found is not None and found.count:
+            found.count -= 1
+            if example in found.examples:
+                found.examples.remove(example)
 
     def note_all(self, cause: str, examples: Iterable[str]) -> None:
         """Count a change at each of several places."""
@@ -173,6 +198,8 @@ class ReadReport:
         parts = [f"{self.images} images"]
         if self.with_label_file is not None:
             parts.append(f"{self.with_label_file} with a label file")
+        if self.with_mask:
+            parts.append(f"{self.with_mask} with a mask")
         defective = self.images - self.with_boxes - self.sound - self.unknown
         known = (
             (self.with_boxes, "with boxes"),
@@ -205,11 +232,16 @@ class ReadReport:
         for line in self.lines():
             logger.warning("%s: %s", source, line)
 
-    def as_json(self) -> dict[str, Any]:
-        """What a run's record keeps: the numbers, and each cause with its kind, number and examples."""
+    def as_json(self, *, places: bool = True) -> dict[str, Any]:
+        """What a run's record keeps: the numbers, and each cause with its kind, number and examples.
+
+        Args:
+            places: whether files and images are named, as they are not where a record is published.
+        """
+        noted = {} if self.image_notes is None else self.image_notes.as_json()
         return {
             "layout": self.layout,
-            "labels_from": self.labels_from,
+            "labels_from": self.labels_from if places else "",
             "images": self.images,
             "with_label_file": self.with_label_file,
             "with_boxes": self.with_boxes,
@@ -217,8 +249,15 @@ class ReadReport:
             "unknown": self.unknown,
             "boxes": dict(self.boxes),
             "crowds": self.crowds,
+            "with_mask": self.with_mask,
             "changes": {
-                cause: {"kind": CAUSES[cause][0], "count": found.count, "examples": list(found.examples)}
+                cause: {
+                    "kind": CAUSES[cause][0],
+                    "count": found.count,
+                    "examples": list(found.examples) if places else [],
+                }
                 for cause, found in self.causes.items()
+                if found.count
             },
+            "image_notes": noted if places else {kind: row | {"examples": []} for kind, row in noted.items()},
         }

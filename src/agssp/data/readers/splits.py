@@ -14,6 +14,11 @@ SPLIT_WORDS = {
     "test": "test", "testing": "test", "tst": "test",
 }  # fmt: skip
 """Each word for a split, in small letters, and the split that it means."""
+PLAIN_FOLDERS = {
+    "images", "jpegimages", "image", "img", "imgs", "data", "obj_train_data", "annotations", "labels", "unlabelled",
+    "unlabeled", "img_dir", "train_images", "val_images", "test_images", *SPLIT_WORDS,
+}  # fmt: skip
+"""Names of folders, in small letters, that tell nothing of what lies in them."""
 _WORDS = re.compile(r"[A-Za-z]+")
 _HUMPS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 

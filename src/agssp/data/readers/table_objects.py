@@ -34,6 +34,7 @@ class FlatObjects:
         bboxes: (N, 4) float64, xywh.
         classes: (N,) number of the class.
         crowds: (N,) bool.
+        scores: (N,) float.
     """
 
     known: np.ndarray
@@ -42,6 +43,7 @@ class FlatObjects:
     bboxes: np.ndarray
     classes: np.ndarray
     crowds: np.ndarray
+    scores: np.ndarray
 
 
 def flat_objects(column: pa.ChunkedArray) -> FlatObjects | None:
@@ -68,6 +70,7 @@ def flat_objects(column: pa.ChunkedArray) -> FlatObjects | None:
         numbers.to_numpy().astype(np.float64).reshape(-1, 4),
         values["category"].to_numpy(),
         values["iscrowd"].to_numpy(zero_copy_only=False).astype(bool),
+        values["score"].to_numpy(),
     )
 
 
@@ -151,6 +154,9 @@ def count_rows(dataset: Dataset, report: ReadReport) -> None:
     names = defect_names(dataset)
     report.boxes |= dict.fromkeys(names, 0)
     columns = [name for name in ("is_normal", "objects") if name in dataset.features]
+    if "mask" in dataset.features:
+        masks = dataset.select_columns("mask").with_format("arrow").iter(10 * BATCH)
+        report.with_mask = sum(len(batch) - batch["mask"].null_count for batch in masks)
     for batch in dataset.select_columns(columns).with_format("arrow").iter(10 * BATCH):
         flat = flat_objects(batch["objects"]) if "objects" in columns else None
         normal = np.array([bool(value) for value in batch["is_normal"].to_pylist()])
@@ -232,6 +238,7 @@ def rows_to_pass(
             upright[row] = frame.size
     near, far = flat.bboxes[:, :2], flat.bboxes[:, :2] + flat.bboxes[:, 2:]
     good = (near >= 0).all(1) & (flat.bboxes[:, 2:] > 0).all(1) & (far <= upright[flat.rows]).all(1)
+    good &= np.isfinite(flat.scores)
     good &= (flat.classes >= 0) & (flat.classes < class_count)
     values = np.column_stack([flat.rows, flat.classes, flat.bboxes])
     order = np.lexsort(values.T)

@@ -11,6 +11,7 @@ import fsspec
 from datasets import ClassLabel, Dataset, Image, IterableDataset, Value
 
 from agssp.data.readers.columns import with_column, with_constant, with_values
+from agssp.data.readers.objects import LABEL_FIELDS
 from agssp.data.readers.records import folder_category
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.streams import StreamedObjects, count_row
@@ -48,10 +49,17 @@ def to_schema(
     """
     if dataset.features is None:
         dataset = dataset._resolve_features()
+    if "image" not in dataset.features and "file_name" in dataset.features:
+        raise InputError(
+            f"{source}: names images by `file_name` and has no column `image`; write it as metadata.jsonl beside "
+            "its images, or put them into it"
+        )
     check_columns(dataset, ["image"], source)
     for column in ("image", "mask"):
         if column in dataset.features and dataset.features[column] != Image(decode=False):
             dataset = dataset.cast_column(column, Image(decode=False))
+    others = sorted(name for name in dataset.features if name.lower() in LABEL_FIELDS - {"mask"})
+    report.note_all("unread_fields", [f"column {name} of {source}" for name in others])
     streamed = isinstance(dataset, IterableDataset)
     if streamed:
         dataset = dataset.map(_fetched, features=dataset.features)

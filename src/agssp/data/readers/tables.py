@@ -5,7 +5,7 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HTTPError
 
 from agssp.data.readers.listing import list_files
-from agssp.data.readers.splits import SPLIT_WORDS
+from agssp.data.readers.report import ReadReport
+from agssp.data.readers.splits import default_split, same_split, split_in, split_named
 from agssp.errors import InputError
 from agssp.hub_ids import near_hint
 
@@ -33,8 +34,15 @@ logger = logging.getLogger(__name__)
 SHARD_NAME = re.compile(r"([A-Za-z]\w*)-\d{5}-of-\d{5}")
 
 
-def load_table(source: str, kind: str, split: str | None, streaming: bool) -> Any:
+def load_table(source: str, kind: str, split: str | None, streaming: bool, report: ReadReport) -> Any:
     """Open one split of a Parquet file or folder, a `save_to_disk` folder, or a Hub data set, as it is.
+
+    Args:
+        source: the file, folder or Hub id.
+        kind: `parquet`, `saved` or `hub`.
+        split: the asked one, in any spelling; default: that for training, or the only one.
+        streaming: open it as a stream.
+        report: gets a note where one of several is read.
 
     Raises:
         InputError: it cannot be opened, has no such split, or has several and none is `train`.
@@ -65,17 +73,24 @@ def load_table(source: str, kind: str, split: str | None, streaming: bool) -> An
         raise InputError(f"{source}: could not be read as {what}{here}: {told}") from error
     if isinstance(loaded, (DatasetDict, IterableDatasetDict)):
         available = list(loaded)
-        chosen = split or ("train" if "train" in loaded else available[0])
-        if chosen not in loaded or (split is None and chosen != "train" and len(available) > 1):
-            raise InputError(f"{source}: has no split {chosen if split else 'train'!r}; it has {', '.join(available)}")
+        chosen = default_split(available) if split is None else _asked_split(available, split)
+        if chosen is None:
+            told = f"{source}: has no split {split or 'train'!r}; it has {', '.join(available)}"
+            raise InputError(f"{told}; say which one is to be read")
         if split is None and len(available) > 1:
-            logger.warning("%s: reads its split %s of %s", source, chosen, ", ".join(available))
+            report.note("split_by_default", f"{chosen} of {', '.join(available)} in {source}")
         loaded = loaded[chosen]
     elif split is not None:
         raise InputError(f"{source}: is a single table without splits, but split {split!r} was asked for")
     if streaming and isinstance(loaded, Dataset):
         return loaded.to_iterable_dataset(num_shards=min(8, len(loaded)))
     return loaded
+
+
+def _asked_split(available: Sequence[str], split: str) -> str | None:
+    """The split of that name, or the only one that is another spelling of it."""
+    alike = [name for name in available if same_split(name, split)]
+    return split if split in available else alike[0] if len(alike) == 1 else None
 
 
 @contextlib.contextmanager
@@ -158,10 +173,22 @@ def parquet_splits(source: Path) -> dict[str, list[str]]:
         return {"train": [str(source)]}
     splits: dict[str, list[str]] = {}
     for name in list_files(source):
-        if name.endswith(".parquet"):
-            # `test-00000-of-00004.parquet`, `test.parquet`, `test/any.parquet` belong to `test`, all else to `train`.
-            stem = name.rsplit("/", 1)[-1].removesuffix(".parquet")
-            shard = SHARD_NAME.fullmatch(stem)
-            told = [part for part in (*name.split("/")[:-1], shard[1] if shard else stem) if part in SPLIT_WORDS]
-            splits.setdefault(told[-1] if told else "train", []).append(str(source / name))
+        if name.lower().endswith(".parquet"):
+            told = _split_of_table(name) or "train"
+            known = next((other for other in splits if same_split(other, told)), told)
+            splits.setdefault(known, []).append(str(source / name))
     return splits
+
+
+def _split_of_table(name: str) -> str | None:
+    """The split that a Parquet file is of, as its name or the last of its folders that tells spells it.
+
+    `test-00000-of-00004.parquet`, `test_0.parquet`, `Test.parquet` and `test/any.parquet` are of a test split.
+    """
+    *folders, own = name.split("/")
+    stem = own[: own.rfind(".")]
+    shard = SHARD_NAME.fullmatch(stem)
+    word = shard[1] if shard else stem
+    if split_named(word):
+        return word
+    return split_in(word) or next((folder for folder in reversed(folders) if split_named(folder)), None)

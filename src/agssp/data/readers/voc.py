@@ -82,6 +82,12 @@ def read_objects(file: Path, report: ReadReport) -> tuple[list[Label], tuple[flo
     labels = []
     for index, node in enumerate(tree.findall("object")):
         where = f"{file} object {index}"
+        if len(node.findall("bndbox")) > 1:
+            raise InputError(
+                f"{where}: has {len(node.findall('bndbox'))} bndbox; expected one; give each its own object"
+            )
+        if (node.findtext("difficult") or "").strip() == "1":
+            report.note("difficult", where)
         if (node.findtext("deleted") or "").strip() == "1":
             report.note("deleted", where)
             continue

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 
-from agssp.data.readers.folder_masks import is_mask
-from agssp.data.readers.listing import IMAGE_SUFFIXES, Listing, read_text
+from agssp.data.readers.listing import IMAGE_SUFFIXES, Listing, composed, plain_stem, read_text
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.splits import default_split, in_split, same_split, split_named
 from agssp.data.readers.xml_files import read_xml, root_tag
@@ -65,7 +64,7 @@ def voc_lists(listing: Listing) -> dict[str, str]:
 
 def images_and_masks(listing: Listing) -> tuple[list[str], list[str]]:
     """The images of a folder, and the masks; of those that lie there by classes and by objects the ones by classes."""
-    masks = [name for name in listing.images if in_folder(name, MASK_FOLDERS) or is_mask(name)]
+    masks = [name for name in listing.images if in_folder(name, MASK_FOLDERS) or name in listing.masks]
     of_classes = {posixpath.basename(name) for name in masks if not in_folder(name, (OBJECT_MASKS,))}
     seconds = {name for name in masks if in_folder(name, (OBJECT_MASKS,)) and posixpath.basename(name) in of_classes}
     every = set(masks)
@@ -224,11 +223,11 @@ def match(name: str, files: Mapping[str, list[str]]) -> str | None:
 def _match_by_filename(
     listing: Listing, xml_files: Sequence[str], images: Sequence[str], report: ReadReport
 ) -> dict[str, str]:
-    """Image -> XML file, for files that are named otherwise than the image whose `filename` they give."""
+    """Image -> XML file, for files that are named otherwise than the image whose `filename` they give, or spelt so."""
     by_own: dict[str, list[str]] = defaultdict(list)
     for image in images:
-        own = posixpath.basename(image).lower()
-        for key in (own, posixpath.splitext(own)[0]):
+        own = composed(posixpath.basename(image)).lower()
+        for key in {own, posixpath.splitext(own)[0], plain_stem(posixpath.splitext(own)[0])}:
             by_own[key].append(image)
     found: dict[str, str] = {}
     for name in xml_files:
@@ -236,7 +235,8 @@ def _match_by_filename(
         if root_tag(file) != "annotation":
             continue
         text = (read_xml(file).findtext("filename") or "").strip()
-        fits = by_own.get(posixpath.basename(text.replace("\\", "/")).lower(), [])
+        asked = composed(posixpath.basename(text.replace("\\", "/"))).lower()
+        fits = by_own.get(asked) or by_own.get(plain_stem(posixpath.splitext(posixpath.basename(name))[0]), [])
         if len(fits) == 1 and fits[0] not in found:
             report.note("found_by_name", f"{file}: {text} is {fits[0]}")
             found[fits[0]] = name

@@ -108,6 +108,10 @@ def read_yolo(
                 fractions=True,
             )
         )
+    report.note_all(
+        "found_by_name",
+        [f"{listing.path(other)} is of {image}" for image in images if (other := files.spelt_otherwise.get(image))],
+    )
     report.labels_from = next((file for file in owned if file), "")
     report.with_label_file = sum(file is not None for file in owned)
     report.share(sharing)
@@ -141,6 +145,9 @@ def _classes(listing: Listing, table: Table | None, labels: Sequence[str], repor
     """
     where = str(listing.root if table is None else table.file)
     names = table.names if table is not None else {}
+    if names:
+        others = [other for other, contrary in _lists_of_names(listing, labels).items() if contrary != names]
+        report.note_all("contrary_names", [f"{other} (the names of {where} count)" for other in others])
     count = table.count if table is not None else None
     if not names:
         lists = _lists_of_names(listing, labels)

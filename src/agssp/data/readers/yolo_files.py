@@ -5,8 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
-from agssp.data.readers.folder_masks import is_mask
-from agssp.data.readers.listing import Listing
+from agssp.data.readers.listing import Listing, plain_stem
 from agssp.data.readers.yolo_labels import looks_like_labels
 from agssp.data.readers.yolo_table import lists_names
 from agssp.errors import InputError
@@ -17,12 +16,12 @@ _LOOKED_AT = 5
 
 
 def pictures(listing: Listing) -> list[str]:
-    """The images of a folder but those below folders of masks."""
+    """The images of a folder but those that are masks."""
     return listing.once(_pictures)
 
 
 def _pictures(listing: Listing) -> list[str]:
-    return [name for name in listing.images if not is_mask(name)]
+    return [name for name in listing.images if name not in listing.masks]
 
 
 class LabelFiles:
@@ -55,6 +54,7 @@ class LabelFiles:
             self._stems[folder].add(stem)
         self._places: dict[str, list[str]] = {}
         self._claims: dict[str, list[str]] = defaultdict(list)
+        self.spelt_otherwise: dict[str, str] = {}
 
     def of(self, image: str) -> str | None:
         """The label file of an image; None where it has none.
@@ -146,7 +146,26 @@ class LabelFiles:
                     found[image] = file
                     self._claims[file].append(image)
                     break
-        return found
+        self.spelt_otherwise = self._alike([image for image in without if image not in found], set(found.values()))
+        return found | self.spelt_otherwise
+
+    def _alike(self, images: Iterable[str], owned: set[str]) -> dict[str, str]:
+        """Label files of images that are spelt otherwise, see `plain_stem`, where only one file and image agree."""
+        by_place: dict[str, dict[str, list[str]]] = {}
+        fits: dict[str, list[str]] = defaultdict(list)
+        for image in images:
+            folder, stem = _folder_and_stem(image)
+            for place in self.places(folder):
+                if place not in by_place:
+                    by_place[place] = defaultdict(list)
+                    for own, file in self._files[place].items():
+                        if file not in owned:
+                            by_place[place][plain_stem(own)].append(file)
+                files = by_place[place].get(plain_stem(stem), ())
+                if len(files) == 1:
+                    fits[files[0]].append(image)
+                    break
+        return {images[0]: file for file, images in fits.items() if len(images) == 1}
 
     def _flat_places(self, folder: str) -> list[str]:
         """Folders of labels above a folder of images, which lack some of its folders."""

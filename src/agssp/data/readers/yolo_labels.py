@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agssp.data.readers.listing import decode_text, read_text
 from agssp.data.readers.records import Label
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.shapes import box_of_outline
@@ -59,7 +60,7 @@ def looks_like_labels(file: Path) -> bool | None:
             start = opened.read(_FIRST_BYTES)
     except OSError:
         return None
-    lines = [line.split() for line in start.decode("utf-8-sig", "replace").splitlines() if line.strip()]
+    lines = [line.split() for line in decode_text(start, "replace").splitlines() if line.strip()]
     if not lines:
         return None
     first = lines[0][:-1] if len(lines) == 1 and len(start) == _FIRST_BYTES else lines[0]
@@ -72,16 +73,8 @@ def looks_like_labels(file: Path) -> bool | None:
 
 
 def _read_file(file: str, classes: Classes, sixth: list[tuple[Label, float]], report: ReadReport) -> list[Label]:
-    try:
-        with open(file, "rb", buffering=0) as opened:  # noqa: PTH123 (a path would be taken apart first, for each of many files)
-            text = opened.read().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{file}: cannot be opened: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: expected UTF-8 text: {error}") from error
     labels = []
-    # Not by "\n" alone: with the line ends of old Macs three boxes would be one line, and a polygon.
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(read_text(file).splitlines(), 1):
         words = line.split()
         if not words:
             continue

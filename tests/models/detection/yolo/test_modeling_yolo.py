@@ -73,9 +73,15 @@ def test_a_backbone_without_the_three_strides_is_refused():
         YoloForObjectDetection(YoloConfig(backbone_config=backbone))
 
 
-@pytest.mark.parametrize("fields", [{"variant": "yolov3"}, {"image_size": 100}])
-def test_configurations_that_cannot_be_used(fields):
-    with pytest.raises(InputError):
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"variant": "yolov3"}, "variant='yolov3': expected one of yolov8n, yolov8s"),
+        ({"image_size": 100}, "image_size=100: expected a multiple of 32"),
+    ],
+)
+def test_configurations_that_cannot_be_used(fields, message):
+    with pytest.raises(InputError, match=message):
         YoloConfig(**fields)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from contract_cases import NAMES, labels_of
 from PIL import Image
+from random_weights import enliven
 from safetensors.torch import save_file
 from torchvision.ops import box_convert
 from transformers import AutoImageProcessor, AutoModelForObjectDetection, pipeline
@@ -38,7 +39,7 @@ def ultralytics_batch(images, labels):
 @pytest.mark.parametrize("variant", OTHERS)
 @pytest.mark.slow
 def test_outputs_losses_and_gradients_equal_ultralytics(variant):
-    model = build(variant)
+    model = enliven(build(variant))
     reference = ultralytics_model(model.to_ultralytics(), variant)
     images = torch.rand(2, 3, 64, 96)
     reference.end2end = variant.startswith("yolo26")  # as ultralytics' own prediction chooses the branch

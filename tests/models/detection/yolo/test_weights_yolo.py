@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from contract_cases import NAMES, assert_takes_over, labels_of
+from random_weights import enliven
 from safetensors.torch import save_file
 from yolo_cases import build, ultralytics_model
 
@@ -24,6 +25,8 @@ def assert_same_outputs(model, reference, images):
     height, width = images.shape[2:]
     with torch.no_grad():
         ours, (theirs, _) = model.eval()(images), reference.eval()(images)
+        other = model(1 - images)
+    assert (ours.logits - other.logits).abs().mean() > 0.1, "not of the image"
     pixels = ours.pred_boxes * torch.tensor([width, height, width, height])
     torch.testing.assert_close(pixels, theirs[:, :4].transpose(1, 2), rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(ours.logits.sigmoid(), theirs[:, 4:].transpose(1, 2), rtol=0, atol=1e-5)
@@ -31,7 +34,7 @@ def assert_same_outputs(model, reference, images):
 
 @pytest.mark.parametrize("variant", ["yolov8n", "yolov8s"])
 def test_outputs_equal_ultralytics(variant):
-    model = build(variant)
+    model = enliven(build(variant))
     assert_same_outputs(model, ultralytics_model(model.to_ultralytics(), variant), torch.rand(2, 3, 64, 96))
 
 
@@ -142,7 +145,7 @@ def test_transfer_to_other_classes():
 
 
 def test_transfer_to_the_same_classes_takes_everything():
-    source, target = build(seed=1), build(seed=2)
+    source, target = enliven(build(seed=1)), build(seed=2)
     report = target.transfer_from(source)
     assert not report.reinitialised
     assert not report.left_out
