@@ -14,7 +14,6 @@ from datasets import Dataset
 from agssp.data.image_notes import EXAMPLES
 from agssp.data.images import ImageError, image_frame
 from agssp.data.labels import with_known_boxes
-from agssp.data.map_store import write_atomically
 from agssp.data.mosaic import MIN_SIDE
 from agssp.data.readers import ReadReport, read_dataset
 from agssp.data.readers.columns import with_column
@@ -22,6 +21,7 @@ from agssp.data.readers.listing import Listing
 from agssp.data.readers.unread import what_lies_there
 from agssp.data.schema import objects_feature
 from agssp.errors import InputError
+from agssp.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def keep_reading(path: Path, report: ReadReport) -> None:
         now["count"] += noted["count"]
         now["examples"] = list(dict.fromkeys([*noted["examples"], *now["examples"]]))[:EXAMPLES]
     content = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, content.encode())
+    write_text(path, content)
 
 
 def read_labelled(
