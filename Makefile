@@ -1,7 +1,7 @@
 # Everything here works on a machine that has python3, pip, git and make, and nothing else.
 #   make quickstart   environment, installation, and the whole chain on embedded data
 #   make test         environment and the tests
-#   make test-fast    the tests that take less than a second each: nearly all of them in a part of the time
+#   make test-fast    the tests that take less than half a second each: nearly all of them in a part of the time
 #   make quality      formatting, lint and types
 #   make lowest       the tests with the oldest release of each dependency that pyproject.toml admits; needs uv
 PYTHON ?= python3

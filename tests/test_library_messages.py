@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 LOG = """
 import logging
 from agssp.library_messages import tame_libraries
@@ -24,6 +26,7 @@ def printed(tame):
     return run.stderr.splitlines()
 
 
+@pytest.mark.slow
 def test_nothing_is_printed_twice():
     # A library that logs by the root logger makes others print twice.
     assert printed("").count("by a library with a handler") == 1
@@ -36,6 +39,7 @@ def test_nothing_is_printed_twice():
     ]
 
 
+@pytest.mark.slow
 def test_handlers_of_a_program_stay():
     lines = printed('logging.basicConfig(format="mine: %(message)s"); tame_libraries()')
     assert [line for line in lines if line.startswith("mine: ")] == [

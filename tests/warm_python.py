@@ -46,10 +46,12 @@ READY = (
     "datasets", "timm", "transformers.trainer", "transformers.image_processing_utils_fast",
     "transformers.models.deformable_detr.modeling_deformable_detr",
 )  # fmt: skip
-# Beginnings of names that these do not read: which one of several a program is, its threads and what it is called by.
+# Beginnings of names that these do not read, or not before something runs: which one of several a program is, its
+# threads and what it is called by, and what libraries set when they are imported.
 OWN = (
     "RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_", "TORCH_NCCL_", "OMP_NUM_THREADS",
     "TOKENIZERS_PARALLELISM", "PYTEST_", "PYTHON_EXEC", "KINETO_LOG_LEVEL", "TORCH_CPP_LOG_LEVEL", "TF_CPP_",
+    "TORCHINDUCTOR_", "YOLO_", "QT_QPA_", "LD_LIBRARY_PATH", "NUMEXPR_MAX_THREADS", "HF_HUB_DISABLE_TELEMETRY",
 )  # fmt: skip
 
 # Runs without `site` and imports little: it hands its words and streams over, and ends as the program ends.

@@ -156,6 +156,7 @@ def test_the_only_reference_is_skipped_by_a_teacher_without_text(root):
     assert all("only reference of its category" in item["reason"] for item in skipped(root))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image_score", ["sum", "mean_fused"])
 def test_the_only_reference_gets_its_zero_shot_map_from_a_teacher_with_text(root, image_score):
     images = write(root / "images", {"plate/normal/a.png": 0, "plate/x.png": 2})

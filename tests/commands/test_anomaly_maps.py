@@ -174,6 +174,7 @@ def test_stream_gives_the_same_maps(files):
         np.testing.assert_array_equal(whole[image_id], streamed[image_id])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_finishes_what_the_others_left(files, monkeypatch, capsys, streaming, rank):

@@ -81,6 +81,7 @@ def test_nothing_there_names_what_was_expected(name, tmp_path):
     assert not (tmp_path / "output").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_every_source_from_its_own_layout(name, tmp_path):
     write_fake(name, tmp_path)

@@ -112,6 +112,7 @@ def test_onnx_runs_without_torch_and_finds_what_torch_finds(model, tmp_path, cap
         assert distances.min(1).max() < 0.05
 
 
+@pytest.mark.slow
 def test_timm_opens_the_backbone_of_a_backbone_and_of_a_detector(backbone, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     opened = AgsspBackbone.from_pretrained(backbone)
@@ -187,6 +188,7 @@ def test_no_detector_yet(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -226,6 +228,7 @@ def test_images_of_the_check_that_cannot_be_read(model, tmp_path):
     assert not (tmp_path / "a.onnx").exists()
 
 
+@pytest.mark.slow
 def test_description_says_what_is_kept_of_overlapping_boxes():
     backbone = AgsspBackboneConfig(architecture="test_resnet")
     for name, expected in (("yolov8n", 0.7), ("yolo26n", None), ("dfine_s", None), ("faster_rcnn", None)):

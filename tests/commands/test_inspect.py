@@ -54,6 +54,7 @@ def test_images_without_labels_go_on_to_maps(tmp_path, capsys):
     assert "next: agssp anomaly-maps" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("labels", "flags", "split_again"),
     [

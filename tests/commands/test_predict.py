@@ -110,6 +110,7 @@ def test_two_images_of_one_picture_are_refused_by_name(model, tmp_path, capsys):
     predict(model, str(tmp_path / "rows.parquet"), tmp_path / "json", "--no_pictures")
 
 
+@pytest.mark.slow
 def test_further_pages_are_counted_at_the_end(model, tmp_path, capsys):
     images = Path(make_images(tmp_path / "images", labelled=False))
     page = Image.new("L", (20, 20))

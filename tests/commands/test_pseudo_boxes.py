@@ -362,6 +362,7 @@ def test_constant_maps(tmp_path, capsys):
     assert "warning: plate, strip: the threshold is below ordinary surface" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_bytes(root):
     run(root, "one", coco=True, yolo=True)
     run(root, "two", coco=True, yolo=True, workers=2)

@@ -134,6 +134,7 @@ def test_images_without_labels_are_on_neither_side(root):
     assert {*train["image_id"], *test["image_id"]} == {row["file_name"] for row in rows} - {rows[7]["file_name"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [{"per_class": 4}, {"count": 7}, {"fraction": 0.3}])
 def test_parts_are_disjoint_and_complete_and_depend_on_the_seed_alone(root, how):
     train, test = run(root, **how)
@@ -246,6 +247,7 @@ def test_another_split_is_not_overwritten(root):
     assert contents(root / "few") == before
 
 
+@pytest.mark.slow
 def test_images_put_aside_are_the_same_however_many_are_trained_on(root):
     whole, aside = run(root, "all", holdout=0.3)
     assert (len(whole), len(aside)) == (21, 9)

@@ -38,6 +38,7 @@ def test_chunks_do_not_count():
     assert fingerprint(chunks) != fingerprint(table(rows[::-1]))
 
 
+@pytest.mark.slow
 def test_images_of_more_than_two_gigabytes():
     # 40 chunks that share the same 64 MB, so that the bytes are many and the memory is small.
     image = table([row(0, bytes(64 << 20))])["image"].chunk(0)

@@ -133,6 +133,7 @@ def frame_or_error(value):
         return str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preview", [0, 6000])
 @pytest.mark.parametrize("orientation", [None, *range(1, 9)])
 def test_frame_of_a_jpeg_file_is_that_of_its_bytes(colours, tmp_path, orientation, preview):

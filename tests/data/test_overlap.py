@@ -125,6 +125,7 @@ def test_the_same_pixels_in_another_file_format_are_exact(gallery):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_planted_duplicates_are_found_and_no_look_alikes(gallery, change):
     copies = [look(str(index), CHANGES[change](strip(index))) for index in range(COUNT)]

@@ -47,7 +47,7 @@ def test_killed_and_finished_equals_undisturbed(launcher, world_size):
     root, run = launcher
     seconds = run(f"whole-{world_size}", world_size)["seconds"]
     undisturbed = contents(root / f"whole-{world_size}")
-    assert len(undisturbed) == 10 + 3
+    assert len(undisturbed) == 10 + 4
     draw = random.Random(world_size)
     killed = attempt = 0
     while killed < KILLS:

@@ -63,6 +63,7 @@ def test_every_recorded_fact_of_a_backbone_is_on_its_card():
     assert 'timm.create_model("hf-hub:me/x"' in card.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left_out", [*backbone_record(ROOT)])
 def test_any_fact_may_be_missing(left_out):
     record = {name: value for name, value in backbone_record(ROOT).items() if name != left_out}

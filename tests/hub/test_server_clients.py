@@ -6,6 +6,7 @@ import huggingface_hub
 import pytest
 
 
+@pytest.mark.slow
 def test_an_empty_hub_knows_nothing_and_the_clients_say_so(hub):
     value = hub.run(
         """

@@ -52,6 +52,7 @@ def test_each_row_comes_once_a_pass(hub, tmp_path):
         assert passes[0] != passes[1]
 
 
+@pytest.mark.slow
 def test_nothing_is_downloaded_that_was_not_asked_for(hub, tmp_path):
     publish_corpus(hub, tmp_path)
     cache = tmp_path / "cache"

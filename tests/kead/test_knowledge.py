@@ -59,6 +59,7 @@ def test_words_that_only_look_like_placeholders(tmp_path):
     assert KnowledgeBase.load(write(tmp_path, shared)).for_category("plate").object == "c"
 
 
+@pytest.mark.slow
 def test_every_packaged_prompt_fits_the_context():
     tokenizer = open_clip.get_tokenizer("ViT-B-16-plus-240")
     metal = KnowledgeBase.load("metal")

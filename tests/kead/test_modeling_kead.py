@@ -85,6 +85,7 @@ def test_references_add_their_distance():
     assert torch.equal(kead(inputs, names).scores, zero.scores)
 
 
+@pytest.mark.slow
 def test_text_features_are_the_means_of_the_prompts():
     kead = small_kead(subtract_empty_prompt=False)
     states = [
@@ -152,6 +153,7 @@ def test_description_tells_teachers_apart():
     assert other.describe() != kead.describe()
 
 
+@pytest.mark.slow
 def test_wrong_use_is_an_error():
     kead = small_kead()
     with pytest.raises(InputError, match="did you mean plate"):

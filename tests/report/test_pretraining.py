@@ -71,6 +71,7 @@ def test_what_was_not_logged_is_left_out():
                              "Effective rank of the features", "Learning rate"]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_maps", [True, False])
 def test_the_sheet_shows_each_image_with_its_map_and_each_layer_at_each_moment(tmp_path, with_maps):
     generator = torch.Generator().manual_seed(0)

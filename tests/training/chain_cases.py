@@ -78,7 +78,7 @@ def detector_arguments(root: Path, output: str, **changes):
 def finetune_arguments(root: Path, output: str, **changes):
     """`finetune` at 64 px."""
     own = {"model": "scratch:yolov8n", "image_size": 64, "val_fraction": 0.25}
-    shared = {"num_train_epochs": 2, "per_device_train_batch_size": 4, "eval_every": 1, "checkpoint_every": 1}
+    shared = {"num_train_epochs": 2, "per_device_train_batch_size": 4, "checkpoint_every": 1}
     return _split(FinetuneArguments, DetectorTrainingArguments, own, shared, changes,
                   dataset=str(root / "labelled"), output=str(root / output))  # fmt: skip
 

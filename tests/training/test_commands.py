@@ -102,6 +102,7 @@ def recipe(architecture, **changes):
     return {name: getattr(training, name) for name in names}
 
 
+@pytest.mark.slow
 def test_transformers_and_cnns_get_the_recipe_of_the_method():
     adamw = {"optimizer": "adamw", "learning_rate": 1e-4, "nominal_batch": 512, "weight_decay": 0.05,
              "schedule": "cosine", "warmup_epochs": 20.0, "max_grad_norm": 5.0}  # fmt: skip

@@ -215,6 +215,7 @@ def test_small_inputs_have_fewer_queries_and_large_ones_get_them_back():
     assert catalogue.for_classes(large, {0: "pit"}, 64, 0)[0].config.num_queries == 84
 
 
+@pytest.mark.slow
 def test_overlapping_boxes_are_kept_where_the_detector_is_meant_so():
     boxes = torch.tensor([[[0.5, 0.5, 0.4, 0.4], [0.5, 0.5, 0.4, 0.42]]])
     outputs = {"logits": torch.tensor([[[2.0], [1.0]]]), "pred_boxes": boxes}

@@ -66,6 +66,7 @@ def test_pretraining(architecture, objective, frozen_stages):
     assert ("mask_token" in undecayed) == (objective == "simmim")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen_stages", [0, 2, 4])
 @pytest.mark.parametrize("architecture", ["yolov8s", "resnet50", "swin_base"])
 def test_detector(architecture, frozen_stages):

@@ -161,6 +161,7 @@ def plain(tmp_path_factory):
     return run(tmp_path_factory.mktemp("plain"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_the_run_changes(name, plain, tmp_path):
     if name not in {field.name for field in fields(TrainingArguments)}:
@@ -169,6 +170,7 @@ def test_the_run_changes(name, plain, tmp_path):
     assert check(run(tmp_path, **{name: value}), plain)
 
 
+@pytest.mark.slow
 def test_all_checkpoints_are_kept_or_two_of_them(tmp_path, caplog):
     assert checkpoints(run(tmp_path / "two", num_train_epochs=3)) == [8, 12]
     assert checkpoints(run(tmp_path / "all", num_train_epochs=3, save_total_limit=0)) == [4, 8, 12]
@@ -177,6 +179,7 @@ def test_all_checkpoints_are_kept_or_two_of_them(tmp_path, caplog):
     assert "--save-total-limit 1: keeps 2" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_not_full_is_left_out_also_where_steps_are_reckoned(tmp_path):
     flags = {"per_device_train_batch_size": 3}
     whole, cut = run(tmp_path / "whole", **flags), run(tmp_path / "cut", **flags, dataloader_drop_last=True)
@@ -186,6 +189,7 @@ def test_a_batch_that_is_not_full_is_left_out_also_where_steps_are_reckoned(tmp_
         run(tmp_path / "none", per_device_train_batch_size=9, dataloader_drop_last=True)
 
 
+@pytest.mark.slow
 def test_losses_that_are_no_numbers(tmp_path):
     filtered, told = (run(tmp_path / str(flag), nan=True, logging_nan_inf_filter=flag) for flag in (True, False))
     assert torch.tensor(last_loss(filtered)).isfinite()
@@ -198,6 +202,7 @@ class Stop(TrainerCallback):
             raise KeyboardInterrupt("at step 2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anew", [False, True])
 def test_a_run_goes_on_within_its_epoch_or_begins_it_anew(tmp_path, anew):
     first = trainer_of(tmp_path, save_steps=2)

@@ -91,6 +91,7 @@ def test_a_stream_that_breaks_off_is_named(tmp_path, workers):
         list(DataLoader(rows, num_workers=workers, batch_size=None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     [

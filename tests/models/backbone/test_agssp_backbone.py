@@ -163,6 +163,7 @@ def test_frozen_stages_change_neither_weights_nor_norm_statistics(image):
     assert backbone.network.layer3.training
 
 
+@pytest.mark.slow
 def test_freezing_survives_saving_and_can_be_changed(tmp_path):
     backbone = tiny(frozen_stages=2)
     backbone.save_pretrained(tmp_path)
@@ -236,6 +237,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(image):
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.slow
 def test_unknown_names_show_near_ones():
     with pytest.raises(InputError, match="resnet50"):
         AgsspBackboneConfig(architecture="resnet5O")

@@ -59,6 +59,7 @@ def test_a_backbone_starts_from_a_detector_of_ours(name, tmp_path):
         AgsspBackbone.from_architecture("resnet18", start=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_detector_in_shards(tmp_path):
     model = catalogue.build("faster_rcnn", AgsspBackboneConfig(architecture="test_resnet"), {0: "pit"}, 64)
     model.save_pretrained(tmp_path, max_shard_size="20MB")

@@ -166,6 +166,7 @@ def test_a_folder_without_weights(copy_of_nano):
         catalogue.open_folder(copy_of_nano)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_published_backbone_has_a_network_with_the_same_tensors(name):
     config = backbone_config(name)
@@ -277,6 +278,7 @@ def test_by_its_name_on_the_hub(nano, tmp_path):
         assert hub.run(program).value == [480, [0.0] * 3, True]
 
 
+@pytest.mark.slow
 def test_tensors_that_do_not_fit(copy_of_nano):
     file = copy_of_nano / "model.safetensors"
     state = load_file(file)

@@ -29,6 +29,7 @@ def same(ours, theirs, tolerance=1e-4):
     torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["yolov8n", "yolo12n"])
 def test_ultralytics(variant):
     model, pixel_values = enliven(build(variant, None)), torch.rand(2, 3, 64, 64)
@@ -44,6 +45,7 @@ def test_ultralytics(variant):
         same(found.logits.sigmoid(), theirs[:, 4:].transpose(1, 2))
 
 
+@pytest.mark.slow
 def test_ultralytics_end_to_end_keeps_the_branch_that_predicts():
     model, pixel_values = enliven(build("yolo26n", None)), torch.rand(2, 3, 64, 64)
     with torch.no_grad():
@@ -102,6 +104,7 @@ def test_transformers(name, architecture, title):
     same(found.pred_boxes, theirs.pred_boxes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "title"),
     [("test_resnet", ""), ("tf_efficientnet_lite0", ""), ("resnet18vd", ", with resnet18vd added to it here")],

@@ -172,6 +172,7 @@ def test_bf16_autocast_computes_the_loss_in_float32():
     assert output.loss.item() == pytest.approx(reference.loss.item(), rel=0.02)
 
 
+@pytest.mark.slow
 def test_attention_can_be_learned():
     torch.manual_seed(0)
     model = build(frozen_stages=0, objective="none", map_target="centered").train()

@@ -133,6 +133,7 @@ def test_convolutional_networks_are_refused_with_the_reason(architecture):
         build(architecture)
 
 
+@pytest.mark.slow
 def test_whole_images_are_distilled_unless_asked_otherwise():
     inputs = batch()
     for masked, forwards in ((False, 2), (True, 1)):
@@ -181,6 +182,7 @@ def test_masked_distillation_without_masks_to_hide_is_refused():
         )
 
 
+@pytest.mark.slow
 def test_weights_survive_saving(tmp_path):
     model, inputs = build().eval(), batch()
     model.save_pretrained(tmp_path)

@@ -28,6 +28,7 @@ def test_the_layers_that_backbone_and_neck_share():
         assert feature_layers(graph)[-len(layers) :] == layers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_layers_give_the_channels_and_the_strides_that_their_description_tells(variant):
     graph = read_graph(variant) | {"nc": 3}

@@ -308,6 +308,7 @@ def test_auto_classes_open_a_local_folder(detector, tmp_path):
     assert isinstance(AutoImageProcessor.from_pretrained(tmp_path), LetterboxImageProcessor)
 
 
+@pytest.mark.slow
 def test_pipeline_gives_the_boxes_of_the_model(detector, tmp_path):
     detector.save_pretrained(tmp_path)
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))

@@ -165,6 +165,7 @@ def test_distributed_training_needs_no_search_for_unused_parameters(tmp_path):
     assert_trains_beside_others(model, tmp_path)
 
 
+@pytest.mark.slow
 def test_bfloat16_autocast_keeps_boxes_and_losses_in_full_precision(detector):
     images = torch.rand(2, 3, 128, 128)
     with torch.no_grad():

@@ -128,6 +128,7 @@ def test_every_trained_parameter_gets_a_gradient_in_every_batch(variant, frozen_
     assert any(value.requires_grad for value in model.backbone.parameters()) == (frozen_stages == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", FAMILIES[1:])
 def test_a_saved_detector_predicts_the_same(variant, tmp_path):
     model = build(variant).eval()

@@ -32,6 +32,7 @@ def assert_same_outputs(model, reference, images):
     torch.testing.assert_close(ours.logits.sigmoid(), theirs[:, 4:].transpose(1, 2), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["yolov8n", "yolov8s"])
 def test_outputs_equal_ultralytics(variant):
     model = enliven(build(variant))
