@@ -7,6 +7,7 @@ from transformers.backbone_utils import BackboneConfigMixin
 
 from agssp.errors import InputError
 
+from .model_args import check_model_args
 from .networks import default_model_args, feature_layout, full_name, input_settings, native_size
 
 
@@ -15,8 +16,9 @@ class AgsspBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
 
     Args:
         architecture: a timm name, `swin_base` for the paper's Swin, or the variant of a YOLO (`yolov8s`, `yolo11n`).
-        model_args: keyword arguments of `timm.create_model`. Without it, networks with a fixed image size are set to
-            take any size.
+        model_args: keyword arguments of `timm.create_model`, of those that shape a network (`model_args.ALLOWED`) and
+            with plain values, as the configuration may come from anybody. Without it, networks with a fixed image size
+            are set to take any size.
         out_indices: positions in `stage_names` of the features to return, ascending; negative ones count from the end.
             The last three without it.
         out_features: the same by name.
@@ -30,7 +32,8 @@ class AgsspBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
         stage_names: `stem` (networks with a feature finer than stride 4 only), `stage1`, `stage2`, ...
 
     Raises:
-        InputError: no such network, indices out of range, or more frozen stages than there are.
+        InputError: no such network, other arguments or values than these, indices out of range, or more frozen stages
+            than there are.
     """
 
     model_type = "agssp_backbone"
@@ -50,7 +53,9 @@ class AgsspBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
         self.architecture = full_name(self.architecture)
         if self.model_args is None:
             self.model_args = default_model_args(self.architecture)
-        self.model_args = {name: value for name, value in self.model_args.items() if name != "num_classes"}
+        if isinstance(self.model_args, dict):
+            self.model_args = {name: value for name, value in self.model_args.items() if name != "num_classes"}
+        check_model_args(self.architecture, self.model_args)
         settings = input_settings(self.architecture)
         self.image_size = self.image_size or max(native_size(self.architecture, self.model_args))
         self.image_mean = list(self.image_mean or settings["image_mean"])

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from timm.models.hgnet import model_cfgs
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from agssp.errors import InputError
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.backbone.networks import build_network
 from agssp.models.backbone.saved_detectors import name_in_network, saved_input_settings
+from agssp.models.loading import opening, saved_model_type
 
 from .detector import open_detector
 from .detr import CLASSES, ready_for_training
@@ -77,7 +78,11 @@ def open_checkpoint(source: str | os.PathLike) -> PreTrainedModel:
     Raises:
         InputError: there is none, its weights do not fit its config, or no network here is equal to its backbone.
     """
-    original = open_detector(CLASSES[AutoConfig.from_pretrained(source).model_type], source, dtype=torch.float32)
+    with opening("detector", source):
+        kind = saved_model_type(source, {})
+    if kind not in CLASSES:
+        raise InputError(f"{source}: a model of type {kind!r}, expected {' or '.join(CLASSES)}")
+    original = open_detector(CLASSES[kind], source, dtype=torch.float32)
     config: Any = copy.deepcopy(original.config)
     settings = saved_input_settings(source)
     fields = {"out_features": list(config.backbone_config.out_features)} | settings
