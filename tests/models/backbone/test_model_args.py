@@ -124,3 +124,39 @@ def test_a_network_that_takes_no_rgb_images_is_refused():
 def test_a_network_too_large_for_any_machine_is_refused_before_it_is_built():
     with pytest.raises(InputError, match="parameters"):
         AgsspBackboneConfig(architecture="test_vit", model_args={"embed_dim": 16384, "depth": 64, "num_heads": 1})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"image_size": "large"},
+        {"image_size": -32},
+        {"image_size": 10**9},
+        {"image_size": 64.5},
+        {"image_mean": 3},
+        {"image_mean": "abc"},
+        {"image_mean": [0.5, 0.5]},
+        {"image_std": [1.0, math.nan, 1.0]},
+        {"image_std": [1.0, 0.0, 1.0]},
+    ],
+)
+def test_how_images_are_prepared_is_told_in_numbers(fields):
+    with pytest.raises(InputError, match=f"{next(iter(fields))}=.*expected"):
+        AgsspBackboneConfig(architecture="test_resnet", **fields)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"backbone_config": 5, "image_mean": "grey"}', '{"image_mean": [1]}'])
+def test_a_start_whose_settings_are_none(tmp_path, checkpoint, text):
+    (tmp_path / "config.json").write_text(text)
+    (tmp_path / "elsewhere.safetensors").rename(tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=r"config\.json|image_mean="):
+        AgsspBackbone.from_architecture("test_resnet", tmp_path)
+
+
+def test_a_detector_whose_preparation_is_told_wrongly_starts_nothing(tmp_path, checkpoint):
+    (tmp_path / "config.json").write_text(json.dumps({"backbone_config": {"model_type": "hgnet_v2"}}))
+    (tmp_path / "elsewhere.safetensors").rename(tmp_path / "model.safetensors")
+    for prepared in ({"size": {"height": "tall"}}, {"do_normalize": True, "image_mean": "grey"}):
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(prepared))
+        with pytest.raises(InputError, match=r"image_size='tall'|image_mean='grey'"):
+            AgsspBackbone.from_architecture("test_resnet", tmp_path)

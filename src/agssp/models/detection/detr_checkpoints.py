@@ -91,7 +91,7 @@ def open_checkpoint(source: str | os.PathLike) -> PreTrainedModel:
     config.freeze_backbone_batch_norms = False
     # Computed for each input, they fit inputs of other sizes too.
     config.anchor_image_size = config.eval_size = None
-    config.image_size = COARSEST_STRIDE * max(settings["image_size"] // COARSEST_STRIDE, 1)
+    config.image_size = COARSEST_STRIDE * max(config.backbone_config.image_size // COARSEST_STRIDE, 1)
     model = type(original)(config)
     place, backbone = detector_backbone(model)
     inside = f"{place}.network."
