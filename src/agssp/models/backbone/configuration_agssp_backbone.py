@@ -33,8 +33,8 @@ class AgsspBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
         stage_names: `stem` (networks with a feature finer than stride 4 only), `stage1`, `stage2`, ...
 
     Raises:
-        InputError: no such network, other arguments or values than these, no size or no three numbers where they must be,
-            indices out of range, or more frozen stages than there are.
+        InputError: no such network, other arguments or values than these, no size or no three numbers, indices out of
+            range, or more frozen stages than there are.
     """
 
     model_type = "agssp_backbone"
