@@ -3,6 +3,7 @@
 #   make test         environment and the tests
 #   make test-fast    the tests that take less than half a second each: nearly all of them in a part of the time
 #   make quality      formatting, lint and types
+#   make audit        licences and known faults of all that is needed; asks the network where it can
 #   make lowest       the tests with the oldest release of each dependency that pyproject.toml admits; needs uv
 PYTHON ?= python3
 VENV := .venv
@@ -11,12 +12,13 @@ BIN := $(VENV)/bin
 PIP := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python
 STAMP := $(VENV)/.installed
 LOWEST := .venv-lowest
+AUDIT := .venv-audit
 # Python in the tests may keep what it compiles, whatever the environment says: hundreds of processes read the sources.
 unexport PYTHONDONTWRITEBYTECODE
 # Without xdist's own order, by the number of tests in a file, which keeps the longest files for the end.
 PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test test-fast quality lowest clean
+.PHONY: quickstart test test-fast quality audit lowest clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml
@@ -44,6 +46,14 @@ quality: $(STAMP)
 	$(BIN)/ruff check src scripts tests
 	$(BIN)/mypy
 
+# pip-audit (Apache-2.0, by the Python Packaging Authority) needs packages of its own, so it gets an environment of its own.
+# Without network the list of what it could not ask about is the result.
+audit: $(STAMP)
+	$(BIN)/python scripts/audit.py licences
+	test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv --clear --without-pip $(AUDIT) && $(PYTHON) -m pip \
+		--disable-pip-version-check --python $(AUDIT)/bin/python install --quiet pip-audit; } || true
+	$(BIN)/python scripts/audit.py faults --pip-audit $(AUDIT)/bin/pip-audit
+
 lowest:
 	uv venv --quiet --clear --python 3.11 $(LOWEST)
 	uv pip install --quiet --python $(LOWEST) --resolution lowest-direct -e '.[dev]'
@@ -52,4 +62,4 @@ lowest:
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python $(PYTEST)
 
 clean:
-	rm -rf $(VENV) $(LOWEST) runs .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(LOWEST) $(AUDIT) runs .pytest_cache .ruff_cache .mypy_cache

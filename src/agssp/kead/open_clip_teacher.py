@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from agssp.errors import InputError
+from agssp.kead.clip_configs import check_clip_config
 from agssp.kead.knowledge_base import Knowledge
 from agssp.kead.prompts import anomalous_states, empty_prompts, fill_templates, normal_states
 from agssp.kead.scoring import unit
@@ -19,6 +20,9 @@ from agssp.kead.vv_attention import check_tower, dense_tokens
 
 HUB_FILE = "open_clip_model.safetensors"
 LOCAL_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
+
+# A foreign configuration that fits no network fails in all of these ways.
+_FAILURES = (OSError, RuntimeError, ValueError, TypeError, AttributeError, AssertionError, LookupError, ArithmeticError)
 
 
 def evenly_spaced(blocks: int, count: int = 4) -> tuple[int, ...]:
@@ -151,6 +155,7 @@ def load_open_clip(
     bare = weights is not None or pretrained == "random"
     safe = _safe_weights(name, tag) if safetensors_only and not bare else None
     bare = bare or safe is not None
+    check_clip_config(name)
     try:
         model = open_clip.create_model(
             name,
@@ -167,7 +172,7 @@ def load_open_clip(
         )
         if safe is not None:
             open_clip.load_checkpoint(model, str(safe))
-    except (OSError, RuntimeError, ValueError) as error:
+    except _FAILURES as error:
         raise InputError(f"teacher {name} ({pretrained}): could not be loaded: {error}") from error
     if weights is not None:
         load_weights(model, weights)

@@ -8,6 +8,7 @@ import yaml
 from safetensors import SafetensorError
 
 from agssp.errors import InputError
+from agssp.files import read_json
 from agssp.kead.knowledge_base import KnowledgeBase
 from agssp.kead.teacher_weights import file_hash
 
@@ -15,6 +16,19 @@ MODEL_TYPE = "agssp_kead"
 CONFIG, KNOWLEDGE, REFERENCES = "config.json", "knowledge.yaml", "references.safetensors"
 FILES = (CONFIG, KNOWLEDGE, REFERENCES)
 _NEEDED = ("teacher", "layers", "image_size", "dtype", "image_score")
+_TYPES: dict[str, tuple[Any, ...]] = {
+    "teacher": (str,),
+    "pretrained": (str, None),
+    "weights": (str, None),
+    "weights_sha256": (str, None),
+    "layers": ([int],),
+    "image_size": (int,),
+    "surgery_from": (int, None),
+    "dtype": (str,),
+    "image_score": (str,),
+}
+"""What each field is; a list stands for one of such values."""
+_LARGEST = 16_384
 _CHECKED = ("layers", "image_size", "grid_size", "surgery_from", "knowledge")
 """What must be the same again after loading; with the weights' hash it decides the maps."""
 
@@ -143,12 +157,27 @@ def _folder(source: str | Path, hub: dict[str, Any]) -> Path:
 def _config(folder: Path, source: str | Path) -> dict[str, Any]:
     file = folder / CONFIG
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        config = read_json(file)
+    except (OSError, InputError) as error:
         raise InputError(f"{source}: holds no readable {CONFIG} of a KeAD: {error}") from error
     if config.get("model_type") != MODEL_TYPE:
         raise InputError(f"{source}: a model of type {config.get('model_type')!r}; expected {MODEL_TYPE!r}")
     missing = [name for name in _NEEDED if name not in config]
     if missing:
         raise InputError(f"{source}: its {CONFIG} lacks {', '.join(missing)}; save the KeAD again")
+    for name, kinds in _TYPES.items():
+        if not any(_is_a(config.get(name), kind) for kind in kinds):
+            raise InputError(
+                f"{source}: {name} of its {CONFIG} is {config.get(name)!r:.80}, which no KeAD was saved with"
+            )
     return config
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    if kind is None:
+        return value is None
+    if isinstance(kind, list):
+        return isinstance(value, list) and len(value) <= _LARGEST and all(_is_a(part, kind[0]) for part in value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST
+    return isinstance(value, kind)

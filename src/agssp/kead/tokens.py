@@ -1,14 +1,11 @@
 """How many tokens a text takes for a teacher's tokenizer, without building the teacher."""
 
 import difflib
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from agssp.errors import InputError
-
-CONFIG = "open_clip_config.json"
+from agssp.kead.clip_configs import check_clip_config
 
 
 def check_model_name(name: str) -> None:
@@ -37,37 +34,24 @@ def load_tokenizer(name: str) -> Any:
     """Tokenizer of an open_clip model; code that a folder or repository brings along is never run.
 
     Raises:
-        InputError: unknown name, or the tokenizer's files cannot be read.
+        InputError: unknown name, a configuration that asks for too much (see `check_clip_config`), a tokenizer that is
+            code, or one whose files cannot be read.
     """
     import open_clip
 
     check_model_name(name)
-    try:
-        return open_clip.get_tokenizer(name, **_options(name))
-    except (OSError, TypeError, ValueError) as error:
-        raise InputError(f"teacher {name}: its tokenizer could not be loaded: {error}") from error
-
-
-def _options(name: str) -> dict[str, Any]:
-    """What overrides the options in a foreign open_clip_config.json, which may ask transformers to run foreign code."""
-    if not name.startswith(("hf-hub:", "local-dir:")):
-        return {}
-    try:
-        text = json.loads(_config_file(name).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
-        ours = not text.get("hf_tokenizer_name")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        ours = False
+    text = check_clip_config(name)
     # open_clip's own tokenizer has no such option.
-    return {} if ours else {"trust_remote_code": False}
-
-
-def _config_file(name: str) -> Path:
-    kind, _, place = name.partition(":")
-    if kind == "local-dir":
-        return Path(place) / CONFIG
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(place, CONFIG))
+    options = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
+    try:
+        return open_clip.get_tokenizer(name, **options)
+    except (OSError, TypeError, ValueError, AttributeError, LookupError) as error:
+        if "trust_remote_code" in str(error):
+            raise InputError(
+                f"teacher {name}: its tokenizer is code of its own, and none but this machine's packages is ever run; "
+                "use another teacher"
+            ) from error
+        raise InputError(f"teacher {name}: its tokenizer could not be loaded: {error}") from error
 
 
 def count_tokens(tokenizer: Any, text: str) -> int:

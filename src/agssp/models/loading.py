@@ -1,4 +1,4 @@
-"""What opening a saved model of ours has in common: whose it is, safetensors alone, and errors that say what to do."""
+"""What opening a saved model of ours has in common: whose it is, no code, safetensors alone, and errors that help."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,11 +8,16 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from transformers import PreTrainedConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils.import_utils import is_peft_available
 
 from agssp.errors import InputError
+from agssp.files import read_json
+from agssp.saved_configs import check_config
 
 HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only", "subfolder")
+ADAPTER = "adapter_config.json"
 
 
 @contextmanager
@@ -45,6 +50,54 @@ def opening(kind: str, name: str | PathLike | None) -> Iterator[None]:
         ) from error
 
 
+def check_saved(kind: str, config_class: Any, name: str | PathLike, options: Mapping[str, Any]) -> None:
+    """Refuse, before transformers opens it, a saved model that asks for more than its own weights as safetensors.
+
+    Args:
+        kind: what is opened, for the message.
+        config_class: of the model.
+        name: folder or Hub id.
+        options: of `from_pretrained`.
+
+    Raises:
+        InputError: its config.json asks for code, other files or other repositories (see `check_config`) or cannot be
+            used, an adapter lies beside it, or its weights are no safetensors.
+        OSError: there is no such folder or repository, or it cannot be asked.
+    """
+    owner, hub = f"{kind} {str(name)!r}", _hub_options(options)
+    check_config(saved_config(name, options), owner)
+    try:
+        config_class.from_pretrained(str(name), **hub)
+    except InputError as error:
+        raise InputError(f"{owner}: its config.json cannot be used: {error}") from error
+    except OSError:
+        raise
+    except Exception as error:
+        # Every field is a stranger's; each class has its own ways to fail on one.
+        raise InputError(f"{owner}: its config.json cannot be used: {type(error).__name__}: {error}") from error
+    _refuse_adapters(owner, name, hub)
+    require_safetensors(kind, name, options)
+
+
+def saved_config(name: str | PathLike, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Content of the config.json that transformers would read; nothing is made of it.
+
+    Args:
+        name: folder or Hub id.
+        options: of `from_pretrained`.
+
+    Raises:
+        OSError: there is no such folder or repository, no such file in it, or it cannot be read.
+    """
+    try:
+        found, _ = PreTrainedConfig.get_config_dict(str(name), **_hub_options(options))
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise OSError(f"its config.json is none: {error!r}") from error
+    if not isinstance(found, dict):
+        raise OSError("its config.json is none: expected names and values")
+    return found
+
+
 def require_safetensors(kind: str, name: str | PathLike, options: Mapping[str, Any]) -> None:
     """Refuse a model whose weights are pickled: transformers would have the Hub convert them.
 
@@ -54,19 +107,19 @@ def require_safetensors(kind: str, name: str | PathLike, options: Mapping[str, A
         options: of `from_pretrained`.
 
     Raises:
-        InputError: it has no weights as safetensors.
+        InputError: it has no weights as safetensors, or its index names other files.
         OSError: there is no such folder or repository, or it cannot be asked.
     """
-    hub = {key: options[key] for key in HUB_OPTIONS if options.get(key) is not None}
+    hub = _hub_options(options)
     missing: Exception | None = None
     for file in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME):
-        if (Path(name) / hub.get("subfolder", "") / file).is_file():
-            return
         if Path(name).is_dir():
-            continue
+            found = Path(name) / hub.get("subfolder", "") / file
+            if not found.is_file():
+                continue
+            return _check_shards(found)
         try:
-            hf_hub_download(str(name), file, **hub)
-            return
+            return _check_shards(Path(hf_hub_download(str(name), file, **hub)))
         except EntryNotFoundError as error:
             # That it is not in the cache, while nobody can be asked, tells more than that there is no such file.
             missing = missing if isinstance(missing, LocalEntryNotFoundError) else error
@@ -78,16 +131,44 @@ def require_safetensors(kind: str, name: str | PathLike, options: Mapping[str, A
     ) from missing
 
 
-def saved_model_type(config_class: Any, name: str | PathLike, options: Mapping[str, Any]) -> str | None:
+def _check_shards(file: Path) -> None:
+    """Refuse an index that names anything but safetensors beside it; transformers would open what it names."""
+    if not file.name.endswith(".index.json"):
+        return
+    places = read_json(file, keys=("weight_map",))["weight_map"]
+    names = set(map(str, places.values())) if isinstance(places, dict) else {str(places)}
+    strange = sorted(name for name in names if Path(name).name != name or not name.endswith(".safetensors"))
+    if strange:
+        raise InputError(f"{file}: expected names of .safetensors files beside it, got {strange[0]!r}")
+
+
+def _refuse_adapters(owner: str, name: str | PathLike, hub: dict[str, Any]) -> None:
+    """Refuse an adapter of PEFT: where that is installed, it names another model, which is opened in its place."""
+    found = (Path(name) / hub.get("subfolder", "") / ADAPTER).is_file()
+    if not found and not Path(name).is_dir() and is_peft_available():
+        try:
+            hf_hub_download(str(name), ADAPTER, **hub)
+            found = True
+        except EntryNotFoundError:
+            pass
+    if found:
+        raise InputError(
+            f"{owner}: holds {ADAPTER}, an adapter of another model, and none is opened; merge the two and save the "
+            "whole, or open a copy without the file"
+        )
+
+
+def _hub_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: options[key] for key in HUB_OPTIONS if options.get(key) is not None}
+
+
+def saved_model_type(name: str | PathLike, options: Mapping[str, Any]) -> str | None:
     """model_type of a saved config.json; None where it names none, as timm's do not.
 
     Args:
-        config_class: any of transformers' configuration classes.
         name: folder or Hub id.
         options: of `from_pretrained`.
     """
-    hub = {key: options[key] for key in HUB_OPTIONS if options.get(key) is not None}
-    found, _ = config_class.get_config_dict(str(name), **hub)
-    kind = found.get("model_type")
+    kind = saved_config(name, options).get("model_type")
     # What transformers calls a config.json of timm's when it reads it.
     return None if kind == "timm_wrapper" else kind

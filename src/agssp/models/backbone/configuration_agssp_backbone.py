@@ -1,5 +1,6 @@
 """Configuration of a backbone: which network, which of its features, what stays frozen, how inputs are normalised."""
 
+import math
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -7,6 +8,7 @@ from transformers.backbone_utils import BackboneConfigMixin
 
 from agssp.errors import InputError
 
+from .model_args import LARGEST, check_model_args
 from .networks import default_model_args, feature_layout, full_name, input_settings, native_size
 
 
@@ -15,8 +17,9 @@ class AgsspBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
 
     Args:
         architecture: a timm name, `swin_base` for the paper's Swin, or the variant of a YOLO (`yolov8s`, `yolo11n`).
-        model_args: keyword arguments of `timm.create_model`. Without it, networks with a fixed image size are set to
-            take any size.
+        model_args: keyword arguments of `timm.create_model`, of those that shape a network (`model_args.ALLOWED`) and
+            with plain values, as the configuration may come from anybody. Without it, networks with a fixed image size
+            are set to take any size.
         out_indices: positions in `stage_names` of the features to return, ascending; negative ones count from the end.
             The last three without it.
         out_features: the same by name.
@@ -30,7 +33,8 @@ class AgsspBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
         stage_names: `stem` (networks with a feature finer than stride 4 only), `stage1`, `stage2`, ...
 
     Raises:
-        InputError: no such network, indices out of range, or more frozen stages than there are.
+        InputError: no such network, other arguments or values than these, no size or no three numbers, indices out of
+            range, or more frozen stages than there are.
     """
 
     model_type = "agssp_backbone"
@@ -50,11 +54,13 @@ class AgsspBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
         self.architecture = full_name(self.architecture)
         if self.model_args is None:
             self.model_args = default_model_args(self.architecture)
-        self.model_args = {name: value for name, value in self.model_args.items() if name != "num_classes"}
+        if isinstance(self.model_args, dict):
+            self.model_args = {name: value for name, value in self.model_args.items() if name != "num_classes"}
+        check_model_args(self.architecture, self.model_args)
         settings = input_settings(self.architecture)
-        self.image_size = self.image_size or max(native_size(self.architecture, self.model_args))
-        self.image_mean = list(self.image_mean or settings["image_mean"])
-        self.image_std = list(self.image_std or settings["image_std"])
+        self.image_size = _size(self.image_size or max(native_size(self.architecture, self.model_args)))
+        self.image_mean = _three("image_mean", self.image_mean or settings["image_mean"])
+        self.image_std = _three("image_std", self.image_std or settings["image_std"])
 
         kwargs.pop("stage_names", None)
         self.stage_names = list(feature_layout(self.architecture, self.model_args).stage_names)
@@ -88,3 +94,18 @@ class AgsspBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
                 f"{', '.join(self.stage_names)}; expected 0 to {len(self.stage_names) - ('stem' in self.stage_names)}"
             )
         return self.stage_names.index(name)
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= LARGEST:
+        raise InputError(f"image_size={value!r:.80}: expected a number of pixels, 1 to {LARGEST:,}")
+    return value
+
+
+def _three(name: str, values: Any) -> list[float]:
+    """The mean or the standard deviation of a colour's values, red, green and blue."""
+    good = isinstance(values, list | tuple) and len(values) == 3
+    good = good and all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+    if not good or (name == "image_std" and min(values) <= 0):
+        raise InputError(f"{name}={values!r:.80}: expected three numbers{' above 0' * (name == 'image_std')}")
+    return list(values)

@@ -12,7 +12,7 @@ from transformers.modeling_outputs import BackboneOutput
 
 from agssp.errors import InputError
 from agssp.hub.mixin import PushesWithCard, pop_push, push_saved
-from agssp.models.loading import opening, require_safetensors, saved_model_type
+from agssp.models.loading import check_saved, opening, saved_model_type
 
 from .configuration_agssp_backbone import AgsspBackboneConfig
 from .networks import build_network, feature_layout, full_name, input_settings, name_of_weights, native_size
@@ -106,14 +106,15 @@ class AgsspBackbone(PushesWithCard, BackboneMixin, PreTrainedModel):
         """Load a saved backbone; see `PreTrainedModel.from_pretrained` for the arguments.
 
         Raises:
-            InputError: there is no such folder or repository, or its weights do not fit its config.
+            InputError: there is no such folder or repository, its weights do not fit its config, or it asks for more
+                than these (see `check_saved`).
         """
         with_info = kwargs.pop("output_loading_info", False)
         kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": True}
         with opening("backbone", pretrained_model_name_or_path):
             if pretrained_model_name_or_path is not None:
                 _check_model_type(pretrained_model_name_or_path, kwargs)
-                require_safetensors("backbone", pretrained_model_name_or_path, kwargs)
+                check_saved("backbone", cls.config_class, pretrained_model_name_or_path, kwargs)
             loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
         backbone, info = loaded
         expected = shapes(backbone.network.state_dict())
@@ -254,7 +255,7 @@ class AgsspBackbone(PushesWithCard, BackboneMixin, PreTrainedModel):
 
 def _check_model_type(name: str | PathLike, options: Mapping[str, Any]) -> None:
     """Refuse another model at once: transformers would read its nested backbone config and go on."""
-    found = saved_model_type(AgsspBackboneConfig, name, options)
+    found = saved_model_type(name, options)
     if found not in (None, AgsspBackboneConfig.model_type):
         raise InputError(
             f"{name} holds a model of type {found!r}, expected {AgsspBackboneConfig.model_type!r} or a timm "

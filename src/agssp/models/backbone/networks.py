@@ -14,9 +14,16 @@ from agssp.errors import InputError
 
 from . import resnet_vd
 from .csp_darknet import VARIANTS, CSPDarknet
+from .model_args import check_model_args
 
 SHORT_NAMES = {"swin_base": "swin_base_patch4_window7_224"}
 """Names of the paper's networks that timm spells otherwise."""
+
+MOST_PARAMETERS = 10**10
+"""Of a network; the largest of timm's have 7 thousand millions."""
+
+# timm's networks fail in their own ways on arguments that do not fit.
+_UNFIT = (TypeError, ValueError, AssertionError, AttributeError, LookupError, ArithmeticError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,8 @@ def full_name(architecture: str) -> str:
     """
     import timm
 
+    if not isinstance(architecture, str):
+        raise InputError(f"no network {architecture!r}: expected a name, such as resnet50")
     name = architecture.split(".")[0]
     name = SHORT_NAMES.get(name, name)
     if name in VARIANTS or timm.is_model(name):
@@ -84,10 +93,10 @@ def build_network(architecture: str, model_args: dict[str, Any]) -> nn.Module:
 
     Args:
         architecture: as returned by `full_name`.
-        model_args: keyword arguments of timm's `create_model`.
+        model_args: keyword arguments of timm's `create_model`; see `check_model_args`.
 
     Raises:
-        InputError: the network has no features, or `model_args` do not fit it.
+        InputError: the network has no features, or `model_args` do not fit it or are none that it may be given.
     """
     if architecture in VARIANTS:
         if model_args:
@@ -95,9 +104,10 @@ def build_network(architecture: str, model_args: dict[str, Any]) -> nn.Module:
         return CSPDarknet(architecture)
     import timm
 
+    check_model_args(architecture, model_args)
     try:
         network = timm.create_model(architecture, pretrained=False, num_classes=0, **model_args)
-    except (TypeError, AssertionError) as error:
+    except _UNFIT as error:
         raise InputError(f"timm cannot build {architecture!r} with {model_args}: {error}") from error
     if not hasattr(network, "forward_intermediates"):
         raise InputError(f"timm's {architecture!r} gives no intermediate features; choose another network")
@@ -168,6 +178,7 @@ def input_settings(architecture: str) -> dict[str, Any]:
 
 def native_size(architecture: str, model_args: dict[str, Any]) -> tuple[int, int]:
     """(height, width) in px that a network is built for: its arguments' `img_size`, else what its weights expect."""
+    check_model_args(architecture, model_args)
     size = model_args.get("img_size") or input_settings(architecture)["image_size"]
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
@@ -193,12 +204,20 @@ def feature_layout(architecture: str, model_args: dict[str, Any]) -> FeatureLayo
 def _feature_layout(architecture: str, model_args: str) -> FeatureLayout:
     with torch.device("meta"):
         network: Any = build_network(architecture, json.loads(model_args)).to("meta").eval()
+    count = sum(parameter.numel() for parameter in network.parameters())
+    if count > MOST_PARAMETERS:
+        raise InputError(f"model_args of {architecture}: {count:,} parameters; expected {MOST_PARAMETERS:,} at most")
     height, width = native_size(architecture, json.loads(model_args))
     for parameter in network.parameters():
         parameter.requires_grad_(True)
     with torch.inference_mode(False), torch.enable_grad():
         image = torch.zeros(1, 3, height, width, device="meta")
-        features = network.forward_intermediates(image, indices=None, intermediates_only=True, output_fmt="NCHW")
+        try:
+            features = network.forward_intermediates(image, indices=None, intermediates_only=True, output_fmt="NCHW")
+        except _UNFIT as error:
+            raise InputError(
+                f"{architecture!r} with {model_args} takes no RGB images of {height} x {width} px: {error}"
+            ) from error
     strides = tuple(width // feature.shape[-1] for feature in features)
     stem = strides[0] < 4
     names = {id(parameter): name for name, parameter in network.named_parameters()}

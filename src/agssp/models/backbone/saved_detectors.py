@@ -1,6 +1,5 @@
 """The backbone inside of a saved detector: its tensors under the network's own names, and the images it expects."""
 
-import json
 import re
 from collections.abc import Mapping
 from os import PathLike
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+from agssp.files import read_json
 from agssp.hub_ids import is_hub_id
 from agssp.models.loading import opening
 
@@ -72,21 +72,23 @@ def saved_input_settings(source: str | PathLike) -> dict[str, Any]:
         `image_mean` and `image_std`; for transformers' detectors `image_size` too. Empty where nothing is known.
 
     Raises:
-        InputError: it looks like a Hub id, and there is no such repository.
+        InputError: it looks like a Hub id, and there is no such repository; or its files are no JSON.
     """
     folder = Path(source).parent if Path(source).name in (WEIGHTS, INDEX) else source
     config = _read_json(folder, "config.json")
-    backbone = config.get("backbone_config") or config
+    within = config.get("backbone_config")
+    backbone = within if within and isinstance(within, dict) else config
     if "image_mean" in backbone:
-        return {name: backbone[name] for name in ("image_mean", "image_std")}
+        return {name: backbone.get(name) for name in ("image_mean", "image_std")}
     if backbone.get("model_type") not in PUBLISHED:
         return {}
     prepared = _read_json(folder, "preprocessor_config.json")
-    size = (prepared.get("size") or {}).get("height", 640)
+    size = prepared.get("size")
+    size = size.get("height", 640) if isinstance(size, dict) else 640
     # The published weights take the bare 0..1, though a mean that is not used stands beside them.
     if not prepared.get("do_normalize"):
         return {"image_size": size, "image_mean": [0.0] * 3, "image_std": [1.0] * 3}
-    return {"image_size": size, "image_mean": prepared["image_mean"], "image_std": prepared["image_std"]}
+    return {"image_size": size, "image_mean": prepared.get("image_mean"), "image_std": prepared.get("image_std")}
 
 
 def saved_file(source: str | PathLike, name: str) -> Path | None:
@@ -114,4 +116,4 @@ def saved_file(source: str | PathLike, name: str) -> Path | None:
 
 def _read_json(source: str | PathLike, name: str) -> dict[str, Any]:
     file = saved_file(source, name)
-    return {} if file is None else json.loads(file.read_text(encoding="utf-8"))
+    return {} if file is None else read_json(file)

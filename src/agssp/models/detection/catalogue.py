@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig
 
 from agssp.errors import InputError
 from agssp.hub_ids import is_hub_id, near_hint
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
-from agssp.models.loading import opening
+from agssp.models.loading import opening, saved_config
 from agssp.models.ultralytics import import_ultralytics
 from agssp.models.yolo_graphs import VARIANTS, neck_strides
+from agssp.saved_configs import refuse_code
 
 from . import detr, detr_checkpoints
 from .detector import Detector
@@ -230,15 +230,12 @@ def model_type_at(source: str | os.PathLike, expected: str) -> str:
         )
     try:
         with opening("model", source):
-            return str(AutoConfig.from_pretrained(source).model_type)
+            config = saved_config(source, {})
     except InputError as error:
         nowhere = "" if path.is_dir() else f"{source}: no such folder, and nothing on the Hub that opens: "
         raise InputError(f"{nowhere}{error}; expected {expected}") from error
-    except (ValueError, KeyError) as error:
-        raise InputError(
-            f"{source}: no such folder, and not a model on the Hub whose configuration can be read; expected "
-            f"{expected}: {error}"
-        ) from error
+    refuse_code(config, f"model {str(source)!r}")
+    return str(config.get("model_type"))
 
 
 def open_folder(source: str | os.PathLike) -> Any:
@@ -261,8 +258,8 @@ def open_folder(source: str | os.PathLike) -> Any:
         if issubclass(FAMILIES[kind].model_class, Detector):
             # NumPy has no bfloat16, and numbers should not depend on the precision that the weights were saved in.
             return FAMILIES[kind].model_class.from_pretrained(source, dtype=torch.float32).eval()
-        detr_config: Any = AutoConfig.from_pretrained(source)
-        if not isinstance(detr_config.backbone_config, AgsspBackboneConfig):
+        backbone = saved_config(source, {}).get("backbone_config")
+        if not isinstance(backbone, dict) or backbone.get("model_type") != AgsspBackboneConfig.model_type:
             return detr_checkpoints.open_checkpoint(source)
         return detr.open_detr(source).float().eval()
     except (OSError, RuntimeError) as error:

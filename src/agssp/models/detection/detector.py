@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from agssp.errors import InputError
 from agssp.hub.mixin import PushesWithCard, pop_push, push_saved
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
-from agssp.models.loading import opening, require_safetensors, saved_model_type
+from agssp.models.loading import check_saved, opening, saved_model_type
 
 from .image_processing import LetterboxImageProcessor
 from .post_processing import post_process_object_detection
@@ -114,8 +114,8 @@ def open_detector(
             start afresh.
 
     Raises:
-        InputError: there is no such folder or repository, it holds another kind of model, or its weights do not fit
-            its config.
+        InputError: there is no such folder or repository, it holds another kind of model, its weights do not fit its
+            config, or it asks for more than these (see `check_saved`).
     """
     name, expected = str(pretrained_model_name_or_path), model_class.config_class.model_type
     resize = kwargs.pop("ignore_mismatched_sizes", False)
@@ -123,10 +123,10 @@ def open_detector(
     load: Any = PreTrainedModel.from_pretrained
     kwargs |= {"ignore_mismatched_sizes": True, "output_loading_info": True, "use_safetensors": True}
     with opening("detector", name):
-        kind = saved_model_type(model_class.config_class, name, kwargs)
+        kind = saved_model_type(name, kwargs)
         if kind != expected:
             raise InputError(f"{name}: expected a detector of type {expected}, its config.json says {kind}")
-        require_safetensors("detector", name, kwargs)
+        check_saved("detector", model_class.config_class, name, kwargs)
         model, info = load.__func__(model_class, name, *args, **kwargs)
     problems = {"missing": sorted(info["missing_keys"]), "unexpected": sorted(info["unexpected_keys"])}
     if not resize:

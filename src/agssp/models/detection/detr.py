@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, DFineForObjectDetection, PreTrainedModel, RTDetrV2ForObjectDetection
+from transformers import DFineForObjectDetection, PreTrainedModel, RTDetrV2ForObjectDetection
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import ModelOutput
 
 from agssp.errors import InputError
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
+from agssp.models.loading import opening, saved_model_type
 
 from .detector import open_detector
 from .features import COARSEST_STRIDE, taken_channels, with_strides
@@ -115,10 +116,8 @@ def open_detr(folder: str | os.PathLike) -> PreTrainedModel:
     Raises:
         InputError: there is no such folder or repository, it holds another kind of model, or its weights do not fit.
     """
-    try:
-        kind = AutoConfig.from_pretrained(folder).model_type
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"detector {str(folder)!r} cannot be opened: {error}") from error
+    with opening("detector", folder):
+        kind = saved_model_type(folder, {})
     if kind not in CLASSES:
         raise InputError(f"{folder}: a model of type {kind!r}, expected {' or '.join(CLASSES)}")
     return ready_for_training(open_detector(CLASSES[kind], folder))

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from timm.models.hgnet import model_cfgs
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from agssp.errors import InputError
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.backbone.networks import build_network
 from agssp.models.backbone.saved_detectors import name_in_network, saved_input_settings
+from agssp.models.loading import opening, saved_model_type
 
 from .detector import open_detector
 from .detr import CLASSES, ready_for_training
@@ -77,7 +78,11 @@ def open_checkpoint(source: str | os.PathLike) -> PreTrainedModel:
     Raises:
         InputError: there is none, its weights do not fit its config, or no network here is equal to its backbone.
     """
-    original = open_detector(CLASSES[AutoConfig.from_pretrained(source).model_type], source, dtype=torch.float32)
+    with opening("detector", source):
+        kind = saved_model_type(source, {})
+    if kind not in CLASSES:
+        raise InputError(f"{source}: a model of type {kind!r}, expected {' or '.join(CLASSES)}")
+    original = open_detector(CLASSES[kind], source, dtype=torch.float32)
     config: Any = copy.deepcopy(original.config)
     settings = saved_input_settings(source)
     fields = {"out_features": list(config.backbone_config.out_features)} | settings
@@ -86,7 +91,7 @@ def open_checkpoint(source: str | os.PathLike) -> PreTrainedModel:
     config.freeze_backbone_batch_norms = False
     # Computed for each input, they fit inputs of other sizes too.
     config.anchor_image_size = config.eval_size = None
-    config.image_size = COARSEST_STRIDE * max(settings["image_size"] // COARSEST_STRIDE, 1)
+    config.image_size = COARSEST_STRIDE * max(config.backbone_config.image_size // COARSEST_STRIDE, 1)
     model = type(original)(config)
     place, backbone = detector_backbone(model)
     inside = f"{place}.network."

@@ -1,6 +1,7 @@
 """Backbone pretraining (AGBP): a task and the distillation of anomaly maps, weighed by Eq. 8."""
 
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any, Self
 
 import torch
@@ -12,6 +13,7 @@ from transformers.utils import ModelOutput
 
 from agssp.errors import InputError
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
+from agssp.models.loading import check_saved, opening
 
 from . import mocov3, simmim
 from .configuration_agssp_pretraining import AgsspPreTrainingConfig
@@ -101,6 +103,19 @@ class AgsspForPreTraining(PreTrainedModel):
             width = simmim.token_channels(backbone.architecture, backbone.model_args)
             self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(width), std=0.02))
             self.decoder = simmim.decoder(channels, self.backbone.strides[-1])
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike | None, *args: Any, **kwargs: Any) -> Any:
+        """Load a saved model; see `PreTrainedModel.from_pretrained` for the arguments.
+
+        Raises:
+            InputError: there is no such folder or repository, or it asks for more than its own weights as safetensors
+                (see `check_saved`).
+        """
+        with opening("model", pretrained_model_name_or_path):
+            if pretrained_model_name_or_path is not None:
+                check_saved("model", cls.config_class, pretrained_model_name_or_path, kwargs)
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **(kwargs | {"use_safetensors": True}))
 
     @classmethod
     def from_backbone(cls, backbone: AgsspBackbone, **config: Any) -> Self:
