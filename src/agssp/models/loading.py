@@ -11,6 +11,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from agssp.errors import InputError
+from agssp.files import restore_folder
 
 HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only", "subfolder")
 
@@ -26,6 +27,8 @@ def opening(kind: str, name: str | PathLike | None) -> Iterator[None]:
     Raises:
         InputError: it cannot be opened.
     """
+    if name is not None:
+        restore_folder(name)
     try:
         yield
     except InputError:
