@@ -195,6 +195,115 @@ with whole_folder(sys.argv[1]) as part:
     assert names(tmp_path) == ["best"]
 
 
+def test_a_reader_that_brings_the_old_folder_back_between_the_moves_stops_nobody(tmp_path, monkeypatch):
+    fill(tmp_path / "best", "first")
+    rename, seen = Path.rename, []
+
+    def watched(self, target):
+        moved = rename(self, target)
+        if not seen:
+            seen.append(files.restore_folder(tmp_path / "best"))
+            assert names(tmp_path / "best") == ["first"]
+        return moved
+
+    monkeypatch.setattr(Path, "rename", watched)
+    with files.whole_folder(tmp_path / "best", parts=tmp_path) as part:
+        fill(part, "second")
+    assert names(tmp_path) == ["best"]
+    assert names(tmp_path / "best") == ["second"]
+
+
+def test_no_folder_is_restored_where_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in (".", "/", "owner/name"):
+        files.restore_folder(path)
+    assert names(tmp_path) == []
+
+
+def test_files_that_belong_together_take_their_places_with_the_last_one_last(tmp_path):
+    with files.whole_files(tmp_path, last="config.json"):
+        pass
+    assert names(tmp_path) == []
+    for text in ("old", "new"):
+        with files.whole_files(tmp_path, last="config.json") as part:
+            (part / "config.json").write_text(text)
+            save_file({}, part / "weights")
+        (tmp_path / "own").write_text("kept")
+    assert names(tmp_path) == ["config.json", "own", "weights"]
+    assert (tmp_path / "weights").stat().st_mode == (tmp_path / "own").stat().st_mode
+    with pytest.raises(FileExistsError, match="first"), files.whole_files(tmp_path, last="config.json") as part:
+        fill(part, "first", "first")
+    assert (tmp_path / "config.json").read_text() == "new"
+    assert names(tmp_path) == ["config.json", "own", "weights"]
+
+
+@pytest.mark.parametrize("moves", [1, 2])
+def test_files_that_were_killed_between_the_moves_are_not_taken_for_a_whole(tmp_path, moves):
+    fill(tmp_path, "a")
+    (tmp_path / "config.json").write_text("old")
+    code = """
+import os, pathlib, signal, sys
+from agssp.files import whole_files
+left = int(sys.argv[2])
+replace = pathlib.Path.replace
+def counted(self, target):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(self, target)
+pathlib.Path.replace = counted
+with whole_files(sys.argv[1], last="config.json") as part:
+    (part / "config.json").write_text("new")
+    (part / "weights").write_text("new")
+"""
+    process = start(code, str(tmp_path), str(moves))
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "config.json").exists()
+    files.remove_leftovers(tmp_path)
+    assert names(tmp_path) == ["a"] + ["weights"] * (moves - 1)
+
+
+def test_what_lies_in_many_folders_is_unfinished_in_one(tmp_path):
+    with files.whole_file(tmp_path / "a" / "b" / "c.txt", parts=tmp_path, durable=False) as part:
+        part.write_text("text")
+        assert part.parent == tmp_path
+        assert names(tmp_path / "a" / "b") == []
+    assert (tmp_path / "a" / "b" / "c.txt").read_text() == "text"
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_work_folder_goes_at_its_end_or_when_the_next_one_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
+    code = """
+import os, signal, tempfile, sys
+tempfile.tempdir = sys.argv[1]
+from agssp.files import work_folder
+with work_folder("push") as folder:
+    (folder / "shard").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    process = start(code, str(tmp_path))
+    process.communicate()
+    (left,) = names(tmp_path)
+    with files.work_folder("push") as folder:
+        assert folder.name != left
+        assert names(tmp_path) == [folder.name]
+        assert folder.stat().st_mode & 0o077 == 0
+    assert names(tmp_path) == []
+
+
+def test_what_is_put_in_place_takes_the_place_of_a_file(tmp_path):
+    (tmp_path / "a").write_text("old")
+    save_file({}, tmp_path / "part")
+    files.put_in_place(tmp_path / "part", tmp_path / "a")
+    fill(tmp_path / "folder.part", "inner")
+    files.put_in_place(tmp_path / "folder.part", tmp_path / "folder")
+    assert names(tmp_path) == ["a", "folder"]
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "folder" / "inner" / "file").stat().st_mode
+
+
 # --- reading back ---
 
 
@@ -326,6 +435,16 @@ def test_a_file_is_no_folder_to_hold(tmp_path):
     said = r"--output .*out: a file of this name exists"
     with pytest.raises(InputError, match=said), files.holding(tmp_path / "out", "finetune"):
         pass
+
+
+def test_a_file_is_held_beside_it(tmp_path):
+    with files.holding_file(tmp_path / "new" / "a.onnx", "export"):
+        assert names(tmp_path / "new") == [".a.onnx.lock"]
+        with files.holding_file(tmp_path / "new" / "b.onnx", "export"):
+            pass
+        with pytest.raises(InputError, match=r"`agssp export` .* is writing there"):
+            files.holding_file(tmp_path / "new" / "a.onnx", "export").__enter__()
+    assert names(tmp_path / "new") == []
 
 
 # --- faults that pass ---

@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,20 +49,30 @@ _TORCH_WRITING = re.compile(r"inline_container.*unexpected pos|PytorchStreamWrit
 
 
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[Path]:
+def whole_file(
+    path: str | os.PathLike, *, parts: str | os.PathLike | None = None, durable: bool = True
+) -> Iterator[Path]:
     """Give a path to write to; at the end of the block it is durable and takes its place, on an error it is gone.
 
     Args:
         path: of the file; missing folders are made.
+        parts: folder of the unfinished file, on the same file system; default: the file's own. With many folders of
+            many files, what a killed run leaves is looked for in this one alone.
+        durable: outlives a power cut too. Many small files, which the next run makes again unless a journal names
+            them, may go without.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = beside(path)
+    part = beside(path if parts is None else Path(parts) / path.name)
     try:
         yield part
-        _make_durable(part)
+        if durable:
+            _make_durable(part)
+        else:
+            part.chmod(_usual_mode())
         part.replace(path)
-        _make_durable(path.parent)
+        if durable:
+            _make_durable(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
@@ -131,7 +142,7 @@ def write_once(path: str | os.PathLike, write: Callable[[Path], object]) -> bool
 
 
 @contextlib.contextmanager
-def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
+def whole_folder(path: str | os.PathLike, *, parts: str | os.PathLike | None = None) -> Iterator[Path]:
     """Give an empty folder to write to; at the end of the block it is durable and takes the place of the old one.
 
     The old folder stays until the new one is whole. A run that is killed between the two moves leaves it under another
@@ -139,37 +150,113 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
 
     Args:
         path: of the folder; what it holds is lost at the end of the block.
+        parts: folder of the unfinished one, as for `whole_file`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     restore_folder(path)
-    part, old = beside(path), _old(path)
+    part, old = beside(path if parts is None else Path(parts) / path.name), _old(path)
     part.mkdir()
     try:
         yield part
-        for place, _, names in os.walk(part):
-            for name in names:
-                _make_durable(Path(place, name))
-            _make_durable(Path(place))
-        if path.exists():
-            path.rename(old)
-        part.rename(path)
+        make_durable(part)
+        _take_place(part, path, old)
         _make_durable(path.parent)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def _take_place(part: Path, path: Path, old: Path) -> None:
+    while True:
+        if path.exists():
+            path.rename(old)
+        try:
+            part.rename(path)
+            return
+        except OSError as error:
+            # A reader that found none has brought the old one back between the two moves.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+
+def put_in_place(part: Path, path: Path) -> None:
+    """Make a file or folder durable that is whole now, and give it the name under which it is looked for.
+
+    Args:
+        part: it, in the same folder or in one of the same file system.
+        path: its name; a file that has it is replaced.
+    """
+    make_durable(part)
+    part.replace(path)
+    _make_durable(path.parent)
+
+
+@contextlib.contextmanager
+def whole_files(folder: str | os.PathLike, last: str) -> Iterator[Path]:
+    """Give an empty folder for files that belong together; at the end of the block they move into one that has others.
+
+    The one without which the others are nothing, such as a model's config.json, leaves first and comes last, so that
+    old and new files are never taken for one whole.
+
+    Args:
+        folder: gets the files; made if missing.
+        last: name of that file.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    part = beside(folder / "files")
+    part.mkdir()
+    try:
+        yield part
+        make_durable(part)
+        names = sorted((entry.name for entry in part.iterdir()), key=lambda name: (name == last, name))
+        (folder / last).unlink(missing_ok=True)
+        for name in names:
+            (part / name).replace(folder / name)
+        _make_durable(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def work_folder(name: str) -> Iterator[Path]:
+    """Give an empty folder among the system's temporary ones; it goes at the end, or when the next one is made.
+
+    Args:
+        name: what it is for.
+    """
+    place = Path(tempfile.gettempdir())
+    remove_leftovers(place)
+    part = beside(place / f"agssp-{name}")
+    part.mkdir(mode=0o700)
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def make_durable(path: str | os.PathLike) -> None:
+    """Bring a file, or all files below a folder, to the disk, with the permissions that new files get here."""
+    if not Path(path).is_dir():
+        _make_durable(Path(path))
+    for place, _, names in os.walk(Path(path)):
+        for name in names:
+            _make_durable(Path(place, name))
+        _make_durable(Path(place))
+
+
 def restore_folder(path: str | os.PathLike) -> None:
     """Bring back a folder that `whole_folder` had moved away when it was killed; clear away one that it replaced."""
     path = Path(path)
-    old = _old(path)
-    if not old.exists():
+    if not path.name or not (old := _old(path)).exists():
         return
     if path.exists():
         shutil.rmtree(old, ignore_errors=True)
     else:
-        old.rename(path)
+        # Another process may do the same at this moment.
+        with contextlib.suppress(FileNotFoundError):
+            old.rename(path)
 
 
 def append_line(file: IO[str], content: Any) -> None:
@@ -362,31 +449,57 @@ def holding(folder: str | os.PathLike, command: str, *, flag: str = "--output") 
         flag: that named the folder, for messages.
 
     Raises:
-        InputError: another process writes there; it is named.
+        InputError: another process writes there, which is named, or this one may not.
     """
-    from filelock import FileLock, Timeout
-
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{flag} {folder}: a file of this name exists; expected a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / LOCK
+    with _locked(folder / LOCK, command, f"{flag} {folder}"):
+        remove_leftovers(folder, alone=True)
+        yield
+
+
+@contextlib.contextmanager
+def holding_file(path: str | os.PathLike, command: str, *, flag: str = "--output") -> Iterator[None]:
+    """Keep a single file, or a folder that appears at once, to this process, as `holding` keeps a folder.
+
+    Args:
+        path: of the file. The lock lies beside it, as `.NAME.lock`.
+        command: its name, for whoever comes second.
+        flag: that named the file, for messages.
+
+    Raises:
+        InputError: another process writes it, which is named, or this one may not.
+    """
+    path = Path(path)
+    with _locked(path.with_name(f".{path.name}{LOCK}"), command, f"{flag} {path}"):
+        remove_leftovers(path.parent)
+        yield
+
+
+@contextlib.contextmanager
+def _locked(file: Path, command: str, what: str) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
     lock = FileLock(file, thread_local=False)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         _acquire(lock, file)
     except Timeout as error:
         raise InputError(
-            f"{flag} {folder}: {_told(_holder(file))} is writing there; wait until it has ended, stop it, or name "
-            "another folder"
+            f"{what}: {_told(_holder(file))} is writing there; wait until it has ended, stop it, or name another"
         ) from error
+    except PermissionError as error:
+        raise InputError(f"{what}: no right to write there ({error}); name another") from error
     except NotImplementedError:
-        logger.warning("%s: its file system knows no locks; see to it that only one command writes there", folder)
+        logger.warning("%s: its file system knows no locks; see to it that only one command writes there", what)
         yield
         return
     try:
         facts = {"command": command, "process": os.getpid(), "host": socket.gethostname(), "since": _now()}
-        file.write_text(json.dumps(facts), encoding="utf-8")
-        remove_leftovers(folder, alone=True)
+        # A word for whoever comes second, which a full disk may lack the room for.
+        with contextlib.suppress(OSError):
+            file.write_text(json.dumps(facts), encoding="utf-8")
         yield
     finally:
         # Before it is given up: whoever waits for it sees that the file is gone and makes a new one.

@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Callable
 
-from agssp.errors import InputError
+from agssp.errors import InputError, StorageError
+from agssp.files import storage_fault
 
 
 def on_main_process(work: Callable[[], object]) -> None:
@@ -11,23 +12,30 @@ def on_main_process(work: Callable[[], object]) -> None:
 
     Raises:
         InputError: what `work` raised, on every process: one alone would leave the others waiting for it for ever.
+        StorageError: the same of a fault of the machine, such as a full disk.
     """
     import torch
     from accelerate import PartialState
 
     state = PartialState()
-    error: str | None = None
+    error: InputError | None = None
     if state.is_main_process:
         try:
             work()
         except InputError as problem:
-            error = str(problem)
+            error = problem
+        except OSError as problem:
+            if (fault := storage_fault(problem)) is None:
+                raise
+            error = StorageError(fault)
     if state.num_processes > 1:
-        errors = [error]
-        torch.distributed.broadcast_object_list(errors, src=0)
-        error = errors[0]
+        kind = None if error is None else type(error)
+        told = [(kind, str(error))]
+        torch.distributed.broadcast_object_list(told, src=0)
+        kind, text = told[0]
+        error = None if kind is None else kind(text)
     if error is not None:
-        raise InputError(error)
+        raise error
 
 
 def close_process_group(*, wait: bool = True) -> None:

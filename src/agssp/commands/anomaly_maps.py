@@ -106,6 +106,7 @@ def main(arguments: AnomalyMapsArguments) -> None:
     from agssp.data.map_store import MANIFEST, READING, REFERENCES, MapStore
     from agssp.data.readers import NamedRows
     from agssp.data.reading import keep_reading, read_told
+    from agssp.files import remove_leftovers
     from agssp.kead.knowledge_base import KnowledgeBase
     from agssp.kead.modeling_kead import KeAD
     from agssp.kead.reference_choice import ReferencePool, choose_references
@@ -190,6 +191,8 @@ def main(arguments: AnomalyMapsArguments) -> None:
         "version": __version__,
     }
     store = MapStore.create(arguments.output, manifest)
+    for folder in (store.path, store.path / "data"):
+        remove_leftovers(folder)
     if not (store.path / REFERENCES).is_file():
         pool = pool or reference_pool(rows, categories, occurring, arguments)
         keep_references(kead, store, pool, occurring, arguments)

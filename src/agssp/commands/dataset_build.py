@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from agssp.arguments import shell_command
 from agssp.data.images import MAX_PIXELS
 from agssp.errors import InputError
+from agssp.output_folder import claim_output, keeps_outputs
 
 if TYPE_CHECKING:
     from agssp.data.sources.image import SourceImage
@@ -57,6 +58,7 @@ class DatasetBuildArguments:
 ARGUMENTS = (DatasetBuildArguments,)
 
 
+@keeps_outputs
 def main(arguments: DatasetBuildArguments) -> None:
     """Finish the data set under the output folder, or list the sources."""
     from agssp.data.readers.crowds import check_crowds
@@ -186,8 +188,7 @@ def write(
 
     from agssp.data.sources.manifest import MANIFEST, SKIPPED, dataset_facts, source_facts
     from agssp.data.sources.shards import count_rows, is_done, skipped_images, write_shard
-    from agssp.files import write_json, write_lines
-    from agssp.output_folder import claim_output
+    from agssp.files import remove_leftovers, write_json, write_lines
 
     output = Path(str(arguments.output))
     settings = {
@@ -200,6 +201,7 @@ def write(
         "files": plan.key,
     }
     claim_output(output, "dataset build", settings, started=any((output / "data").glob("*.parquet")))
+    remove_leftovers(output / "data", alone=True)
     with tqdm(total=len(plan.images), desc=str(arguments.name), unit="image") as progress:
         for shard in plan.shards:
             if is_done(output, plan, shard):

@@ -11,7 +11,6 @@ pixel by pixel alone.
 
 import csv
 import heapq
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from agssp import __version__
 from agssp.data.images import MAX_PIXELS
 from agssp.errors import InputError
+from agssp.output_folder import claim_output, keeps_outputs
 
 if TYPE_CHECKING:
     from agssp.data.image_notes import ImageNotes
@@ -60,13 +60,13 @@ class CheckOverlapArguments:
 ARGUMENTS = (CheckOverlapArguments,)
 
 
+@keeps_outputs
 def main(arguments: CheckOverlapArguments) -> None:
     """Write the table and the page."""
     import cv2
 
     from agssp.data.overlap import Gallery
     from agssp.data.reading import read_told
-    from agssp.output_folder import claim_output
     from agssp.report.overlap import write_overlap_report
 
     if not 0 < arguments.threshold <= 1:
@@ -175,18 +175,17 @@ def _blocks(pool: ThreadPoolExecutor, work: Callable[[dict[str, Any]], Any], dat
 
 
 def _write(output: Path, facts: dict[str, Any], pairs: "Sequence[Pair]", skipped: Sequence[dict[str, str]]) -> None:
-    from agssp.files import write_json
+    from agssp.files import open_whole, write_json, write_lines, write_text
 
     rows = [{name: getattr(pair, name) for name in COLUMNS} for pair in pairs]
     rows = [row | {"similarity": round(row["similarity"], 4)} for row in rows]
-    with (output / "overlap.csv").open("w", encoding="utf-8", newline="") as file:
+    with open_whole(output / "overlap.csv") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
     ids = dict.fromkeys(pair.corpus_id for pair in pairs)
-    (output / "leave_out.txt").write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
-    lines = (json.dumps(entry, ensure_ascii=False) for entry in skipped)
-    (output / "skipped.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_text(output / "leave_out.txt", "".join(f"{name}\n" for name in ids))
+    write_lines(output / "skipped.jsonl", list(skipped))
     write_json(output / "overlap.json", {"agssp": __version__, **facts, "pairs": rows})
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from agssp.arguments import maps_command, shell_command
 from agssp.errors import InputError
+from agssp.output_folder import hold_output, keeps_outputs
 
 if TYPE_CHECKING:
     from agssp.data.readers import ReadReport
@@ -66,10 +67,12 @@ class DatasetPushArguments:
 ARGUMENTS = (DatasetPushArguments,)
 
 
+@keeps_outputs
 def main(arguments: DatasetPushArguments) -> None:
     """Publish, or write the card alone."""
     from tqdm import tqdm
 
+    from agssp.files import write_bytes
     from agssp.hub.dataset_facts import check_licence, describe_rows, recorded_facts
     from agssp.hub.dataset_publishing import Upload, describing_files, write_shards
     from agssp.hub.dataset_rows import Rows
@@ -80,6 +83,7 @@ def main(arguments: DatasetPushArguments) -> None:
     check_name(arguments.repo_id)
     if arguments.card_only is not None:
         check_card_folder(Path(arguments.card_only), Path(arguments.folder))
+        hold_output(arguments.card_only, "dataset push", flag="--card-only")
     recorded = recorded_facts(arguments.folder)
     sources = check_licence(recorded, arguments.licence, arguments.private)
     title = arguments.title or recorded.get("title") or arguments.repo_id.split("/")[-1]
@@ -103,9 +107,8 @@ def main(arguments: DatasetPushArguments) -> None:
     say_left_out(rows)
     if upload is None:
         folder = Path(str(arguments.card_only))
-        folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            (folder / name).write_bytes(content)
+            write_bytes(folder / name, content)
         print(f"card in {folder / 'README.md'}")
         return
     address = upload.commit(files, arguments.message)
@@ -125,7 +128,8 @@ def check_card_folder(folder: Path, source: Path) -> None:
         raise InputError(f"--card-only {folder}: lies in {source}, whose records it would replace; name another folder")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--card-only {folder}: a file of this name exists; expected a folder")
-    there = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    # Hidden files are what an interrupted run left behind.
+    there = {entry.name for entry in folder.iterdir() if entry.name[0] != "."} if folder.exists() else set()
     # A card that was written before may be written again.
     foreign = sorted(there - set(DESCRIBING) if DESCRIBING[0] in there else there)
     if foreign:

@@ -19,7 +19,7 @@ from agssp import __version__
 from agssp.arguments import shell_command
 from agssp.errors import InputError
 from agssp.files import write_json
-from agssp.output_folder import claim_output
+from agssp.output_folder import claim_output, keeps_outputs
 from agssp.processes import on_main_process
 
 POSITIONAL = ("model",)
@@ -70,6 +70,7 @@ class EvaluateArguments:
 ARGUMENTS = (EvaluateArguments,)
 
 
+@keeps_outputs
 def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
     """Run the command.
 

@@ -33,6 +33,7 @@ import numpy as np
 from agssp import __version__
 from agssp.arguments import shell_command
 from agssp.errors import InputError
+from agssp.output_folder import claim_output, keeps_outputs
 
 if TYPE_CHECKING:
     from agssp.data.map_store import MapStore
@@ -81,6 +82,7 @@ class EvaluateMapsArguments:
 ARGUMENTS = (EvaluateMapsArguments,)
 
 
+@keeps_outputs
 def main(arguments: EvaluateMapsArguments) -> dict[str, Any] | None:
     """Run the command.
 
@@ -97,7 +99,6 @@ def main(arguments: EvaluateMapsArguments) -> dict[str, Any] | None:
     from agssp.files import write_json
     from agssp.map_evaluation import TRUTH_COLUMNS, compare_shard, measure
     from agssp.metrics.anomaly import PixelScores
-    from agssp.output_folder import claim_output
     from agssp.processes import on_main_process
     from agssp.report.maps import write_map_report
 

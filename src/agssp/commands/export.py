@@ -17,6 +17,7 @@ from typing import Any
 
 from agssp.arguments import shell_command
 from agssp.errors import InputError
+from agssp.output_folder import hold_output, keeps_outputs
 
 POSITIONAL = ("model",)
 SUFFIXES = {"onnx": ".onnx", "timm": "-timm", "ultralytics": ".pt"}
@@ -46,6 +47,7 @@ class ExportArguments:
 ARGUMENTS = (ExportArguments,)
 
 
+@keeps_outputs
 def main(arguments: ExportArguments) -> Path:
     """Run the command.
 
@@ -81,12 +83,14 @@ def _checked(arguments: ExportArguments) -> Path:
     output = Path(name)
     if arguments.format != "timm" and output.suffix != suffix:
         raise InputError(f"--output {output}: expected a name that ends in {suffix}")
+    if any(parent.is_file() for parent in output.parents):
+        raise InputError(f"--output {output}: lies in a file; expected a folder to write to")
+    hold_output(output, "export", file=True)
+    _remove_unfinished(output)
     for path in (output, Path(f"{output}.json")):
         if path.exists():
             what = "a folder" if path.is_dir() else "a file"
             raise InputError(f"--output {output}: {what} of the name {path.name} exists; name another, or remove it")
-    if any(parent.is_file() for parent in output.parents):
-        raise InputError(f"--output {output}: lies in a file; expected a folder to write to")
     return output
 
 
@@ -191,24 +195,32 @@ def _export_ultralytics(arguments: ExportArguments, output: Path) -> list[str]:
 
 
 def _partial(output: Path) -> Path:
-    """Where an export lies until it is whole. What one that was killed has left there is removed."""
+    """Where an export lies until it is whole."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(output.name + ".partial")
-    if partial.exists():
-        print(f"removing {partial}, which an export that did not finish has left")
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink()
-    return partial
+    return output.with_name(output.name + ".partial")
+
+
+def _remove_unfinished(output: Path) -> None:
+    """Remove what an export that was killed has left, its description too if that was as far as it came."""
+    partial = _partial(output)
+    if not partial.exists():
+        return
+    print(f"removing {partial}, which an export that did not finish has left")
+    if not output.exists():
+        Path(f"{output}.json").unlink(missing_ok=True)
+    if partial.is_dir():
+        shutil.rmtree(partial)
+    else:
+        partial.unlink()
 
 
 def _finish(partial: Path, output: Path, kind: str, source: str, description: dict[str, Any]) -> None:
     """Write the description, then let the export appear under its name."""
+    from agssp.files import put_in_place
     from agssp.hub.export.description import run_facts, write_description
 
     write_description(output, {"format": kind, **description, "run": run_facts(source)})
-    partial.rename(output)
+    put_in_place(partial, output)
 
 
 def _backbone(source: str) -> tuple[Any, str | None]:

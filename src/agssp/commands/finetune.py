@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 from agssp.commands.push import check_before_training, publish_result
 from agssp.flag_values import LESS_THAN_ALL, NOT_NEGATIVE, SHARE, Range, check_ranges
+from agssp.output_folder import keeps_outputs
 from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.flag_checks import check_measuring
 
@@ -91,6 +92,7 @@ class DetectorTrainingArguments(AgsspTrainingArguments):
 ARGUMENTS = (FinetuneArguments, DetectorTrainingArguments)
 
 
+@keeps_outputs
 def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None:
     """Finetune and save the detector."""
     import transformers
@@ -104,6 +106,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     from agssp.data.schema import defect_names
     from agssp.data.splits import split_rows
     from agssp.data.training_sets import DetectionImages, collate_detection
+    from agssp.files import write_text
     from agssp.models.detection import any_detector, catalogue
     from agssp.models.detection.start import start_detector
     from agssp.training.detector_recipes import choose_detector_optimizer, loss_scale
@@ -192,7 +195,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     if trainer.is_world_process_zero():
         output = Path(arguments.output)
         any_detector.save(final, output)
-        (output / "transfer.txt").write_text(f"{report}\n", encoding="utf-8")
+        write_text(output / "transfer.txt", f"{report}\n")
         finish(
             arguments.output,
             common_facts(

@@ -15,6 +15,7 @@ from typing import Any
 
 from agssp.arguments import maps_command, shell_command
 from agssp.errors import InputError
+from agssp.output_folder import hold_output, keeps_outputs
 
 POSITIONAL = ("dataset",)
 MARK = "Written by agssp"
@@ -40,6 +41,7 @@ class InspectArguments:
 ARGUMENTS = (InspectArguments,)
 
 
+@keeps_outputs
 def main(arguments: InspectArguments) -> None:
     """Write the page and the report."""
     from agssp.data.reading import read_told
@@ -52,6 +54,7 @@ def main(arguments: InspectArguments) -> None:
         raise InputError(f"--image-size {arguments.image_size}: expected 1 px or more")
     page = Path(arguments.output)
     check_page(page)
+    hold_output(page, "inspect", file=True)
     dataset, report = read_told(
         arguments.dataset, split=arguments.split, category=arguments.category, crowds=arguments.crowds
     )

@@ -16,7 +16,7 @@ import json
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,7 +27,8 @@ from PIL import Image
 from agssp import __version__
 from agssp.arguments import shell_command
 from agssp.errors import InputError
-from agssp.output_folder import claim_output
+from agssp.files import append_line, open_whole, read_lines, whole_file
+from agssp.output_folder import claim_output, keeps_outputs
 
 if TYPE_CHECKING:
     from agssp.data.readers import ReadReport
@@ -69,6 +70,7 @@ class PredictArguments:
 ARGUMENTS = (PredictArguments,)
 
 
+@keeps_outputs
 def main(arguments: PredictArguments) -> None:
     """Run the command."""
     from tqdm import tqdm
@@ -96,7 +98,7 @@ def main(arguments: PredictArguments) -> None:
     claim_output(output, "predict", settings)
     journal = output / "predictions.jsonl"
     # Only the names of finished images are kept in memory, about 100 bytes each.
-    finished = {line["image_id"] for line in _lines(journal, repair=True)}
+    finished = {line["image_id"] for line in read_lines(journal, repair=True)}
     if finished:
         print(f"{len(finished)} images were finished by an earlier run and are kept")
     todo = (row for row in rows if row["image_id"] not in finished)
@@ -115,11 +117,11 @@ def main(arguments: PredictArguments) -> None:
     # What could not be read is tried again at each run, so its list begins anew.
     with (
         journal.open("a", encoding="utf-8") as lines,
-        (output / "skipped.jsonl").open("w", encoding="utf-8") as skipped,
+        open_whole(output / "skipped.jsonl") as skipped,
     ):
         for result in found:
             if result.error is not None:
-                _write(skipped, {"image_id": result.image_id, "reason": result.error})
+                append_line(skipped, {"image_id": result.image_id, "reason": result.error})
                 continue
             if result.image is not None:
                 path = _picture_path(output, result.image_id)
@@ -129,8 +131,8 @@ def main(arguments: PredictArguments) -> None:
                         f"images {other!r} and {result.image_id!r} would share the picture {path}; give them other "
                         "names, or leave the pictures out (--no-pictures)"
                     )
-                _save_picture(path, result, names)
-            _write(lines, {
+                _save_picture(output, path, result, names)
+            append_line(lines, {
                 "image_id": result.image_id, "height": result.size[0], "width": result.size[1],
                 "boxes": [[round(value, 2) for value in box] for box in result.boxes.tolist()],
                 "scores": [round(score, 5) for score in result.scores.tolist()], "labels": result.labels.tolist(),
@@ -145,11 +147,11 @@ def _finish(output: Path, names: dict[int, str], arguments: PredictArguments) ->
     from agssp.report.page import write_page
 
     journal = output / "predictions.jsonl"
-    bad = list(_lines(output / "skipped.jsonl"))
+    bad = list(read_lines(output / "skipped.jsonl"))
     _write_coco(output / "predictions.json", journal, names)
     best: list[tuple[float, str]] = []
     scores, per_image, classes = array("f"), Counter[int](), Counter[str]()
-    for line in _lines(journal):
+    for line in read_lines(journal):
         per_image[len(line["scores"])] += 1
         classes.update(names[label] for label in line["labels"])
         scores.extend(line["scores"])
@@ -217,7 +219,7 @@ def _sections(
     return sections
 
 
-def _save_picture(path: Path, result: Any, names: dict[int, str]) -> None:
+def _save_picture(output: Path, path: Path, result: Any, names: dict[int, str]) -> None:
     from agssp.report.pictures import class_colours, draw_boxes
 
     # Small images are enlarged by a whole factor, or the text would cover them.
@@ -227,8 +229,9 @@ def _save_picture(path: Path, result: Any, names: dict[int, str]) -> None:
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.LANCZOS)
     words = [names[int(label)] for label in result.labels]
     colours = class_colours(result.labels)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw_boxes(image, result.boxes * factor, scores=result.scores, names=words, colours=colours).save(path, quality=90)
+    drawn = draw_boxes(image, result.boxes * factor, scores=result.scores, names=words, colours=colours)
+    with whole_file(path, parts=output, durable=False) as part:
+        drawn.save(part, "JPEG", quality=90)
 
 
 def _rows(arguments: PredictArguments) -> "tuple[Iterable[dict[str, Any]], int | None, ReadReport]":
@@ -262,43 +265,22 @@ def _picture_path(output: Path, image_id: str) -> Path:
     return output.joinpath("pictures", *parts[:-1], f"{parts[-1]}.jpg")
 
 
-def _lines(path: Path, repair: bool = False) -> Iterator[dict[str, Any]]:
-    """Lines of a jsonl file; `repair` cuts off a last line that an interruption left half-written."""
-    if not path.is_file():
-        return
-    good = 0
-    with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            good += len(line)
-            yield json.loads(line)
-    if repair and good < path.stat().st_size:
-        os.truncate(path, good)
-
-
-def _write(file: Any, line: dict[str, Any]) -> None:
-    file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    file.flush()
-
-
 def _write_coco(path: Path, journal: Path, names: dict[int, str]) -> None:
     """COCO json from the journal, line by line, so that millions of images need no memory."""
     from agssp.data.box_store import FIRST_COCO_ID
 
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with open_whole(path) as file:
         info = {"description": "defects predicted by agssp", "version": __version__}
         categories = [{"id": index + FIRST_COCO_ID, "name": name} for index, name in sorted(names.items())]
         file.write(
             f'{{"info": {json.dumps(info)},\n"categories": {json.dumps(categories, ensure_ascii=False)},\n"images": ['
         )
-        for number, line in enumerate(_lines(journal), FIRST_COCO_ID):
+        for number, line in enumerate(read_lines(journal), FIRST_COCO_ID):
             image = {"id": number, "file_name": line["image_id"], "width": line["width"], "height": line["height"]}
             file.write((",\n" if number > FIRST_COCO_ID else "\n") + json.dumps(image, ensure_ascii=False))
         file.write('],\n"annotations": [')
         count = 0
-        for number, line in enumerate(_lines(journal), FIRST_COCO_ID):
+        for number, line in enumerate(read_lines(journal), FIRST_COCO_ID):
             for (left, top, right, bottom), score, label in zip(
                 line["boxes"], line["scores"], line["labels"], strict=True
             ):
@@ -310,7 +292,6 @@ def _write_coco(path: Path, journal: Path, names: dict[int, str]) -> None:
                               "iscrowd": 0}  # fmt: skip
                 file.write((",\n" if count > 1 else "\n") + json.dumps(annotation, ensure_ascii=False))
         file.write("]}\n")
-    partial.replace(path)
 
 
 def _short(name: str, length: int = 38) -> str:

@@ -32,6 +32,7 @@ from agssp.flag_values import (
     check_ranges,
     flag,
 )
+from agssp.output_folder import keeps_outputs
 from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.flag_checks import check_measuring, check_stream, given
 
@@ -166,6 +167,7 @@ class BackboneTrainingArguments(AgsspTrainingArguments):
 ARGUMENTS = (PretrainBackboneArguments, BackboneTrainingArguments)
 
 
+@keeps_outputs
 def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments) -> None:
     """Pretrain and save the backbone."""
     import transformers
@@ -183,6 +185,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     from agssp.data.schema import category_names
     from agssp.data.training_sets import collate_pretraining
     from agssp.data.views import augmentation
+    from agssp.files import remove_leftovers, whole_folder
     from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
     from agssp.models.backbone.networks import drop_path_args, full_name, name_of_weights
     from agssp.models.pretraining.modeling_agssp_pretraining import AgsspForPreTraining
@@ -311,7 +314,8 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     if trainer.is_world_process_zero():
         output = Path(arguments.output)
         final = trainer.accelerator.unwrap_model(trainer.model)
-        final.save_pretrained(output / "pretraining")
+        with whole_folder(output / "pretraining") as part:
+            final.save_pretrained(part)
         pretrained_models = [(final, output)]
         if result["best"] is not None:
             pretrained_models.append((AgsspForPreTraining.from_pretrained(output / BEST), output / BEST / "backbone"))
@@ -319,6 +323,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
         for pretrained, folder in pretrained_models:
             pretrained.backbone.config.frozen_stages = 0
             pretrained.backbone.config.model_args.pop("drop_path_rate", None)
+            remove_leftovers(folder, alone=True)
             pretrained.backbone.save_pretrained(folder)
         weight = float(final.distillation_weight)
         finish(

@@ -20,6 +20,7 @@ from agssp.commands.finetune import DETECTOR_RANGES, DetectorTrainingArguments
 from agssp.commands.push import check_before_training, publish_result
 from agssp.errors import InputError
 from agssp.flag_values import LESS_THAN_ALL, check_ranges
+from agssp.output_folder import keeps_outputs
 from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.flag_checks import check_measuring
 
@@ -95,6 +96,7 @@ class PretrainDetectorTrainingArguments(DetectorTrainingArguments):
 ARGUMENTS = (PretrainDetectorArguments, PretrainDetectorTrainingArguments)
 
 
+@keeps_outputs
 def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments) -> None:
     """Pretrain and save the detector."""
     import transformers
@@ -110,6 +112,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     from agssp.data.schema import PSEUDO_CLASS, defect_names
     from agssp.data.splits import split_rows
     from agssp.data.training_sets import DetectionImages, collate_detection
+    from agssp.files import write_text
     from agssp.models.detection import any_detector, catalogue
     from agssp.models.detection.start import start_detector
     from agssp.training.detector_recipes import choose_detector_optimizer, loss_scale
@@ -228,7 +231,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
         # Frozen was how it was trained, not what it is: finetuning decides anew.
         final.config.backbone_config.frozen_stages = 0
         any_detector.save(final, output)
-        (output / "transfer.txt").write_text(f"{report}\n", encoding="utf-8")
+        write_text(output / "transfer.txt", f"{report}\n")
         finish(
             arguments.output,
             common_facts(

@@ -15,7 +15,7 @@ from typing import Any
 
 from agssp.errors import InputError
 from agssp.files import write_json, write_text
-from agssp.output_folder import claim_output
+from agssp.output_folder import claim_output, keeps_outputs
 
 POSITIONAL = ("models",)
 END_TO_END_ROUNDS = 3
@@ -43,6 +43,7 @@ class ProfileArguments:
 ARGUMENTS = (ProfileArguments,)
 
 
+@keeps_outputs
 def main(arguments: ProfileArguments) -> list[dict[str, Any]]:
     """Run the command.
 

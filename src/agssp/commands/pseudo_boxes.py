@@ -24,6 +24,7 @@ from agssp.data.box_store import THRESHOLDS, pseudo_objects, write_boxes, write_
 from agssp.data.map_store import MapStore
 from agssp.errors import InputError
 from agssp.files import write_json
+from agssp.output_folder import hold_output, keeps_outputs
 
 POSITIONAL = ()
 DEFAULT_DELTA = {"paper": 0.1, "relative": 0.2, "robust": 3.0}
@@ -78,6 +79,7 @@ class PseudoBoxesArguments:
 ARGUMENTS = (PseudoBoxesArguments,)
 
 
+@keeps_outputs
 def main(arguments: PseudoBoxesArguments) -> None:
     """Write the boxes of every map in the store."""
     from accelerate import PartialState
@@ -94,6 +96,7 @@ def main(arguments: PseudoBoxesArguments) -> None:
 
     def look() -> None:
         check_output(output)
+        hold_output(output, "pseudo-boxes")
         shards = store.shards()
         if not shards:
             raise InputError(f"{arguments.maps}: has no finished shard; run `agssp anomaly-maps` again to finish it")
@@ -118,6 +121,9 @@ def main(arguments: PseudoBoxesArguments) -> None:
             "yolo/data.yaml",
             "yolo/labels/**/*.txt",
             "report.html",
+            "data/.*.partial",
+            "yolo/.*.partial",
+            "yolo/labels/**/.*.partial",
         ):
             for old in output.glob(name):
                 old.unlink()

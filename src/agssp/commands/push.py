@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from agssp.arguments import shell_command
 from agssp.errors import InputError
+from agssp.output_folder import keeps_outputs
 
 POSITIONAL = ("folder", "repo_id")
 
@@ -51,6 +52,7 @@ class PushArguments:
 ARGUMENTS = (PushArguments,)
 
 
+@keeps_outputs
 def main(arguments: PushArguments) -> None:
     """Publish, or write the card alone."""
     from agssp.hub.publishing import collect, publish, write_card

@@ -19,8 +19,8 @@ from typing import Any
 
 from agssp.arguments import parse_arguments
 from agssp.errors import InputError
-from agssp.files import write_json
-from agssp.output_folder import claim_output
+from agssp.files import read_json, write_json
+from agssp.output_folder import claim_output, keeps_outputs
 
 POSITIONAL = ()
 STEPS_FILE = "steps.json"
@@ -79,6 +79,7 @@ class Step:
         return shlex.join(("agssp", *self.argv))
 
 
+@keeps_outputs
 def main(arguments: QuickstartArguments) -> None:
     """Run the command."""
     import torch
@@ -93,7 +94,9 @@ def main(arguments: QuickstartArguments) -> None:
     output = Path(arguments.output)
     claim_output(output, "quickstart", {"minutes": arguments.minutes, "seed": arguments.seed})
     record = output / STEPS_FILE
-    finished: dict[str, dict[str, Any]] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    finished: dict[str, dict[str, Any]] = {}
+    if record.is_file():
+        finished = read_json(record, remedy=f"remove {output}")
     steps = chain(output, plan, arguments.seed)
     images = output / "images"
     making = (

@@ -6,14 +6,14 @@ agssp split --dataset GC10-DET --holdout 0.3 --count 500 --output gc10-mini
 agssp split --dataset labelled --count 50 --test my-test-images --output mini50
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from agssp.arguments import shell_command
 from agssp.errors import InputError
-from agssp.files import write_json
+from agssp.files import read_json, whole_file, write_json
+from agssp.output_folder import hold_output, keeps_outputs
 
 POSITIONAL = ()
 RECORD = "split.json"
@@ -53,6 +53,7 @@ class SplitArguments:
 ARGUMENTS = (SplitArguments,)
 
 
+@keeps_outputs
 def main(arguments: SplitArguments) -> None:
     """Write train/ and test/ under the output folder."""
     from agssp.data.labels import object_classes, trainable_rows
@@ -115,13 +116,10 @@ def main(arguments: SplitArguments) -> None:
     claim(output, facts, report.as_json())
     parts = {"train": train} if arguments.test is not None else {"train": train, "test": test}
     for name, rows in parts.items():
-        (output / name).mkdir(exist_ok=True)
         file = output / name / f"{name}-00000-of-00001.parquet"
-        part = file.with_name(f".{file.name}.tmp")
         # As an open file, since `datasets` would take some names of folders for addresses.
-        with part.open("wb") as parquet:
+        with whole_file(file, parts=output) as part, part.open("wb") as parquet:
             _embedded(dataset.select(rows)).to_parquet(parquet)
-        part.replace(file)
     measured = "those of " + arguments.test if arguments.test else f"{len(test)}"
     print(f"{len(train)} training and {measured} test images in {output}")
     tested = arguments.test or output / "test"
@@ -200,15 +198,17 @@ def claim(output: Path, facts: dict[str, Any], reading: dict[str, Any]) -> None:
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"--output {output}: expected a folder, there is a file of that name")
+    hold_output(output, "split")
     record = output / RECORD
     if record.is_file():
-        before = json.loads(record.read_text(encoding="utf-8"))
+        before = read_json(record, remedy="remove it and what lies beside it, or give a new folder")
         if {name: value for name, value in before.items() if name != "reading"} != facts:
             raise InputError(
                 f"--output {output}: holds another split (seed {before.get('seed')}, {len(before.get('train', []))} "
                 "training images); give a new folder"
             )
-    elif output.exists() and any(output.iterdir()):
+    # Hidden files are what an interrupted run left behind.
+    elif output.exists() and any(entry.name[0] != "." for entry in output.iterdir()):
         raise InputError(f"--output {output}: holds files that are no split; give an empty or new folder")
     output.mkdir(parents=True, exist_ok=True)
     write_json(record, facts | {"reading": reading})

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from agssp.data.origin import DATASET_FILE
+from agssp.files import remove_leftovers, whole_file, write_json
 
 DEFECT_TYPES = ("inclusion", "pit", "scratch")
 
@@ -38,7 +39,8 @@ def make_surfaces(
     output.mkdir(parents=True, exist_ok=True)
     # Whatever is trained on these images says so in its record and on its card.
     about = {"name": "synthetic-surfaces", "title": "Synthetic metal surfaces", "synthetic": True}
-    (output / DATASET_FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    remove_leftovers(output)
+    write_json(output / DATASET_FILE, about)
     names = sorted(SURFACES)
     for part, count in (("normal", normal * len(names)), ("unlabelled", unlabelled)):
         for index in range(count):
@@ -47,7 +49,7 @@ def make_surfaces(
             image = SURFACES[category](size, generator)
             if part == "unlabelled" and index % 4:
                 image, _ = add_defects(image, generator)
-            _write(output / "unlabelled" / category / part / f"{index:05d}.png", image)
+            _write(output, output / "unlabelled" / category / part / f"{index:05d}.png", image)
     rows = []
     for index in range(labelled):
         category = names[index % len(names)]
@@ -55,15 +57,14 @@ def make_surfaces(
         # Every type comes first in turn, so that a few images a class can always be found.
         image, masks = add_defects(SURFACES[category](size, generator), generator, first=index // len(names))
         name, mask_name = f"{category}/{index:05d}.png", f"masks/{index:05d}.png"
-        _write(output / "labelled" / name, image)
-        _write(output / "labelled" / mask_name, np.any([mask for _, mask in masks], axis=0).astype(np.uint8) * 255)
+        _write(output, output / "labelled" / name, image)
+        mask = np.any([mask for _, mask in masks], axis=0)
+        _write(output, output / "labelled" / mask_name, mask.astype(np.uint8) * 255)
         boxes = [[*map(int, cv2.boundingRect(mask.astype(np.uint8)))] for _, mask in masks]
         objects = {"bbox": boxes, "category": [kind for kind, _ in masks]}
         rows.append({"file_name": name, "category": category, "mask_file_name": mask_name, "objects": objects})
-    (output / "labelled").mkdir(parents=True, exist_ok=True)
-    (output / "labelled" / "metadata.jsonl").write_text(
-        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
-    )
+    with whole_file(output / "labelled" / "metadata.jsonl", parts=output) as lines:
+        lines.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return output
 
 
@@ -193,7 +194,7 @@ def _finish(surface: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(surface), 0, 255).astype(np.uint8)
 
 
-def _write(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), image):
-        raise OSError(f"{path}: could not be written")
+def _write(output: Path, path: Path, image: np.ndarray) -> None:
+    with whole_file(path, parts=output, durable=False) as part:
+        # By Python, which says why a file cannot be written.
+        part.write_bytes(cv2.imencode(".png", image)[1].tobytes())

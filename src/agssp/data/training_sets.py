@@ -4,7 +4,6 @@ So an interrupted run goes on exactly as it would have, with any number of worke
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from agssp.data.mosaic import DetectionTransform
 from agssp.data.readers import NamedRows
 from agssp.data.transforms import PretrainingAugmentation
 from agssp.errors import InputError
+from agssp.files import append_line, read_lines
 from agssp.letterbox import letterbox_geometry
 
 logger = logging.getLogger(__name__)
@@ -241,10 +241,9 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
     @property
     def skipped(self) -> dict[str, str]:
         """image_id -> reason, of the images that had to be left out so far, by any worker of any process."""
-        if self.skipped_file is None or not self.skipped_file.is_file():
+        if self.skipped_file is None:
             return {}
-        lines = (json.loads(line) for line in self.skipped_file.read_text(encoding="utf-8").splitlines())
-        return {line["image_id"]: line["reason"] for line in lines}
+        return {line["image_id"]: line["reason"] for line in read_lines(self.skipped_file)}
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         first = self.epoch
@@ -287,7 +286,7 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
         if self.skipped_file is not None:
             # Appended line by line: the workers have no other way to tell the main process.
             with self.skipped_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"image_id": image_id, "reason": reason}, ensure_ascii=False) + "\n")
+                append_line(file, {"image_id": image_id, "reason": reason})
 
 
 def is_held_out(image_id: str, share: float) -> bool:

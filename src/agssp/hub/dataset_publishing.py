@@ -1,7 +1,6 @@
 """Publishes a data set shard by shard; all of it, with its card, becomes visible in one commit."""
 
 import json
-import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from agssp.data.origin import DATASET_FILE
-from agssp.errors import InputError
+from agssp.errors import InputError, StorageError
+from agssp.files import work_folder
 
 from .dataset_card import dataset_card
 from .dataset_rows import Counts, Rows, example_picture, shard_counts, write_shard
@@ -65,8 +65,8 @@ def write_shards(
                 deque(part, maxlen=0)
                 continue
             name = f"data/{split.name}-{index:05d}-of-{len(sizes):05d}.parquet"
-            with tempfile.TemporaryDirectory() as work, _room(work):
-                file = Path(work) / Path(name).name
+            with work_folder("dataset-push") as work, _room(work):
+                file = work / Path(name).name
                 digest = write_shard(file, part, rows.features)
                 shards[name] = {"images": size, "bytes": file.stat().st_size, "sha256": digest}
                 keep(name, file)
@@ -221,14 +221,14 @@ class Upload:
 
 
 @contextmanager
-def _room(folder: str) -> Iterator[None]:
-    """Raise InputError where the disk with this folder is full."""
+def _room(folder: Path) -> Iterator[None]:
+    """Raise StorageError where the disk with this folder is full."""
     try:
         yield
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        raise InputError(
+        raise StorageError(
             f"{folder}: the disk is full; each shard lies there while it is sent. Make room, set TMPDIR to a folder "
-            "on another disk, or give a smaller --shard-images, and run again"
+            "on another disk, or give a smaller --shard-images"
         ) from error

@@ -20,7 +20,8 @@ from huggingface_hub.errors import (
     XetDownloadError,
 )
 
-from agssp.errors import InputError
+from agssp.errors import InputError, StorageError
+from agssp.files import storage_fault
 from agssp.hub_ids import near_hint
 
 # hf_xet, which carries large files, raises plain RuntimeErrors too; these are the beginnings of its own.
@@ -39,6 +40,7 @@ def hub_errors(name: str) -> Iterator[None]:
 
     Raises:
         InputError: the repository, what happened, and what to do.
+        StorageError: the same where this machine failed.
     """
     try:
         yield
@@ -48,7 +50,8 @@ def hub_errors(name: str) -> Iterator[None]:
         message = explain(error, name)
         if message is None:
             raise
-        raise InputError(message) from error
+        kind = InputError if storage_fault(error) is None else StorageError
+        raise kind(message) from error
 
 
 def explain(error: BaseException, name: str) -> str | None:

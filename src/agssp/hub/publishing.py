@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from agssp.errors import InputError
+from agssp.files import work_folder, write_bytes
 from agssp.models.detection import any_detector
 from agssp.models.detection.catalogue import FAMILIES
 from agssp.output_folder import claim_output
@@ -119,8 +119,7 @@ def write_card(publication: Publication, repo_id: str, folder: str | Path) -> Pa
     claim_output(folder, "push", {"repo_id": repo_id}, flag="--card-only")
     for name, content in publication.files.items():
         if isinstance(content, bytes) and name != "config.json":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
+            write_bytes(folder / name, content)
     return folder / "README.md"
 
 
@@ -184,8 +183,7 @@ def publish_model(model: Any, repo_id: str, **options: Any) -> str:
     Raises:
         InputError: see `publish`.
     """
-    with TemporaryDirectory() as name:
-        folder = Path(name)
+    with work_folder("push") as folder:
         if getattr(getattr(model, "config", None), "model_type", None) in FAMILIES:
             any_detector.save(model, folder)
         else:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from agssp.errors import InputError
+from agssp.files import whole_file
 from agssp.kead.scoring import few_shot_map, mutual_map
 
 MODES = ("normal", "mutual")
@@ -90,7 +91,8 @@ def save_banks(banks: Mapping[str, ReferenceBank], text: TextFeatures, file: str
     metadata = {"banks": json.dumps(facts, sort_keys=True)}
     tensors = {f"references/{name}": bank.tokens.contiguous() for name, bank in banks.items()}
     tensors |= {f"text/{name}": torch.stack(sides) for name, sides in text.items()}
-    save_file(tensors, file, metadata=metadata)
+    with whole_file(file) as part:
+        save_file(tensors, part, metadata=metadata)
 
 
 def load_banks(

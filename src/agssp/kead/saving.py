@@ -8,7 +8,7 @@ import yaml
 from safetensors import SafetensorError
 
 from agssp.errors import InputError
-from agssp.files import read_json
+from agssp.files import read_json, whole_files, write_text
 from agssp.kead.knowledge_base import KnowledgeBase
 from agssp.kead.teacher_weights import file_hash
 
@@ -46,8 +46,6 @@ def save_kead(kead: Any, folder: str | Path) -> None:
     """
     if kead.teacher.pretrained == "random":
         raise InputError(f"teacher {kead.teacher.name}: its random weights would be others when it is opened again")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     config = {
         "model_type": MODEL_TYPE,
         **kead.describe(),
@@ -55,15 +53,15 @@ def save_kead(kead: Any, folder: str | Path) -> None:
         "categories": {name: len(bank.image_ids) for name, bank in kead.banks.items()},
         "described": [] if kead.knowledge is None else list(kead.knowledge.categories),
     }
-    if kead.knowledge is not None:
-        words = {
-            name: {"object": entry.object, "normal": list(entry.normal), "defects": dict(entry.defects)}
-            for name, entry in kead.knowledge.categories.items()
-        }
-        text = yaml.safe_dump(words, sort_keys=False, allow_unicode=True)
-        (folder / KNOWLEDGE).write_text(text, encoding="utf-8")
-    kead.save_references(folder / REFERENCES)
-    (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with whole_files(folder, last=CONFIG) as part:
+        if kead.knowledge is not None:
+            words = {
+                name: {"object": entry.object, "normal": list(entry.normal), "defects": dict(entry.defects)}
+                for name, entry in kead.knowledge.categories.items()
+            }
+            write_text(part / KNOWLEDGE, yaml.safe_dump(words, sort_keys=False, allow_unicode=True))
+        kead.save_references(part / REFERENCES)
+        write_text(part / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
 
 def open_kead(

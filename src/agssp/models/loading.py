@@ -13,7 +13,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.import_utils import is_peft_available
 
 from agssp.errors import InputError
-from agssp.files import read_json
+from agssp.files import read_json, restore_folder
 from agssp.saved_configs import check_config
 
 HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only", "subfolder")
@@ -31,6 +31,8 @@ def opening(kind: str, name: str | PathLike | None) -> Iterator[None]:
     Raises:
         InputError: it cannot be opened.
     """
+    if name is not None:
+        restore_folder(name)
     try:
         yield
     except InputError:

@@ -1,15 +1,15 @@
 """The only door to `ultralytics` (AGPL-3.0): imported late, offline, and without a trace on the user's disk."""
 
 import atexit
+import contextlib
 import os
-import shutil
-import tempfile
 from types import ModuleType
 
 import torch
 from PIL import Image
 
 from agssp.errors import InputError
+from agssp.files import work_folder
 
 
 def import_ultralytics() -> ModuleType:
@@ -29,10 +29,10 @@ def import_ultralytics() -> ModuleType:
     os.environ.setdefault("YOLO_VERBOSE", "false")
     if "YOLO_CONFIG_DIR" not in os.environ:
         # Otherwise the import writes a settings file into the user's home.
-        settings = tempfile.mkdtemp(prefix="agssp-ultralytics-")
-        os.environ["YOLO_CONFIG_DIR"] = settings
+        settings = contextlib.ExitStack()
+        os.environ["YOLO_CONFIG_DIR"] = str(settings.enter_context(work_folder("ultralytics")))
         owner = os.getpid()
-        atexit.register(lambda: shutil.rmtree(settings, ignore_errors=True) if os.getpid() == owner else None)
+        atexit.register(lambda: settings.close() if os.getpid() == owner else None)
     threads = os.environ.get("OMP_NUM_THREADS")
     originals = Image.open, torch.save
     try:

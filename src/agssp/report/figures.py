@@ -4,7 +4,9 @@ Every function returns a `matplotlib.figure.Figure` that belongs to no window: s
 on a page with `page.Picture`.
 """
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -14,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
+
+from agssp.files import whole_file
 
 from .pictures import COLOURS
 
@@ -53,8 +57,12 @@ Tile = Image.Image | np.ndarray | tuple[Image.Image | np.ndarray, str]
 
 
 def save(figure: Figure, path: Any, dpi: int = 150) -> None:
-    """Write a figure as a picture file, on white."""
-    figure.savefig(path, dpi=dpi, facecolor="white")
+    """Write a figure as a picture, on white: to an open file as PNG, or to the path of a file, whole."""
+    if not isinstance(path, str | os.PathLike):
+        figure.savefig(path, dpi=dpi, facecolor="white")
+        return
+    with whole_file(path) as part:
+        figure.savefig(part, format=Path(path).suffix.removeprefix("."), dpi=dpi, facecolor="white")
 
 
 def contact_sheet(

@@ -3,6 +3,8 @@
 import importlib
 from pathlib import Path
 
+from agssp.files import whole_file
+
 
 def make_surfaces(output: str, **options: int) -> None:
     """Synthetic metal surfaces; see `agssp.data.synthetic.make_surfaces`."""
@@ -41,8 +43,8 @@ def stand_in_detector(output: str, detector: str, seed: int) -> None:
 
     transformers.set_seed(seed)
     model = YoloForObjectDetection(YoloConfig(variant=detector, id2label=coco_names()))
-    Path(output).mkdir(parents=True, exist_ok=True)
-    save_file(model.to_ultralytics(), Path(output) / "model.safetensors")
+    with whole_file(Path(output) / "model.safetensors") as part:
+        save_file(model.to_ultralytics(), part)
 
 
 def run_python_stage(name: str, values: dict) -> None:

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 
 from agssp.arguments import parse_arguments
 from agssp.errors import InputError
-from agssp.files import write_json
+from agssp.files import append_line, read_lines, remove_leftovers, write_json
 
 from .python_stages import run_python_stage
 from .stage import PYTHON_STAGES, Plan, Stage, command_module
@@ -81,6 +82,8 @@ def run_missing(state: State, after_each: Callable[[], None]) -> None:
     """
     for name in (STAGES, RECORDS, FAILURES, LOCKS):
         (state.output / name).mkdir(parents=True, exist_ok=True)
+        remove_leftovers(state.output / name)
+    remove_leftovers(state.output)
     waiting_since, said = time.monotonic(), ""
     while True:
         with contextlib.ExitStack() as lock:
@@ -266,8 +269,13 @@ def _fail(state: State, stage: Stage, error: Exception) -> None:
 
 def _log(state: State, stage: Stage, event: str) -> None:
     entry = {"stage": stage.key, "event": event, "process": _name(), "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    with (state.output / ATTEMPTS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+    from filelock import FileLock
+
+    path = state.output / ATTEMPTS
+    with FileLock(state.output / LOCKS / "attempts.lock"):
+        deque(read_lines(path, repair=True), maxlen=0)
+        with path.open("a", encoding="utf-8") as file:
+            append_line(file, entry)
 
 
 def _name() -> str:

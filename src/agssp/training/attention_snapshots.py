@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from agssp.data.training_sets import PretrainingImages, maps_in_order
+from agssp.files import remove_leftovers, whole_file
 from agssp.models.pretraining.distillation import attention_map
 
 FOLDER = "attention"
@@ -76,6 +77,7 @@ class AttentionSnapshots:
         self._pixel_values = torch.stack([item["pixel_values"] for item in items])
         if not resumed:
             shutil.rmtree(self.output / FOLDER, ignore_errors=True)
+        remove_leftovers(self.output / FOLDER, alone=True)
         if _file(self.output, 0).is_file():
             return
         settings = model.backbone.config
@@ -188,10 +190,8 @@ def _steps(output: Path) -> list[int]:
 
 def _write(file: Path, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:
     """In one step: a reader sees the old file or the new one, never half of it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".partial")
-    save_file(tensors, partial, metadata=facts)
-    partial.replace(file)
+    with whole_file(file) as part:
+        save_file(tensors, part, metadata=facts)
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from agssp.errors import InputError
+from agssp.files import whole_file
 
 
 class ExponentialMovingAverage:
@@ -75,7 +76,8 @@ class ExponentialMovingAverage:
     def save(self, file: Path) -> None:
         """Write the averages and the number of steps to a safetensors file."""
         metadata = {"ema": json.dumps({"steps": self.steps, "decay": self.decay, "ramp": self.ramp})}
-        save_file({name: value.contiguous() for name, value in self.average.items()}, file, metadata=metadata)
+        with whole_file(file) as part:
+            save_file({name: value.contiguous() for name, value in self.average.items()}, part, metadata=metadata)
 
     def load(self, file: Path) -> None:
         """Go on from what `save` wrote.

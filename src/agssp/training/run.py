@@ -5,6 +5,7 @@ import hashlib
 import json
 import platform
 import shutil
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -19,10 +20,10 @@ from huggingface_hub.errors import EntryNotFoundError, HTTPError
 
 from agssp import __version__
 from agssp.data.box_store import THRESHOLDS
-from agssp.data.map_store import MANIFEST
-from agssp.files import write_json
+from agssp.data.map_store import MANIFEST, SKIPPED
+from agssp.files import read_json, read_lines, restore_folder, write_json, write_lines
 from agssp.hub_ids import is_hub_id
-from agssp.output_folder import claim_output
+from agssp.output_folder import claim_output, hold_output
 from agssp.processes import on_main_process
 from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.flag_checks import check_optimizer_flags, machine_errors
@@ -78,9 +79,17 @@ def begin(
     settings |= {f"fingerprint of {name}": value for name, value in (inputs or {}).items()}
     settings["processes"] = PartialState().num_processes
     folder = Path(output)
-    started = last_checkpoint(folder) is not None or (folder / BEST).is_dir() or (folder / RUN_FILE).is_file()
-    on_main_process(lambda: claim_output(output, command, json.loads(json.dumps(settings)), started=started))
-    return (Path(output) / RUN_FILE).is_file()
+
+    def claim() -> None:
+        hold_output(folder, command)
+        restore_folder(folder / BEST)
+        started = last_checkpoint(folder) is not None or (folder / BEST).is_dir() or (folder / RUN_FILE).is_file()
+        claim_output(folder, command, json.loads(json.dumps(settings)), started=started)
+        # Before any worker adds to it: a line that was cut off must not become the beginning of the next.
+        deque(read_lines(folder / SKIPPED, repair=True), maxlen=0)
+
+    on_main_process(claim)
+    return (folder / RUN_FILE).is_file()
 
 
 def content_fingerprint(path: str | None) -> str | None:
@@ -180,7 +189,7 @@ def train(trainer: AgsspTrainer, *, final: str = "best") -> dict[str, Any]:
     evaluations = [entry for entry in trainer.state.log_history if any(key.startswith("eval_") for key in entry)]
     result: dict[str, Any] = {"final": "last", "best": None, "last": evaluations[-1] if evaluations else None}
     if record.is_file():
-        result["best"] = json.loads(record.read_text())
+        result["best"] = read_json(record)
     if final == "best" and result["best"] is not None:
         result["final"] = "best"
         model.load_state_dict(type(model).from_pretrained(output / BEST).state_dict())
@@ -189,8 +198,7 @@ def train(trainer: AgsspTrainer, *, final: str = "best") -> dict[str, Any]:
         trainer.ema.copy_to(model)
     model.eval()
     if trainer.is_world_process_zero():
-        lines = "".join(json.dumps(entry) + "\n" for entry in trainer.state.log_history)
-        (output / LOG_FILE).write_text(lines, encoding="utf-8")
+        write_lines(output / LOG_FILE, trainer.state.log_history)
     return result
 
 

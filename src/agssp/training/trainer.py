@@ -1,6 +1,5 @@
 """transformers' Trainer with averaged weights, logged loss components and an evaluation of ours."""
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from transformers import Trainer, TrainerCallback
 
 from agssp.data.training_sets import EMPTY_STREAM
 from agssp.errors import InputError
-from agssp.files import write_json
+from agssp.files import make_durable, read_json, whole_folder, write_json
 from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.ema import ExponentialMovingAverage
 from agssp.training.norm_statistics import NormStatistics
@@ -186,13 +185,14 @@ class AgsspTrainer(Trainer):
         assert self.args.output_dir is not None
         folder = Path(self.args.output_dir) / BEST
         record = folder / COMPLETE
-        before = json.loads(record.read_text())["value"] if record.is_file() else -math.inf
+        before = -math.inf
+        if record.is_file():
+            before = read_json(record, keys=("value",), remedy=f"remove {folder}")["value"]
         if value is None or math.isnan(value) or value <= before:
             return
-        # The record goes first and comes last, so that a half-written folder is never taken for the best.
-        record.unlink(missing_ok=True)
-        self.save_to(model, folder)
-        write_json(record, {"metric": self.best_metric, "value": value, "epoch": self.state.epoch})
+        with whole_folder(folder) as part:
+            self.save_to(model, part)
+            write_json(part / COMPLETE, {"metric": self.best_metric, "value": value, "epoch": self.state.epoch})
 
 
 class _EndlessLoader(DataLoader):
@@ -247,6 +247,7 @@ class _Rhythm(TrainerCallback):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero:
             self.trainer.ema.save(folder / EMA_FILE)
+            make_durable(folder)
             # Written last: a checkpoint without it was cut off and is not resumed from.
             write_json(folder / COMPLETE, {"step": state.global_step})
 

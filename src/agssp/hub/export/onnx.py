@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from agssp.errors import InputError
+from agssp.files import storage_fault
 from agssp.models.detection.catalogue import is_ours
 from agssp.models.detection.faster_rcnn import FasterRcnnForObjectDetection
 
@@ -94,6 +95,8 @@ def write_onnx(model: Any, file: str | os.PathLike, image_size: int, opset: int 
     # torch.export and torch.onnx raise any kind, with pages of text.
     except Exception as error:
         Path(file).unlink(missing_ok=True)
+        if storage_fault(error) is not None:
+            raise
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(
             f"--format onnx: {type(model).__name__} on {model.config.backbone_config.architecture} at {image_size} px, "

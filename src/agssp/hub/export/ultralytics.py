@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from agssp.errors import InputError
+from agssp.files import whole_file
 from agssp.models.detection.yolo import YoloForObjectDetection
 from agssp.models.ultralytics import import_ultralytics
 
@@ -67,10 +68,8 @@ def export_ultralytics(model: Any, file: str | os.PathLike) -> None:
         "license": LICENCE,
         "docs": "https://docs.ultralytics.com",
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".partial")
-    torch.save(checkpoint, partial)
-    partial.replace(file)
+    with whole_file(file) as part:
+        torch.save(checkpoint, part)
 
 
 def _ultralytics_model(model: YoloForObjectDetection) -> Any:

@@ -11,6 +11,7 @@ from transformers.backbone_utils import BackboneMixin
 from transformers.modeling_outputs import BackboneOutput
 
 from agssp.errors import InputError
+from agssp.files import whole_files
 from agssp.hub.mixin import PushesWithCard, pop_push, push_saved
 from agssp.models.loading import check_saved, opening, saved_model_type
 
@@ -234,8 +235,12 @@ class AgsspBackbone(PushesWithCard, BackboneMixin, PreTrainedModel):
         plain = {name.removeprefix(_PREFIX): tensor for name, tensor in state_dict.items()}
         for name, value in _timm_fields(self).items():
             setattr(self.config, name, value)
-        super().save_pretrained(save_directory, is_main_process, plain, *args, **kwargs)
-        if push is not None and is_main_process:
+        if not is_main_process:
+            super().save_pretrained(save_directory, is_main_process, plain, *args, **kwargs)
+            return
+        with whole_files(save_directory, last="config.json") as part:
+            super().save_pretrained(part, is_main_process, plain, *args, **kwargs)
+        if push is not None:
             push_saved(save_directory, push)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from agssp.errors import InputError
+from agssp.files import restore_folder
 from agssp.hub_ids import is_hub_id, near_hint
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.loading import opening, saved_config
@@ -220,6 +221,7 @@ def model_type_at(source: str | os.PathLike, expected: str) -> str:
         InputError: there is none, or its configuration cannot be read.
     """
     path = Path(source)
+    restore_folder(path)
     if not path.exists() and not is_hub_id(source):
         raise InputError(f"{source}: no such folder or file; expected {expected}{near_hint(source)}")
     if path.is_dir() and not (path / "config.json").is_file():

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from agssp.errors import InputError
+from agssp.files import whole_files
 from agssp.hub.mixin import PushesWithCard, pop_push, push_saved
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
 from agssp.models.loading import check_saved, opening, saved_model_type
@@ -82,11 +83,14 @@ class Detector(PushesWithCard, PreTrainedModel):
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """Save as every transformers model, and the image processor beside it, without which no pipeline opens it."""
         push = pop_push(kwargs)
-        super().save_pretrained(save_directory, *args, **kwargs)
-        if kwargs.get("is_main_process", True):
-            self.image_processor().save_pretrained(str(save_directory))
-            if push is not None:
-                push_saved(save_directory, push)
+        if not kwargs.get("is_main_process", True):
+            super().save_pretrained(save_directory, *args, **kwargs)
+            return
+        with whole_files(save_directory, last="config.json") as part:
+            super().save_pretrained(part, *args, **kwargs)
+            self.image_processor().save_pretrained(str(part))
+        if push is not None:
+            push_saved(save_directory, push)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # a folder or repository is needed, a state dict alone is not enough

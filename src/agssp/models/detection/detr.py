@@ -18,6 +18,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import ModelOutput
 
 from agssp.errors import InputError
+from agssp.files import whole_files
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.loading import opening, saved_model_type
 
@@ -193,8 +194,9 @@ def image_processor(model: PreTrainedModel, size: int | None = None) -> Letterbo
 
 def save_detr(model: PreTrainedModel, folder: str | os.PathLike) -> None:
     """Save a detector with its image processor, without which no pipeline opens it."""
-    model.save_pretrained(folder)
-    image_processor(model).save_pretrained(str(folder))
+    with whole_files(folder, last="config.json") as part:
+        model.save_pretrained(part)
+        image_processor(model).save_pretrained(str(part))
 
 
 def _rename_saved(model: Any, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
