@@ -10,7 +10,6 @@ OUTPUT/quickstart.html shows maps, boxes, curves and scratch against AGSSP, and 
 """
 
 import importlib
-import json
 import shlex
 import time
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from typing import Any
 
 from agssp.arguments import parse_arguments
 from agssp.errors import InputError
-from agssp.files import write_json
+from agssp.files import read_json, write_json
 from agssp.output_folder import claim_output
 
 POSITIONAL = ()
@@ -93,7 +92,7 @@ def main(arguments: QuickstartArguments) -> None:
     output = Path(arguments.output)
     claim_output(output, "quickstart", {"minutes": arguments.minutes, "seed": arguments.seed})
     record = output / STEPS_FILE
-    finished: dict[str, dict[str, Any]] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    finished: dict[str, dict[str, Any]] = read_json(record, remedy="remove it") if record.is_file() else {}
     steps = chain(output, plan, arguments.seed)
     images = output / "images"
     making = (
@@ -202,7 +201,7 @@ def print_summary(output: Path, finished: dict[str, dict[str, Any]]) -> None:
     """Precision of both detectors, and where the time went."""
     print("\nsynthetic test images        mAP@.5  mAP@.5:.95")
     for name, title in (("scratch", "from scratch"), ("agssp", "from AGSSP")):
-        metrics = json.loads((output / f"{name}-test" / "metrics.json").read_text(encoding="utf-8"))
+        metrics = read_json(output / f"{name}-test" / "metrics.json")
         print(f"  {title:<26} {metrics['map_50']:.3f}   {metrics['map_50_95']:.3f}")
     total = sum(step["seconds"] for step in finished.values())
     print(f"\ntime: {total / 60:.1f} minutes")

@@ -6,14 +6,13 @@ agssp split --dataset GC10-DET --holdout 0.3 --count 500 --output gc10-mini
 agssp split --dataset labelled --count 50 --test my-test-images --output mini50
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from agssp.arguments import shell_command
 from agssp.errors import InputError
-from agssp.files import write_json
+from agssp.files import read_json, write_json
 
 POSITIONAL = ()
 RECORD = "split.json"
@@ -202,7 +201,7 @@ def claim(output: Path, facts: dict[str, Any], reading: dict[str, Any]) -> None:
         raise InputError(f"--output {output}: expected a folder, there is a file of that name")
     record = output / RECORD
     if record.is_file():
-        before = json.loads(record.read_text(encoding="utf-8"))
+        before = read_json(record, remedy="give a new folder")
         if {name: value for name, value in before.items() if name != "reading"} != facts:
             raise InputError(
                 f"--output {output}: holds another split (seed {before.get('seed')}, {len(before.get('train', []))} "

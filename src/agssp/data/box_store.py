@@ -13,7 +13,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from agssp.data.map_store import write_parquet
 from agssp.data.schema import PSEUDO_CLASS, objects_feature
 from agssp.errors import InputError
-from agssp.files import write_text
+from agssp.files import read_json, write_text
 from agssp.hub_ids import written_by
 
 THRESHOLDS = "thresholds.json"
@@ -107,7 +107,7 @@ def boxes_of(dataset: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def box_facts(path: str | Path) -> dict[str, Any]:
     """What a run's record says about the pseudo boxes that it learned from: how they were cut, and of whose maps."""
-    facts = json.loads((Path(path) / THRESHOLDS).read_text(encoding="utf-8"))
+    facts = read_json(Path(path) / THRESHOLDS, remedy="run `agssp pseudo-boxes` again")
     names = ("teacher", "licence", "rule", "delta", "top_k", "images", "images_with_boxes", "boxes")
     return {name: facts[name] for name in names if facts.get(name) is not None}
 

@@ -26,6 +26,7 @@ from agssp.data.mosaic import DetectionTransform
 from agssp.data.readers import NamedRows
 from agssp.data.transforms import PretrainingAugmentation
 from agssp.errors import InputError
+from agssp.files import read_lines
 from agssp.letterbox import letterbox_geometry
 
 logger = logging.getLogger(__name__)
@@ -243,8 +244,7 @@ class PretrainingStream(_Epoch, torch.utils.data.IterableDataset):
         """image_id -> reason, of the images that had to be left out so far, by any worker of any process."""
         if self.skipped_file is None or not self.skipped_file.is_file():
             return {}
-        lines = (json.loads(line) for line in self.skipped_file.read_text(encoding="utf-8").splitlines())
-        return {line["image_id"]: line["reason"] for line in lines}
+        return {line["image_id"]: line["reason"] for line in read_lines(self.skipped_file)}
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         first = self.epoch

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors import SafetensorError
 
 from agssp.errors import InputError
+from agssp.files import read_json
 from agssp.kead.knowledge_base import KnowledgeBase
 from agssp.kead.teacher_weights import file_hash
 
@@ -113,10 +113,7 @@ def open_kead(
     if other:
         differences = "; ".join(f"{name}: saved {config.get(name)}, now {made[name]}" for name in other)
         raise InputError(f"{source}: cannot be made again as it was saved ({differences})")
-    try:
-        kead.load_references(folder / REFERENCES)
-    except (OSError, SafetensorError, KeyError) as error:
-        raise InputError(f"{source}: its {REFERENCES} cannot be read: {error}") from error
+    kead.load_references(folder / REFERENCES)
     return kead
 
 
@@ -143,8 +140,8 @@ def _folder(source: str | Path, hub: dict[str, Any]) -> Path:
 def _config(folder: Path, source: str | Path) -> dict[str, Any]:
     file = folder / CONFIG
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        config = read_json(file)
+    except InputError as error:
         raise InputError(f"{source}: holds no readable {CONFIG} of a KeAD: {error}") from error
     if config.get("model_type") != MODEL_TYPE:
         raise InputError(f"{source}: a model of type {config.get('model_type')!r}; expected {MODEL_TYPE!r}")

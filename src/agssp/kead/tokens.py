@@ -1,12 +1,12 @@
 """How many tokens a text takes for a teacher's tokenizer, without building the teacher."""
 
 import difflib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from agssp.errors import InputError
+from agssp.files import read_json
 
 CONFIG = "open_clip_config.json"
 
@@ -53,7 +53,7 @@ def _options(name: str) -> dict[str, Any]:
     if not name.startswith(("hf-hub:", "local-dir:")):
         return {}
     try:
-        text = json.loads(_config_file(name).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+        text = read_json(_config_file(name))["model_cfg"]["text_cfg"]
         ours = not text.get("hf_tokenizer_name")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         ours = False

@@ -20,7 +20,7 @@ from huggingface_hub.errors import EntryNotFoundError, HTTPError
 from agssp import __version__
 from agssp.data.box_store import THRESHOLDS
 from agssp.data.map_store import MANIFEST
-from agssp.files import write_json
+from agssp.files import read_json, write_json
 from agssp.hub_ids import is_hub_id
 from agssp.output_folder import claim_output
 from agssp.processes import on_main_process
@@ -180,7 +180,7 @@ def train(trainer: AgsspTrainer, *, final: str = "best") -> dict[str, Any]:
     evaluations = [entry for entry in trainer.state.log_history if any(key.startswith("eval_") for key in entry)]
     result: dict[str, Any] = {"final": "last", "best": None, "last": evaluations[-1] if evaluations else None}
     if record.is_file():
-        result["best"] = json.loads(record.read_text())
+        result["best"] = read_json(record)
     if final == "best" and result["best"] is not None:
         result["final"] = "best"
         model.load_state_dict(type(model).from_pretrained(output / BEST).state_dict())
@@ -274,7 +274,7 @@ def _record_of(source: str) -> dict[str, Any] | None:
             if not is_hub_id(source):
                 return None
             place = Path(hf_hub_download(source, RUN_FILE)).parent
-        record = json.loads((place / RUN_FILE).read_text(encoding="utf-8"))
+        record = read_json(place / RUN_FILE)
     # A repository without a record, one that cannot be asked, and a file that is no record are all the same here.
     except (OSError, ValueError, EntryNotFoundError, HTTPError):
         return None

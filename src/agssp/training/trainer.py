@@ -1,6 +1,5 @@
 """transformers' Trainer with averaged weights, logged loss components and an evaluation of ours."""
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from transformers import Trainer, TrainerCallback
 
 from agssp.data.training_sets import EMPTY_STREAM
 from agssp.errors import InputError
-from agssp.files import write_json
+from agssp.files import read_json, write_json
 from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.ema import ExponentialMovingAverage
 from agssp.training.norm_statistics import NormStatistics
@@ -186,7 +185,7 @@ class AgsspTrainer(Trainer):
         assert self.args.output_dir is not None
         folder = Path(self.args.output_dir) / BEST
         record = folder / COMPLETE
-        before = json.loads(record.read_text())["value"] if record.is_file() else -math.inf
+        before = read_json(record, keys=("value",), remedy="remove it")["value"] if record.is_file() else -math.inf
         if value is None or math.isnan(value) or value <= before:
             return
         # The record goes first and comes last, so that a half-written folder is never taken for the best.

@@ -1,6 +1,5 @@
 """The backbone inside of a saved detector: its tensors under the network's own names, and the images it expects."""
 
-import json
 import re
 from collections.abc import Mapping
 from os import PathLike
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+from agssp.files import read_json
 from agssp.hub_ids import is_hub_id
 from agssp.models.loading import opening
 
@@ -114,4 +114,4 @@ def saved_file(source: str | PathLike, name: str) -> Path | None:
 
 def _read_json(source: str | PathLike, name: str) -> dict[str, Any]:
     file = saved_file(source, name)
-    return {} if file is None else json.loads(file.read_text(encoding="utf-8"))
+    return {} if file is None else read_json(file)

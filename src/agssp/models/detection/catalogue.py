@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig
 
 from agssp.errors import InputError
@@ -18,6 +17,7 @@ from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConf
 from agssp.models.loading import opening
 from agssp.models.ultralytics import import_ultralytics
 from agssp.models.yolo_graphs import VARIANTS, neck_strides
+from agssp.tensor_files import open_tensors
 
 from . import detr, detr_checkpoints
 from .detector import Detector
@@ -281,13 +281,8 @@ def open_file(file: str | os.PathLike) -> Any:
         raise InputError(
             f"{file}: the index of weights in several files; give the folder it lies in, which is opened as a detector"
         )
-    try:
-        with safe_open(str(file), framework="pt") as weights:
-            names = set(weights.keys())
-    except SafetensorError as error:
-        raise InputError(
-            f"{file}: not a readable safetensors file ({error}); pickled .pt files are never opened"
-        ) from error
+    with open_tensors(file) as weights:
+        names = set(weights.keys())
     for name, opener in FILES.items():
         if name in names:
             return opener(file)
