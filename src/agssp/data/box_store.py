@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, Features, Value
 
 from agssp.data.map_store import write_parquet
+from agssp.data.parquet_files import read_table
 from agssp.data.schema import PSEUDO_CLASS, objects_feature
 from agssp.errors import InputError
 from agssp.files import read_json, write_text
@@ -83,10 +83,16 @@ def read_boxes(path: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         raise InputError(f"{path}: holds no finished pseudo boxes; {written_by(path, 'pseudo-boxes')}")
     boxes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for file in files:
-        table = pq.read_table(file, columns=["image_id", "objects"])
+        table = read_table(file, ["image_id", "objects"])
         for image_id, objects in zip(table["image_id"].to_pylist(), table["objects"].to_pylist(), strict=True):
-            found = np.asarray(objects["bbox"], np.float32).reshape(-1, 4)
-            boxes[image_id] = (found, np.asarray(objects["score"], np.float32))
+            try:
+                found = np.asarray(objects["bbox"], np.float32).reshape(-1, 4)
+                boxes[image_id] = (found, np.asarray(objects["score"], np.float32).reshape(len(found)))
+            except (TypeError, ValueError, KeyError) as error:
+                raise InputError(
+                    f"{file}: expected `objects` with bbox [[x, y, w, h], ...] and a score each, got "
+                    f"{str(objects)[:80]} for {image_id!r}; {written_by(path, 'pseudo-boxes')}"
+                ) from error
     return boxes
 
 
