@@ -291,12 +291,12 @@ def read_json(
         if error.errno in _PASSING:
             raise
         raise InputError(f"{path}: cannot be read: {error.strerror}{_and(remedy)}") from error
-    value = parse_json(content, str(path), remedy=remedy)
+    value: Any = parse_json(content, str(path), remedy=remedy)
     if not isinstance(value, kind):
         raise InputError(f"{path}: expected JSON of {_kinds(kind)}, got {_shown(value)}{_and(remedy)}")
-    missing = [key for key in keys if key not in value]
+    missing = set(keys) - set(value)
     if missing:
-        raise InputError(f"{path}: lacks {', '.join(missing)}{_and(remedy)}")
+        raise InputError(f"{path}: lacks {', '.join(key for key in keys if key in missing)}{_and(remedy)}")
     return value
 
 

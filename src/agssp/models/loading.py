@@ -8,10 +8,14 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from agssp.errors import InputError
+from agssp.files import read_json
+from agssp.tensor_files import EXPECTED
 
+SETTINGS = ("config.json", "preprocessor_config.json", "generation_config.json", SAFE_WEIGHTS_INDEX_NAME)
 HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only", "subfolder")
 
 
@@ -26,6 +30,7 @@ def opening(kind: str, name: str | PathLike | None) -> Iterator[None]:
     Raises:
         InputError: it cannot be opened.
     """
+    _check_settings(name)
     try:
         yield
     except InputError:
@@ -37,12 +42,21 @@ def opening(kind: str, name: str | PathLike | None) -> Iterator[None]:
         told = explain(error, str(name))
         if told is not None:
             raise InputError(f"{kind} {str(name)!r} cannot be opened: {told.removeprefix(f'{name}: ')}") from error
+        if isinstance(error, SafetensorError):
+            raise InputError(f"{kind} {str(name)!r} cannot be opened: its weights are {EXPECTED} ({error})") from error
         if not isinstance(error, OSError):
             raise
         raise InputError(
             f"{kind} {str(name)!r} cannot be opened; expected a folder that one was saved to, or the name of such a "
             f"repository on the Hub: {error}"
         ) from error
+
+
+def _check_settings(name: str | PathLike | None) -> None:
+    """Name the settings of a folder that are no JSON, of which transformers and others say this or that."""
+    for file in SETTINGS:
+        if name is not None and (place := Path(name) / file).is_file():
+            read_json(place, remedy="fetch or save the model again")
 
 
 def require_safetensors(kind: str, name: str | PathLike, options: Mapping[str, Any]) -> None:

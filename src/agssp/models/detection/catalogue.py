@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig
 
 from agssp.errors import InputError
@@ -265,7 +266,7 @@ def open_folder(source: str | os.PathLike) -> Any:
         if not isinstance(detr_config.backbone_config, AgsspBackboneConfig):
             return detr_checkpoints.open_checkpoint(source)
         return detr.open_detr(source).float().eval()
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{source}: cannot load its weights: {error}") from error
 
 
