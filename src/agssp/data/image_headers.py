@@ -9,8 +9,9 @@ from typing import Any, BinaryIO
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "GIF")
-"""What is opened, by Pillow's names: what the suffixes of images promise, and GIF, which tables hold now and then.
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "GIF")
+"""What is opened, by Pillow's names: what the suffixes of images promise, and GIF, which tables hold now and then. A
+JPEG may turn out to be an MPO, which is several of them in one file.
 
 Pillow knows more. Of those some start a program of the system, others hold further files in any format, and few cameras
 write any of them.

@@ -106,7 +106,8 @@ def _facts(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    if not file.is_file():
+    """What is told of a data set; a file of that name that is none of ours tells nothing."""
+    try:
+        return read_json(file)
+    except (InputError, OSError):
         return {}
-    content = read_json(file, (dict, list), remedy="fetch or write it again: it tells where images come from")
-    return content if isinstance(content, dict) else {}
