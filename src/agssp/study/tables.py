@@ -40,6 +40,8 @@ def load_table(source: str) -> Any:
         seen.append(parent)
         under = _load(parent)
         table = _laid_over(under, table) if isinstance(under, dict) else table
+    if not isinstance(table, dict):
+        raise InputError(f"study {source}: expected a table with a title and scales, got {type(table).__name__}")
     return table
 
 
