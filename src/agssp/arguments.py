@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from .errors import InputError
+from .files import read_yaml
 
 CONFIGS = Path(__file__).parent / "configs"
 # The folder of packaged configurations that belongs to a command.
@@ -142,10 +141,7 @@ def read_config(path: str | Path, known: set[str], refused: Mapping[str, str] | 
     path = Path(path)
     if not path.is_file():
         raise InputError(f"--config {path}: no such file")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"--config {path}: not valid YAML: {error}") from error
+    values = read_yaml(path, name=f"--config {path}")
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise InputError(f"--config {path}: expected a table of flags and values, got {type(values).__name__}")

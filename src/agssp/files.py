@@ -28,6 +28,11 @@ logger = logging.getLogger(__name__)
 LOCK = ".lock"
 MOST_JSON_BYTES = 256 * 1024**2
 """Of a JSON file of settings, facts or results; labels may be larger and say so themselves."""
+MOST_YAML_BYTES = 4 * 1024**2
+MOST_YAML_VALUES = 200_000
+"""That a YAML file may hold, those that it repeats by `*NAME` counted as often as they stand there."""
+MOST_DEPTH = 100
+"""Of lists and tables in one another; what goes through them afterwards need not fear for Python's stack."""
 
 _COUNTER = itertools.count()
 _LEFTOVER = re.compile(r"\..*\.(?P<host>[^/]*)-(?P<process>\d+)-\d+\.partial")
@@ -344,12 +349,14 @@ def _make_durable(path: Path) -> None:
 # --- reading back -----------------------------------------------------------------------------------------------------
 
 
-def read_json(path: str | os.PathLike, kind: type = dict, keys: tuple[str, ...] = (), *, remedy: str = "") -> Any:
+def read_json(
+    path: str | os.PathLike, kind: type | tuple[type, ...] = dict, keys: tuple[str, ...] = (), *, remedy: str = ""
+) -> Any:
     """Read a JSON file.
 
     Args:
         path: of the file.
-        kind: what the outermost value must be: `dict`, `list`.
+        kind: what the outermost value must be: `dict`, `list` or both.
         keys: that it must have.
         remedy: what to do about a file that cannot be used, for the message.
 
@@ -367,11 +374,15 @@ def read_json(path: str | os.PathLike, kind: type = dict, keys: tuple[str, ...] 
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file{_and(remedy)}") from error
-    value = parse_json(content, str(path), remedy=remedy)
+    except OSError as error:
+        if error.errno in _PASSING:
+            raise
+        raise InputError(f"{path}: cannot be read: {error.strerror}{_and(remedy)}") from error
+    value: Any = parse_json(content, str(path), remedy=remedy)
     if not isinstance(value, kind):
-        raise InputError(f"{path}: expected JSON of {_KINDS[kind]}, got {_shown(value)}{_and(remedy)}")
-    missing = [key for key in keys if key not in value]
-    if missing:
+        raise InputError(f"{path}: expected JSON of {_kinds(kind)}, got {_shown(value)}{_and(remedy)}")
+    content_of: Any = value
+    if missing := [key for key in keys if key not in content_of]:
         raise InputError(f"{path}: lacks {', '.join(missing)}{_and(remedy)}")
     return value
 
@@ -385,7 +396,7 @@ def parse_json(content: bytes | str, name: str, *, remedy: str = "") -> Any:
     """
     try:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
-        return json.loads(text)
+        value = json.loads(text)
     except RecursionError as error:
         raise InputError(f"{name}: JSON that is nested too deeply{_and(remedy)}") from error
     except UnicodeDecodeError as error:
@@ -393,6 +404,93 @@ def parse_json(content: bytes | str, name: str, *, remedy: str = "") -> Any:
     except ValueError as error:  # among them JSONDecodeError, and numbers over Python's limit of digits
         what = "the file is empty" if not text.strip() else f"not valid JSON, or cut off: {error}"
         raise InputError(f"{name}: {what}{_and(remedy)}") from error
+    if is_too_deep(value):
+        raise InputError(f"{name}: JSON that is nested too deeply, over {MOST_DEPTH} levels{_and(remedy)}")
+    return value
+
+
+def is_too_deep(value: Any) -> bool:
+    """Whether what JSON says has lists and tables in one another to more than `MOST_DEPTH` levels."""
+    level = [value] if type(value) in (dict, list) else []
+    for _ in range(MOST_DEPTH):
+        parts = (part for outer in level for part in (outer.values() if type(outer) is dict else outer))
+        level = [part for part in parts if type(part) is dict or type(part) is list]
+        if not level:
+            return False
+    return True
+
+
+def read_yaml(path: str | os.PathLike, *, loader: Any = None, name: str = "") -> Any:
+    """Read a YAML file of settings.
+
+    Args:
+        path: of the file.
+        loader: one of PyYAML's safe kind; default: `yaml.SafeLoader`.
+        name: of the file in errors; default: its path.
+
+    Raises:
+        InputError: it is missing, larger than `MOST_YAML_BYTES`, not in UTF-8, or `parse_yaml` refuses it; `name` is
+            named.
+    """
+    path = Path(path)
+    name = name or str(path)
+    try:
+        if (size := path.stat().st_size) > MOST_YAML_BYTES:
+            raise InputError(f"{name}: {size:,} bytes of YAML; expected {MOST_YAML_BYTES:,} at most")
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError(f"{name}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: expected YAML in UTF-8: {error}; save it so") from error
+    except OSError as error:
+        if error.errno in _PASSING:
+            raise
+        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
+    return parse_yaml(text, name, loader=loader)
+
+
+def parse_yaml(text: str, name: str, *, loader: Any = None) -> Any:
+    """Read YAML that came from a file, of plain values only.
+
+    Raises:
+        InputError: it is no YAML, holds more than `MOST_YAML_VALUES` once what is repeated by name is written out,
+            something that holds itself, or more than `MOST_DEPTH` levels; `name` is named.
+    """
+    import yaml
+
+    reader = None
+    try:
+        reader = (yaml.SafeLoader if loader is None else loader)(text)
+        node = reader.get_single_node()
+        if node is None:
+            return None
+        if _written_out(node, {}, 0) > MOST_YAML_VALUES:
+            raise ValueError(f"over {MOST_YAML_VALUES:,} values, those repeated by name counted wherever they stand")
+        return reader.construct_document(node)
+    except RecursionError as error:
+        raise InputError(f"{name}: YAML that is nested too deeply") from error
+    # Python's own words for dates and numbers that are none come as ValueError.
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, AttributeError) as error:
+        raise InputError(f"{name}: not valid YAML: {error}") from error
+    finally:
+        if reader is not None:
+            reader.dispose()
+
+
+def _written_out(node: Any, known: dict[int, int | None], depth: int) -> int:
+    """How many values a part of a YAML file has, those that stand in several places counted in each."""
+    if isinstance(node.value, str):
+        return 1
+    if depth > MOST_DEPTH:
+        raise ValueError(f"nested too deeply, over {MOST_DEPTH} levels")
+    if id(node) not in known:
+        known[id(node)] = None
+        parts = (part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,)))
+        known[id(node)] = 1 + sum(_written_out(part, known, depth + 1) for part in parts)
+    size = known[id(node)]
+    if size is None:
+        raise ValueError("a part holds itself")
+    return size
 
 
 def read_lines(path: str | os.PathLike, *, repair: bool = False) -> Iterator[Any]:
@@ -425,6 +523,10 @@ def read_lines(path: str | os.PathLike, *, repair: bool = False) -> Iterator[Any
 
 
 _KINDS: dict[type, str] = {dict: "an object, {...}", list: "a list, [...]"}
+
+
+def _kinds(kind: type | tuple[type, ...]) -> str:
+    return " or ".join(_KINDS[one] for one in (kind if isinstance(kind, tuple) else (kind,)))
 
 
 def _shown(value: Any) -> str:

@@ -187,6 +187,7 @@ def _sections(
     classes: Counter[str], bad: list[dict[str, str]], names: dict[int, str],
 ) -> list[Any]:  # fmt: skip
     """The page: counts, the clearest finds, what was skipped, what to do next."""
+    from agssp.data.images import open_image
     from agssp.report import figures
     from agssp.report.page import Code, Picture, Row, Section, Table, Text
     from agssp.report.pictures import tile
@@ -206,7 +207,7 @@ def _sections(
     for highest, name in best:
         path = _picture_path(output, name)
         if path.is_file():
-            with Image.open(path) as picture:
+            with open_image(path, name) as picture:
                 tiles.append((tile(picture, side=360), f"{_short(name)}  {highest:.2f}"))
     if tiles:
         sheet = figures.contact_sheet([tiles[start : start + 4] for start in range(0, len(tiles), 4)], tile_inches=2.6)

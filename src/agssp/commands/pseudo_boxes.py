@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from agssp.arguments import shell_command
 from agssp.boxes import RULES, CategoryStatistics, category_statistics, category_threshold, pseudo_boxes
 from agssp.data.box_store import THRESHOLDS, pseudo_objects, write_boxes, write_coco, write_yolo, yolo_files
 from agssp.data.map_store import MapStore
+from agssp.data.parquet_files import read_table
 from agssp.errors import InputError
 from agssp.files import write_json
 from agssp.output_folder import hold_output, keeps_outputs
@@ -151,7 +151,7 @@ def main(arguments: PseudoBoxesArguments) -> None:
     if not state.is_main_process:
         return
 
-    rows = [row for file in files for row in pq.read_table(file).to_pylist()]
+    rows = [row for file in files for row in read_table(file).to_pylist()]
     facts = {
         "maps": str(arguments.maps),
         "teacher": store.manifest.get("teacher"),

@@ -10,7 +10,6 @@ OUTPUT/quickstart.html shows maps, boxes, curves and scratch against AGSSP, and 
 """
 
 import importlib
-import json
 import shlex
 import time
 from dataclasses import dataclass, field
@@ -205,7 +204,7 @@ def print_summary(output: Path, finished: dict[str, dict[str, Any]]) -> None:
     """Precision of both detectors, and where the time went."""
     print("\nsynthetic test images        mAP@.5  mAP@.5:.95")
     for name, title in (("scratch", "from scratch"), ("agssp", "from AGSSP")):
-        metrics = json.loads((output / f"{name}-test" / "metrics.json").read_text(encoding="utf-8"))
+        metrics = read_json(output / f"{name}-test" / "metrics.json")
         print(f"  {title:<26} {metrics['map_50']:.3f}   {metrics['map_50_95']:.3f}")
     total = sum(step["seconds"] for step in finished.values())
     print(f"\ntime: {total / 60:.1f} minutes")

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, Features, Value
 
 from agssp.data.map_store import write_parquet
+from agssp.data.parquet_files import read_table
 from agssp.data.schema import PSEUDO_CLASS, objects_feature
 from agssp.errors import InputError
-from agssp.files import write_text
+from agssp.files import read_json, write_text
 from agssp.hub_ids import written_by
 
 THRESHOLDS = "thresholds.json"
@@ -83,10 +83,16 @@ def read_boxes(path: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         raise InputError(f"{path}: holds no finished pseudo boxes; {written_by(path, 'pseudo-boxes')}")
     boxes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for file in files:
-        table = pq.read_table(file, columns=["image_id", "objects"])
+        table = read_table(file, ["image_id", "objects"])
         for image_id, objects in zip(table["image_id"].to_pylist(), table["objects"].to_pylist(), strict=True):
-            found = np.asarray(objects["bbox"], np.float32).reshape(-1, 4)
-            boxes[image_id] = (found, np.asarray(objects["score"], np.float32))
+            try:
+                found = np.asarray(objects["bbox"], np.float32).reshape(-1, 4)
+                boxes[image_id] = (found, np.asarray(objects["score"], np.float32).reshape(len(found)))
+            except (TypeError, ValueError, KeyError) as error:
+                raise InputError(
+                    f"{file}: expected `objects` with bbox [[x, y, w, h], ...] and a score each, got "
+                    f"{str(objects)[:80]} for {image_id!r}; {written_by(path, 'pseudo-boxes')}"
+                ) from error
     return boxes
 
 
@@ -107,7 +113,7 @@ def boxes_of(dataset: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def box_facts(path: str | Path) -> dict[str, Any]:
     """What a run's record says about the pseudo boxes that it learned from: how they were cut, and of whose maps."""
-    facts = json.loads((Path(path) / THRESHOLDS).read_text(encoding="utf-8"))
+    facts = read_json(Path(path) / THRESHOLDS, remedy="run `agssp pseudo-boxes` again")
     names = ("teacher", "licence", "rule", "delta", "top_k", "images", "images_with_boxes", "boxes")
     return {name: facts[name] for name in names if facts.get(name) is not None}
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from datasets import IterableDataset
 
+from agssp.data.readers.listing import read_text
 from agssp.errors import InputError
 
 
@@ -24,7 +25,7 @@ def without_excluded(dataset: Any, file: str | None) -> Any:
     path = Path(file)
     if not path.is_file():
         raise InputError(f"--exclude {file}: no such file; expected one image id a line")
-    excluded = {line.strip() for line in path.read_text(encoding="utf-8").splitlines()} - {""}
+    excluded = {line.strip() for line in read_text(path).splitlines()} - {""}
     if isinstance(dataset, IterableDataset):
         print(f"the {len(excluded)} images that {file} names are left out as they come")
         return dataset.filter(lambda image_id: image_id not in excluded, input_columns="image_id")

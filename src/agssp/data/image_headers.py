@@ -9,6 +9,14 @@ from typing import Any, BinaryIO
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "GIF")
+"""What is opened, by Pillow's names: what the suffixes of images promise, and GIF, which tables hold now and then. A
+JPEG may turn out to be an MPO, which is several of them in one file.
+
+Pillow knows more. Of those some start a program of the system, others hold further files in any format, and few cameras
+write any of them.
+"""
+
 BIT_DEPTHS = range(8, 17)
 ORIENTATIONS = range(1, 9)
 QUARTER_TURNS = (5, 6, 7, 8)
@@ -27,6 +35,19 @@ _HEADS = (4096, 131_072)
 _BINARY = getattr(os, "O_BINARY", 0)
 _JPEG_FRAMES = frozenset((0xC0, 0xC1, 0xC2))
 _JPEG2000_SIZES = b"\xff\x4f\xff\x51"
+
+
+def open_picture(file: BinaryIO) -> Image.Image:
+    """Open an image file of one of `FORMATS`, undecoded: the one place where Pillow is asked to.
+
+    Args:
+        file: open for reading bytes.
+
+    Raises:
+        PIL.UnidentifiedImageError: it is of none of these formats.
+        Exception: of any kind that Pillow's plugins raise on a damaged file.
+    """
+    return Image.open(file, formats=FORMATS)
 
 
 def orientation(image: Image.Image, file: BinaryIO | None) -> int:

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from agssp.data.bit_depth import checked_bit_depth, configured_bit_depth, guessed_bits, scaled, to_8_bit
 from agssp.data.image_headers import (
+    FORMATS,
     ORIENTATIONS,
     QUARTER_TURNS,
     band_fault,
@@ -22,6 +23,7 @@ from agssp.data.image_headers import (
     jpeg_frame,
     jpeg_frame_of_path,
     open_file,
+    open_picture,
     orientation,
     stored_orientation,
     unknown_tiff,
@@ -164,13 +166,15 @@ def _open(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
         # Pillow refuses twice its own limit whatever we allow, so a caller who asks for more must raise that too.
         Image.MAX_IMAGE_PIXELS = max_pixels
     try:
-        image = Image.open(file)
+        image = open_picture(file)
         fault = band_fault(image)
     except UnidentifiedImageError as error:
         bands = unknown_tiff(file)
         if bands is not None:
             raise ImageError(_no_picture(name, bands)) from error
-        raise ImageError(f"{name}: expected an image file, but its content is no known image format") from error
+        raise ImageError(
+            f"{name}: expected an image file, but its content is no known image format ({', '.join(FORMATS)})"
+        ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: over the limit of {max_pixels:,} pixels: {error}") from error
     except Exception as error:  # Pillow's decoders raise any kind on a damaged file

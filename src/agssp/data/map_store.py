@@ -15,13 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets.features.features import Array2DExtensionType
 
+from agssp.data.parquet_files import check_footer, naming, read_table
 from agssp.data.schema import map_features
 from agssp.errors import InputError
-from agssp.files import open_whole, write_lines, write_once
+from agssp.files import open_whole, parse_json, read_json, write_lines, write_once
 from agssp.hub_ids import written_by
 
 MANIFEST = "manifest.json"
 REFERENCES = "references.safetensors"
+MOST_CELLS = 4096
+"""On a side of a map; teachers have 14 to 37."""
 SKIPPED = "skipped.jsonl"
 READING = "reading.json"
 OWN_FILES = {MANIFEST, REFERENCES, SKIPPED, READING, "data"}
@@ -130,10 +133,13 @@ class MapStore:
         file = Path(path) / MANIFEST
         if not file.is_file():
             raise InputError(f"{path}: is no map store (no {MANIFEST}); {written_by(path, 'anomaly-maps')}")
-        try:
-            return cls(path, json.loads(file.read_text(encoding="utf-8")))
-        except json.JSONDecodeError as error:
-            raise InputError(f"{file}: not valid JSON: {error}") from error
+        manifest = read_json(file, keys=("grid_size", "categories"), remedy=written_by(path, "anomaly-maps"))
+        grid, names = manifest["grid_size"], manifest["categories"]
+        if type(grid) is not int or not 0 < grid <= MOST_CELLS:
+            raise InputError(f"{file}: grid_size is {grid!r}; expected cells on a side, 1 to {MOST_CELLS}")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"{file}: categories are {str(names)[:80]}; expected a list of names")
+        return cls(path, manifest)
 
     def compare(self, manifest: dict[str, Any]) -> None:
         """Raise unless this store was made as `manifest` says.
@@ -212,7 +218,8 @@ class MapStore:
 
     def skipped(self) -> list[dict[str, str]]:
         """Images without a map: `image_id` and `reason`, in the order of the data set."""
-        lists = (json.loads((pq.read_schema(path).metadata or {})[b"agssp_skipped"]) for path in self.shards())
+        told = ((path, (check_footer(path).metadata or {}).get(b"agssp_skipped", b"[]")) for path in self.shards())
+        lists = (parse_json(content, f"{path}, its `agssp_skipped`") for path, content in told)
         return [entry for entries in lists for entry in entries]
 
     def write_skipped(self) -> list[dict[str, str]]:
@@ -224,7 +231,7 @@ class MapStore:
     def table(self) -> pa.Table:
         """All columns but the maps, of all finished shards, in order."""
         names = [name for name in map_features(self.categories, self.grid_size) if name != "anomaly_map"]
-        tables = [pq.read_table(path, columns=names).replace_schema_metadata(None) for path in self.shards()]
+        tables = [read_table(path, names).replace_schema_metadata(None) for path in self.shards()]
         if not tables:
             raise InputError(f"{self.path}: has no finished shard yet; run `agssp anomaly-maps` again to finish it")
         return pa.concat_tables(tables)
@@ -236,11 +243,11 @@ class MapStore:
 
     def read_shard(self, path: Path) -> tuple[pa.Table, np.ndarray]:
         """One shard: its table without maps, and the maps float16 (n, g, g)."""
-        table = pq.read_table(path)
-        return table.drop_columns("anomaly_map").replace_schema_metadata(None), self._map_array(table)
+        table = read_table(path)
+        return table.drop_columns("anomaly_map").replace_schema_metadata(None), self._map_array(table, path)
 
     def __len__(self) -> int:
-        return sum(pq.read_metadata(path).num_rows for path in self.shards())
+        return sum(check_footer(path).num_rows for path in self.shards())
 
     def __contains__(self, image_id: object) -> bool:
         return image_id in self._index()
@@ -254,7 +261,7 @@ class MapStore:
         row = self._index()[image_id]
         shard = bisect.bisect_right(self._starts, row) - 1
         if not self._read[shard]:
-            maps = self._map_array(pq.read_table(self._paths[shard], columns=["anomaly_map"]))
+            maps = self._map_array(read_table(self._paths[shard], ["anomaly_map"]), self._paths[shard])
             self._maps[self._starts[shard] : self._starts[shard] + len(maps)] = maps
             self._read[shard] = True
         return self._maps[row]
@@ -266,7 +273,7 @@ class MapStore:
             for path in self.shards():
                 self._paths.append(path)
                 self._starts.append(len(ids))
-                ids += pq.read_table(path, columns=["image_id"])["image_id"].to_pylist()
+                ids += read_table(path, ["image_id"])["image_id"].to_pylist()
             self._read = [False] * len(self._paths)
             # Anonymous memory that forked processes share. Each of them fills in a shard before it reads there, with
             # the same bytes, so they need not wait for each other. What is never touched takes no memory.
@@ -276,8 +283,12 @@ class MapStore:
             self._rows = {image_id: row for row, image_id in enumerate(ids)}
         return self._rows
 
-    def _map_array(self, table: pa.Table) -> np.ndarray:
-        storage = table["anomaly_map"].combine_chunks()
-        storage = storage.storage if isinstance(storage, pa.ExtensionArray) else storage
-        flat = storage.flatten().flatten().to_numpy(zero_copy_only=False)
-        return flat.astype(np.float16, copy=False).reshape(-1, self.grid_size, self.grid_size)
+    def _map_array(self, table: pa.Table, path: Path) -> np.ndarray:
+        cells = len(table) * self.grid_size**2
+        with naming(path):
+            storage = table["anomaly_map"].combine_chunks()
+            storage = storage.storage if isinstance(storage, pa.ExtensionArray) else storage
+            flat = storage.flatten().flatten().to_numpy(zero_copy_only=False)
+            if len(flat) != cells:
+                raise ValueError(f"{len(flat):,} cells in {len(table)} maps of {self.grid_size} x {self.grid_size}")
+            return flat.astype(np.float16, copy=False).reshape(-1, self.grid_size, self.grid_size)

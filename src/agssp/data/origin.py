@@ -1,9 +1,10 @@
 """What a data set is called in records and cards, without telling where on a machine it lies."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from agssp.errors import InputError
+from agssp.files import read_json
 from agssp.hub_ids import is_hub_id
 
 DATASET_FILE = "dataset.json"
@@ -29,8 +30,8 @@ def describe_source(source: str | Path, split: str | None = None) -> dict[str, A
         known = {"name": str(source), "hub_id": str(source)} if is_hub_id(source) else {"name": path.name}
         return known | _facts(recorded_about(source)) | ({"split": split} if split else {})
     folder = path.resolve()
-    if (chosen := _read(folder.parent / SPLIT_FILE)) and folder.name in ("train", "test"):
-        return describe_source(chosen["dataset"]) | {"split": folder.name, "split_seed": chosen["seed"]}
+    if chosen := _split_of(folder):
+        return describe_source(_whole_of(folder)) | {"split": folder.name, "split_seed": chosen["seed"]}
     told = recorded_about(folder)
     name = told.get("title") or told.get("name") or (folder.stem or "data set")
     return {"name": name} | _facts(told) | ({"split": split} if split else {})
@@ -48,8 +49,8 @@ def recorded_about(source: str | Path) -> dict[str, Any]:
     path = Path(source)
     if path.exists():
         folder = path.resolve()
-        if (chosen := _read(folder.parent / SPLIT_FILE)) and folder.name in ("train", "test"):
-            return recorded_about(chosen["dataset"])
+        if _split_of(folder):
+            return recorded_about(_whole_of(folder))
         return _read(folder / DATASET_FILE) or _read(folder.parent / DATASET_FILE)
     if not is_hub_id(source):
         return {}
@@ -69,19 +70,44 @@ def recorded_about(source: str | Path) -> dict[str, Any]:
         return {}
 
 
+def _split_of(folder: Path) -> dict[str, Any] | None:
+    """What `agssp split` says of this part; None for what is no part of a split."""
+    chosen = _read(folder.parent / SPLIT_FILE) if folder.name in ("train", "test") else {}
+    return chosen if isinstance(chosen.get("dataset"), str) and "seed" in chosen else None
+
+
+def _whole_of(folder: Path) -> str:
+    """The data set that a part was split off, of which it may be a part of a part.
+
+    Raises:
+        InputError: it is its own part.
+    """
+    seen: list[Path] = []
+    while chosen := _split_of(folder):
+        if folder in seen:
+            raise InputError(f"{folder.parent / SPLIT_FILE}: by its `dataset`, the images were split off themselves")
+        seen.append(folder)
+        if not Path(chosen["dataset"]).exists():
+            return chosen["dataset"]
+        folder = Path(chosen["dataset"]).resolve()
+    return str(folder)
+
+
 def _facts(told: dict[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {"licence": told["licence"]} if told.get("licence") else {}
     if told.get("synthetic"):
         facts["synthetic"] = True
-    sources = [{key: one[key] for key in ("name", "licence") if one.get(key)} for one in told.get("sources", [])]
+    listed = told.get("sources")
+    listed = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    sources = [{key: one[key] for key in ("name", "licence") if one.get(key)} for one in listed]
     if any(sources):
         facts["sources"] = [one for one in sources if one]
     return facts
 
 
 def _read(file: Path) -> dict[str, Any]:
+    """What is told of a data set; a file of that name that is none of ours tells nothing."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(file)
+    except (InputError, OSError):
         return {}
-    return content if isinstance(content, dict) else {}

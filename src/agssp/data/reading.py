@@ -21,7 +21,7 @@ from agssp.data.readers.listing import Listing
 from agssp.data.readers.unread import what_lies_there
 from agssp.data.schema import objects_feature
 from agssp.errors import InputError
-from agssp.files import write_text
+from agssp.files import read_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def keep_reading(path: Path, report: ReadReport) -> None:
         report: of this run.
     """
     facts = report.as_json()
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    before = read_json(path, remedy="remove it") if path.is_file() else {}
     for kind, noted in before.get("image_notes", {}).items():
         now = facts["image_notes"].setdefault(kind, {"count": 0, "examples": []})
         now["count"] += noted["count"]

@@ -1,6 +1,5 @@
 """Reads what is recorded about a data set: what its card says, and whether it may be passed on at all."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from agssp.data.box_store import THRESHOLDS
 from agssp.data.origin import DATASET_FILE, SPLIT_FILE
 from agssp.data.readers import find_format
 from agssp.errors import InputError
+from agssp.files import read_json
 from agssp.output_folder import SETTINGS_FILE
 
 from .dataset_rows import Rows
@@ -177,8 +177,7 @@ def _check_finished(folder: Path) -> None:
 
 
 def _object(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    if not file.is_file():
         return {}
+    content = read_json(file, (dict, list), remedy="fetch or write it again: it tells where images come from")
     return content if isinstance(content, dict) else {}

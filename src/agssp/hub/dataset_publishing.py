@@ -11,7 +11,7 @@ from typing import Any
 
 from agssp.data.origin import DATASET_FILE
 from agssp.errors import InputError, StorageError
-from agssp.files import work_folder
+from agssp.files import parse_json, work_folder
 
 from .dataset_card import dataset_card
 from .dataset_rows import Counts, Rows, example_picture, shard_counts, write_shard
@@ -178,7 +178,7 @@ class Upload:
         others = [each for each in names if each not in KEPT]
         if not others or self.replace:
             return
-        found = json.loads(self._download(DATASET_FILE, there.sha)).get("name") if DATASET_FILE in names else None
+        found = self._name(there.sha) if DATASET_FILE in names else None
         if found != name:
             what = f"the data set {found!r}" if found else f"other files ({', '.join(others[:5])})"
             raise InputError(
@@ -215,6 +215,11 @@ class Upload:
 
     def _info(self) -> Any:
         return self.api.dataset_info(self.repo_id, revision=self.revision)
+
+    def _name(self, revision: str) -> Any:
+        """What the data set is called that is there."""
+        facts = parse_json(self._download(DATASET_FILE, revision), f"{self.repo_id}/{DATASET_FILE}")
+        return facts.get("name") if isinstance(facts, dict) else None
 
     def _download(self, name: str, revision: str) -> bytes:
         return Path(self.api.hf_hub_download(self.repo_id, name, repo_type="dataset", revision=revision)).read_bytes()

@@ -1,6 +1,5 @@
 """Reads what a model's folder records about itself: the only source of its card."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from agssp.data.origin import describe_source
 from agssp.errors import InputError
+from agssp.files import read_json, read_lines
 from agssp.kead.saving import MODEL_TYPE
 from agssp.models.backbone import AgsspBackboneConfig
 from agssp.models.detection.catalogue import FAMILIES
@@ -149,14 +149,8 @@ def _evaluation(folder: Path, model: Path) -> dict[str, Any]:
 
 
 def _object(file: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+    return read_json(file) if file.is_file() else None
 
 
 def _log(file: Path) -> list[dict[str, Any]]:
-    if not file.is_file():
-        return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return list(read_lines(file))

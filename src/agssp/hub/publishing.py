@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agssp.errors import InputError
-from agssp.files import work_folder, write_bytes
+from agssp.files import read_json, work_folder, write_bytes
 from agssp.models.detection import any_detector
 from agssp.models.detection.catalogue import FAMILIES
 from agssp.output_folder import claim_output
@@ -88,7 +88,7 @@ def collect(
                 * bool(pickled)
             )
         )
-    files["config.json"] = _json(_config(json.loads((folder / "config.json").read_text(encoding="utf-8")), facts))
+    files["config.json"] = _json(_config(read_json(folder / "config.json"), facts))
     shown = (examples_picture(folder) if examples else None) or training_picture(facts)
     if shown is not None:
         files[PICTURE] = shown[0]
@@ -252,7 +252,7 @@ def _check_is_ours(api: Any, there: Any, model_type: str | None) -> None:
     found = "no config.json"
     if "config.json" in names:
         file = api.hf_hub_download(there.id, "config.json", revision=there.sha)
-        found = json.loads(Path(file).read_text(encoding="utf-8")).get("model_type", "a model of no known type")
+        found = read_json(file).get("model_type", "a model of no known type")
     if found != model_type if model_type is not None else found not in KINDS:
         raise InputError(
             f"{there.id}: holds another model already ({found}; files {', '.join(others[:5])}), "
@@ -286,8 +286,8 @@ def _published_before(api: Any, there: Any) -> list[str]:
     """What the run.json of an earlier push says went up with it."""
     try:
         file = api.hf_hub_download(there.id, RUN_FILE, revision=there.sha)
-        names = json.loads(Path(file).read_text(encoding="utf-8"))[PUBLISHED]
-    except (KeyError, TypeError, ValueError):
+        names = read_json(file)[PUBLISHED]
+    except (InputError, KeyError):
         return []
     return [escape(name) for name in names if isinstance(name, str)] if isinstance(names, list) else []
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from agssp.errors import InputError
+from agssp.files import parse_yaml, read_yaml
 
 KEYS = {"object", "normal", "defects"}
 # Brackets of a template, or what people write where words are still to come.
@@ -52,7 +53,7 @@ class KnowledgeBase:
         """
         path = Path(source)
         if path.is_file():
-            return cls(_parse(path.read_text(encoding="utf-8"), str(source)))
+            return cls(_entries(read_yaml(path, loader=_UniqueKeyLoader, name=f"knowledge {source}"), str(source)))
         packaged = packaged_files()
         if str(source) == "metal":
             merged: dict[str, Knowledge] = {}
@@ -120,7 +121,7 @@ def packaged_files() -> dict[str, str]:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word; here the second one is an error."""
+    """Of PyYAML's safe kind, which keeps the last of two equal keys without a word; here the second one is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -135,11 +136,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def _parse(text: str, source: str) -> dict[str, Knowledge]:
-    try:
-        # A loader of PyYAML's safe kind.
-        content = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise InputError(f"knowledge {source}: not valid YAML: {error}") from error
+    return _entries(parse_yaml(text, f"knowledge {source}", loader=_UniqueKeyLoader), source)
+
+
+def _entries(content: Any, source: str) -> dict[str, Knowledge]:
     if not content:
         raise InputError(f"knowledge {source}: is empty; expected category -> object, normal, defects")
     if not isinstance(content, dict):

@@ -4,15 +4,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from agssp.errors import InputError
 from agssp.files import whole_file
 from agssp.kead.scoring import few_shot_map, mutual_map
+from agssp.tensor_files import facts_of, open_tensors
 
 MODES = ("normal", "mutual")
 TextFeatures = Mapping[str, tuple[Tensor, Tensor]]
@@ -98,17 +99,33 @@ def save_banks(banks: Mapping[str, ReferenceBank], text: TextFeatures, file: str
 def load_banks(
     file: str | Path, device: str | torch.device = "cpu"
 ) -> tuple[dict[str, ReferenceBank], dict[str, tuple[Tensor, Tensor]]]:
-    """Read the reference tokens and text features that `save_banks` wrote."""
+    """Read the reference tokens and text features that `save_banks` wrote.
+
+    Raises:
+        InputError: the file is missing, damaged, or another's.
+    """
     banks: dict[str, ReferenceBank] = {}
     text: dict[str, tuple[Tensor, Tensor]] = {}
-    with safe_open(file, framework="pt", device=str(device)) as content:
-        facts = json.loads((content.metadata() or {})["banks"])
+    with open_tensors(file, device) as content:
+        facts = facts_of(content, "banks", file)
         # A safetensors file is a dictionary in name only: it can be iterated by its keys alone.
         for key in content.keys():  # noqa: SIM118
-            kind, name = key.split("/", 1)
+            kind, _, name = key.partition("/")
+            tensor = content.get_tensor(key)
             if kind == "references":
-                banks[name] = ReferenceBank(tokens=content.get_tensor(key), **facts[name])
+                banks[name] = ReferenceBank(tokens=tensor, **_bank_facts(facts, name, tensor, file))
+            elif kind == "text" and tensor.dim() == 2 and len(tensor) == 2:
+                text[name] = (tensor[0], tensor[1])
             else:
-                normal, anomalous = content.get_tensor(key)
-                text[name] = (normal, anomalous)
+                raise InputError(f"{file}: expected references/NAME and text/NAME, (2, D), got {key} {tensor.shape}")
     return banks, text
+
+
+def _bank_facts(facts: Any, name: str, tokens: Tensor, file: str | Path) -> dict[str, Any]:
+    """What the metadata say of a category's references, where that fits them."""
+    told = facts.get(name) if isinstance(facts, dict) else None
+    if not isinstance(told, dict) or set(told) != {"image_ids", "mode", "fraction", "shots"}:
+        raise InputError(f"{file}: its metadata do not say what the references of {name!r} are")
+    if tokens.dim() != 4 or not isinstance(told["image_ids"], list) or tokens.shape[1] != len(told["image_ids"]):
+        raise InputError(f"{file}: the references of {name!r} are not those of as many images as the metadata name")
+    return told

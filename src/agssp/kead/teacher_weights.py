@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from agssp.errors import InputError
+from agssp.tensor_files import read_tensors
 
 RESEARCH_ONLY = "research use only (Apple AMLR)"
 # First letters of a tag -> licence of its weights, from the model cards; the first that fits counts.
@@ -71,7 +71,7 @@ def load_weights(model: nn.Module, file: str | Path) -> None:
     path = Path(file)
     if path.suffix != ".safetensors" or not path.is_file():
         raise InputError(f"--weights {file}: expected an existing .safetensors file")
-    state = load_file(path)
+    state = read_tensors(path)
     own = model.state_dict()
     missing = sorted(set(own) - set(state))
     wrong = sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape)

@@ -8,6 +8,7 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from transformers import PreTrainedConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.import_utils import is_peft_available
@@ -15,7 +16,9 @@ from transformers.utils.import_utils import is_peft_available
 from agssp.errors import InputError
 from agssp.files import read_json, restore_folder
 from agssp.saved_configs import check_config
+from agssp.tensor_files import EXPECTED
 
+SETTINGS = ("config.json", "preprocessor_config.json", "generation_config.json", SAFE_WEIGHTS_INDEX_NAME)
 HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only", "subfolder")
 ADAPTER = "adapter_config.json"
 
@@ -33,6 +36,7 @@ def opening(kind: str, name: str | PathLike | None) -> Iterator[None]:
     """
     if name is not None:
         restore_folder(name)
+        _check_settings(name)
     try:
         yield
     except InputError:
@@ -44,6 +48,8 @@ def opening(kind: str, name: str | PathLike | None) -> Iterator[None]:
         told = explain(error, str(name))
         if told is not None:
             raise InputError(f"{kind} {str(name)!r} cannot be opened: {told.removeprefix(f'{name}: ')}") from error
+        if isinstance(error, SafetensorError):
+            raise InputError(f"{kind} {str(name)!r} cannot be opened: its weights are {EXPECTED} ({error})") from error
         if not isinstance(error, OSError):
             raise
         raise InputError(
@@ -98,6 +104,13 @@ def saved_config(name: str | PathLike, options: Mapping[str, Any]) -> dict[str, 
     if not isinstance(found, dict):
         raise OSError("its config.json is none: expected names and values")
     return found
+
+
+def _check_settings(name: str | PathLike | None) -> None:
+    """Name the settings of a folder that are no JSON, of which transformers and others say this or that."""
+    for file in SETTINGS:
+        if name is not None and (place := Path(name) / file).is_file():
+            read_json(place, remedy="fetch or save the model again")
 
 
 def require_safetensors(kind: str, name: str | PathLike, options: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from agssp import __version__
+from agssp.data.image_headers import open_picture
 from agssp.files import write_text
 
 from .figures import GRID, INK, MUTED
@@ -203,7 +204,7 @@ def _inline(text: str) -> str:
 
 
 def _png_to_jpeg(match: re.Match[str]) -> str:
-    picture = Image.open(io.BytesIO(base64.b64decode(match.group(1))))
+    picture = open_picture(io.BytesIO(base64.b64decode(match.group(1))))
     if picture.mode == "RGBA" and np.asarray(picture.getchannel("A")).min() < 255:
         return match.group(0)
     return jpeg_uri(picture)

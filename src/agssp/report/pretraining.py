@@ -1,11 +1,11 @@
 """The page about a pretraining run: whether it is healthy, its curves, and where the backbone looks."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from agssp.files import read_json, read_lines
 from agssp.models.pretraining.distillation import map_alignment
 from agssp.training.attention_snapshots import read_examples
 from agssp.training.health import EARLY, FEWEST_IMAGES, HEALTHY, UNKNOWN, RunHealth, verdict
@@ -148,8 +148,8 @@ def attention_sheet(output: Path) -> Any:
 
 def read_health(output: Path) -> RunHealth:
     """How a finished run ended, from its run.json and log.jsonl."""
-    run = json.loads((output / "run.json").read_text(encoding="utf-8"))
-    log = [json.loads(line) for line in (output / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    run = read_json(output / "run.json", keys=("results", "arguments"))
+    log = list(read_lines(output / "log.jsonl"))
     results, step = run["results"], max((entry["step"] for entry in log), default=0)
     unit = "step" if run["arguments"]["streaming"] else "epoch"
     # Runs of earlier versions have neither levels nor the number of images.

@@ -1,6 +1,5 @@
 """The quickstart's page: every step of the chain in pictures, read from the folders that the steps wrote."""
 
-import json
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
@@ -14,6 +13,7 @@ from agssp.data.labels import crowds_of
 from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
 from agssp.data.schema import defect_names
+from agssp.files import read_json, read_lines
 
 from . import figures
 from .evaluation import curves_figure
@@ -284,8 +284,8 @@ def _components(log: list[dict[str, Any]]) -> list[str]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path)
 
 
 def _log(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return list(read_lines(folder / "log.jsonl"))

@@ -2,17 +2,20 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agssp.files import read_json
+
 from .definition import Study
 from .runner import State
 from .stage import Cell
 from .statistics import Estimate, estimate, separated_best
+
+_AGAIN = "remove that folder, and `agssp study` runs its stage again"
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def provenance(state: State) -> dict[str, list[str]]:
     for key in state.plan.stages:
         path = state.root / key / "run.json"
         if path.is_file() and state.record(key):
-            facts = json.loads(path.read_text(encoding="utf-8"))
+            facts = read_json(path, keys=("hardware", "versions"), remedy=_AGAIN)
             for name, value in {"hardware": facts["hardware"], **facts["versions"]}.items():
                 found.setdefault(name, {})[value] = None
     return {name: list(values) for name, values in found.items()}
@@ -116,12 +119,12 @@ def _result(study: Study, state: State, cell: Cell) -> CellResult:
 
 
 def _tested_detector(folder: Path) -> tuple[dict[str, float], dict[str, dict[float, float]]]:
-    tested = json.loads((folder / "run.json").read_text(encoding="utf-8"))["results"]["test"]
+    tested = read_json(folder / "run.json", keys=("results",), remedy=_AGAIN)["results"]["test"]
     return {name: _number(tested[name]) for name in ("map_50", "map_50_95")}, {}
 
 
 def _measured_maps(folder: Path) -> tuple[dict[str, float], dict[str, dict[float, float]]]:
-    facts = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    facts = read_json(folder / "metrics.json", keys=("mean_iou",), remedy=_AGAIN)
     overlap = facts["mean_iou"] or {}
     metrics = {name: _number(facts[name]) for name in ("image_auroc", "pixel_auroc")}
     metrics |= {"adaptive_iou": _number(overlap.get("default"))}

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import gc
-import json
 import os
 import socket
 import sys
@@ -17,7 +16,7 @@ from typing import Any, TypeVar
 
 from agssp.arguments import parse_arguments
 from agssp.errors import InputError
-from agssp.files import append_line, read_lines, remove_leftovers, write_json
+from agssp.files import append_line, parse_json, read_lines, remove_leftovers, write_json
 
 from .python_stages import run_python_stage
 from .stage import PYTHON_STAGES, Plan, Stage, command_module
@@ -28,6 +27,7 @@ TOGETHER = ("anomaly-maps", "evaluate-maps", "pseudo-boxes", "pretrain-backbone"
 """Commands that all processes of `accelerate launch` run together; the others are the main process's."""
 POLL_SECONDS = 2.0
 SAY_AGAIN_SECONDS = 60.0
+_REMOVE = "remove it, and its stage is run again"
 
 Result = TypeVar("Result")
 
@@ -285,9 +285,13 @@ def _name() -> str:
 def _read(path: Path) -> dict[str, Any] | None:
     # Read, not looked for first: another process may remove a failure in between.
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
+    facts = parse_json(content, str(path), remedy=_REMOVE)
+    if not isinstance(facts, dict):
+        raise InputError(f"{path}: expected JSON of an object, {{...}}, got {type(facts).__name__}; {_REMOVE}")
+    return facts
 
 
 @contextlib.contextmanager

@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from agssp.arguments import find_config
 from agssp.errors import InputError
+from agssp.files import read_yaml
 
 from .definition import METRICS, STAGES, DataSet, Group, Row, Study, merged
 from .tables import checked, load_table, near
@@ -110,8 +109,10 @@ def _flags(stage: str, flags: dict, where: str, faults: list[str]) -> dict[str, 
     if config is None:
         return named
     try:
-        values = yaml.safe_load(find_config(str(config), stage.replace("_", "-")).read_text(encoding="utf-8")) or {}
-    except (InputError, yaml.YAMLError) as error:
+        values = read_yaml(find_config(str(config), stage.replace("_", "-"))) or {}
+        if not isinstance(values, dict):
+            raise InputError(f"{config}: expected a table of flags and values, got {type(values).__name__}")
+    except InputError as error:
         faults.append(f"{where}.{stage}: {error}")
         return named
     # Which networks and weights there are is the study's own to say.

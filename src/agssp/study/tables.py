@@ -6,9 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from agssp.errors import InputError
+from agssp.files import parse_yaml, read_yaml
 
 
 def packaged_studies() -> list[str]:
@@ -41,6 +40,8 @@ def load_table(source: str) -> Any:
         seen.append(parent)
         under = _load(parent)
         table = _laid_over(under, table) if isinstance(under, dict) else table
+    if not isinstance(table, dict):
+        raise InputError(f"study {source}: expected a table with a title and scales, got {type(table).__name__}")
     return table
 
 
@@ -49,15 +50,11 @@ def _load(source: str) -> Any:
     if Path(source).suffix in (".yaml", ".yml"):
         if not Path(source).is_file():
             raise InputError(f"study {source}: no such file; packaged are {', '.join(packaged_studies())}")
-        text = Path(source).read_text(encoding="utf-8")
+        return read_yaml(source, name=f"study {source}")
     elif source.replace("_", "").isalnum() and packaged.is_file():
-        text = packaged.read_text(encoding="utf-8")
+        return parse_yaml(packaged.read_text(encoding="utf-8"), f"study {source}")
     else:
         raise InputError(f"study {source!r}: not packaged and no .yaml file; {near(source, packaged_studies())}")
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"study {source}: not valid YAML: {error}") from error
 
 
 def _laid_over(under: dict, over: dict) -> dict:

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from agssp.data.training_sets import PretrainingImages, maps_in_order
-from agssp.files import remove_leftovers, whole_file
+from agssp.errors import InputError
+from agssp.files import parse_json, remove_leftovers, whole_file
 from agssp.models.pretraining.distillation import attention_map
+from agssp.tensor_files import open_tensors
 
 FOLDER = "attention"
 EXAMPLES = "examples.safetensors"
@@ -175,9 +176,20 @@ def read_examples(output: Path) -> Examples | None:
     snapshots = []
     for step in _steps(output):
         attention, about = _read(_file(output, step))
-        in_order = {name: attention[name] for name in json.loads(about["stages"])}
-        snapshots.append(Snapshot(step, about["moment"], in_order))
-    return Examples(tensors["images"].numpy(), tensors.get("anomaly_maps"), json.loads(facts["categories"]), snapshots)
+        place = _file(output, step)
+        _need(place, about, attention, "moment", "stages")
+        stages = parse_json(about["stages"], f"{place}, metadata 'stages'")
+        _need(place, {}, attention, *stages)
+        snapshots.append(Snapshot(step, about["moment"], {name: attention[name] for name in stages}))
+    _need(file, facts, tensors, "images", "categories")
+    categories = parse_json(facts["categories"], f"{file}, metadata 'categories'")
+    return Examples(tensors["images"].numpy(), tensors.get("anomaly_maps"), categories, snapshots)
+
+
+def _need(file: Path, facts: dict[str, str], tensors: dict[str, Tensor], *names: str) -> None:
+    missing = [name for name in names if name not in facts and name not in tensors]
+    if missing:
+        raise InputError(f"{file}: lacks {', '.join(missing)}; remove the folder it lies in, and nothing is drawn")
 
 
 def _file(output: Path, step: int) -> Path:
@@ -195,5 +207,5 @@ def _write(file: Path, tensors: dict[str, Tensor], facts: dict[str, str]) -> Non
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    with safe_open(file, framework="pt") as content:
-        return {name: content.get_tensor(name) for name in content.keys()}, content.metadata()  # noqa: SIM118
+    with open_tensors(file) as content:
+        return {name: content.get_tensor(name) for name in content.keys()}, content.metadata() or {}  # noqa: SIM118

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from agssp.errors import InputError
 from agssp.files import whole_file
+from agssp.tensor_files import facts_of, open_tensors
 
 
 class ExponentialMovingAverage:
@@ -83,15 +83,18 @@ class ExponentialMovingAverage:
         """Go on from what `save` wrote.
 
         Raises:
-            InputError: the file is another model's.
+            InputError: the file is another model's, or damaged.
         """
-        with safe_open(file, framework="pt") as content:
+        with open_tensors(file) as content:
             names = set(content.keys())
             if names != set(self.average):
                 raise InputError(f"{file}: holds another model's averages; remove the checkpoint and start again")
-            self.steps = int(json.loads((content.metadata() or {})["ema"])["steps"])
+            self.steps = int(facts_of(content, "ema", file)["steps"])
             for name in names:
-                self.average[name].copy_(content.get_tensor(name))
+                tensor = content.get_tensor(name)
+                if tensor.shape != self.average[name].shape:
+                    raise InputError(f"{file}: holds another model's averages; remove the checkpoint and start again")
+                self.average[name].copy_(tensor)
 
 
 @torch.no_grad()

@@ -1,11 +1,9 @@
 """Refuses training flags that cannot work, each in one sentence, before data are read; Python callers get the same."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +13,7 @@ from transformers.trainer_utils import IntervalStrategy
 from transformers.training_args import trainer_log_levels
 
 from agssp.errors import InputError
+from agssp.files import parse_json, read_json
 from agssp.flag_values import (
     COUNT,
     LESS_THAN_ALL,
@@ -158,8 +157,8 @@ def accelerator_settings(told: Any) -> Any:
     where = f"--accelerator-config {told}"
     if isinstance(told, str):
         try:
-            told = json.loads(told if told.lstrip().startswith("{") else Path(told).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            told = parse_json(told, "it") if told.lstrip().startswith("{") else read_json(told)
+        except InputError as error:
             raise InputError(
                 f"{where}: expected JSON such as '{{\"even_batches\": false}}' or a file: {error}"
             ) from error

@@ -282,7 +282,7 @@ def _record_of(source: str) -> dict[str, Any] | None:
             if not is_hub_id(source):
                 return None
             place = Path(hf_hub_download(source, RUN_FILE)).parent
-        record = json.loads((place / RUN_FILE).read_text(encoding="utf-8"))
+        record = read_json(place / RUN_FILE)
     # A repository without a record, one that cannot be asked, and a file that is no record are all the same here.
     except (OSError, ValueError, EntryNotFoundError, HTTPError):
         return None

@@ -118,7 +118,7 @@ def test_a_photo_by_the_size_of_its_line(tmp_path):
     ("line", "message"),
     [
         ("{", "not valid JSON"),
-        ("[" * 100_000, "not valid JSON"),
+        ("[" * 100_000, "nested too deeply"),
         ('["a.png"]', "expected an object with a `file_name`"),
         ('{"name": 1}', "expected an object with a `file_name`"),
         ('{"file_name": "gone.png"}', "there is no such file"),

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agssp.data.images import MAX_PIXELS
 from agssp.data.readers.coco_images import find_images, image_folders, note_unlisted
 from agssp.data.readers.crowds import crowd_flag
 from agssp.data.readers.listing import Listing
@@ -16,6 +15,7 @@ from agssp.data.readers.records import ImageRecord, Label, folder_category, scor
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.shapes import XYWH, box_of_outline, rotated_box
 from agssp.data.readers.splits import default_split, same_split, split_in
+from agssp.data.run_lengths import checked_runs
 from agssp.errors import InputError
 
 ANNOTATION_FOLDERS = ("", "annotations", "annotation", "labels")
@@ -295,12 +295,8 @@ def box_of_segmentation(outline: Any) -> XYWH:
     if isinstance(outline, dict):
         from faster_coco_eval.core import mask as coco_mask
 
-        height, width = (int(side) for side in outline["size"])
-        counts = outline["counts"]
-        if not 0 < width * height <= MAX_PIXELS or len(counts) > 8 * width * height:
-            raise ValueError(f"run lengths of an image of {width} x {height} px")
-        runs = outline if isinstance(counts, (str, bytes)) else coco_mask.frPyObjects(outline, height, width)
-        x, y, w, h = map(float, coco_mask.toBbox(runs))
+        runs = checked_runs(outline)
+        x, y, w, h = map(float, coco_mask.toBbox(coco_mask.frPyObjects(runs, *runs["size"])))
         return x, y, w, h
     return box_of_outline([number for polygon in _polygons(outline) for number in polygon])
 

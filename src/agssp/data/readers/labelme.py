@@ -1,8 +1,6 @@
 """labelme's JSON files (one an image) as records."""
 
 import base64
-import binascii
-import io
 import math
 import posixpath
 from collections import defaultdict
@@ -12,9 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from agssp.data.images import MAX_PIXELS
+from agssp.data.images import MAX_PIXELS, open_image
 from agssp.data.readers.image_folder import NORMAL_FOLDERS
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.records import ImageRecord, Label, folder_category, stated_size
@@ -25,6 +21,7 @@ from agssp.data.readers.unread import kind_of_json
 from agssp.data.readers.voc_files import relative_key
 from agssp.errors import InputError
 
+_MOST_BASE64 = 4 * MAX_PIXELS
 _SNIFFED = 20
 _RIM = 64
 Points = Sequence[tuple[float, float]]
@@ -258,11 +255,11 @@ def _painted(mask: Any, points: Points, where: str) -> Points:
     if mask is None:
         return [(left, top), (right + 1, bottom + 1)]
     try:
-        with Image.open(io.BytesIO(base64.b64decode(mask, validate=True))) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise ValueError(f"{picture.width} x {picture.height} px")
+        if len(mask) > _MOST_BASE64:
+            raise ValueError(f"{len(mask):,} letters, over the limit of {_MOST_BASE64:,}")
+        with open_image(base64.b64decode(mask, validate=True), "the picture") as picture:
             size, painted = picture.size, picture.getbbox()
-    except (TypeError, ValueError, OSError, SyntaxError, binascii.Error, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's decoders raise any kind on a damaged picture
         raise InputError(f"{where}: expected a picture in base64 as its mask: {error}") from error
     if max(abs(size[0] - (right + 1 - left)), abs(size[1] - (bottom + 1 - top))) > 1:
         raise InputError(

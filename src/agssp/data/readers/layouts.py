@@ -1,6 +1,5 @@
 """Tell in which layout a data set lies, by looking at its files."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from agssp.data.readers.unread import unread_labels
 from agssp.data.readers.voc_files import is_voc, voc_lists
 from agssp.data.readers.yolo import has_labels, has_table
 from agssp.errors import InputError
+from agssp.files import read_json
 from agssp.hub_ids import is_hub_id, near_hint
 
 FORMATS = (
@@ -171,7 +171,7 @@ def find_splits(source: str | Path) -> list[str]:
         return list(parquet_splits(path))
     if kind == "saved":
         table = path / "dataset_dict.json"
-        return list(json.loads(table.read_text(encoding="utf-8"))["splits"]) if table.is_file() else []
+        return list(map(str, read_json(table, keys=("splits",))["splits"])) if table.is_file() else []
     if not path.is_dir():
         return []
     listing = Listing(path)

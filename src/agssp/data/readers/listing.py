@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from agssp.data.readers.folder_masks import find_masks
 from agssp.data.readers.report import ReadReport
 from agssp.errors import InputError
+from agssp.files import is_too_deep
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".jp2"}
 OTHER_PICTURES = {
@@ -127,6 +128,7 @@ class Listing:
             try:
                 with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (as fast as can be, for each of many files)
                     content = json.loads(file.read())
+                content = None if is_too_deep(content) else content
             except (ValueError, RecursionError):
                 content = None
             if isinstance(content, dict) and "imageData" in content:

@@ -1,6 +1,5 @@
 """A folder whose `metadata.jsonl` files list its images, as records."""
 
-import json
 import posixpath
 
 from agssp.data.readers.folder_masks import is_mask
@@ -9,6 +8,7 @@ from agssp.data.readers.objects import LABEL_FIELDS, labels_of
 from agssp.data.readers.records import ImageRecord, folder_category, stated_size
 from agssp.data.readers.report import ReadReport
 from agssp.errors import InputError
+from agssp.files import parse_json
 
 TABLE = "metadata.jsonl"
 
@@ -47,9 +47,9 @@ def _record(
     listing: Listing, folder: str, where: str, line: str, category: str | None, report: ReadReport, alone: bool
 ) -> ImageRecord:
     try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{where}: not valid JSON: {error}; expected one object a line, each for one image") from error
+        row = parse_json(line, where)
+    except InputError as error:
+        raise InputError(f"{error}; expected one object a line, each for one image") from error
     if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
         raise InputError(f"{where}: expected an object with a `file_name`, got {line[:80]!r}")
     is_normal = row.get("is_normal")

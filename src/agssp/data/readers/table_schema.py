@@ -1,5 +1,6 @@
 """Bring the columns of a table or a stream to the schema."""
 
+import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-from datasets import ClassLabel, Dataset, Image, IterableDataset, Value
+from datasets import ClassLabel, Dataset, Image, IterableDataset, LargeList, List, Value
 
 from agssp.data.readers.columns import with_column, with_constant, with_values
 from agssp.data.readers.objects import LABEL_FIELDS
@@ -55,9 +56,10 @@ def to_schema(
             "its images, or put them into it"
         )
     check_columns(dataset, ["image"], source)
-    for column in ("image", "mask"):
-        if column in dataset.features and dataset.features[column] != Image(decode=False):
-            dataset = dataset.cast_column(column, Image(decode=False))
+    for column, feature in dataset.features.items():
+        wanted = Image(decode=False) if column in ("image", "mask") else undecoded(feature)
+        if feature != wanted:
+            dataset = dataset.cast_column(column, wanted)
     others = sorted(name for name in dataset.features if name.lower() in LABEL_FIELDS - {"mask"})
     report.note_all("unread_fields", [f"column {name} of {source}" for name in others])
     streamed = isinstance(dataset, IterableDataset)
@@ -80,6 +82,20 @@ def to_schema(
         _check_ids(dataset, source)
         count_rows(dataset, report)
     return dataset
+
+
+def undecoded(feature: Any) -> Any:
+    """A column's type by which `datasets` hands out the files in it as they are, however deep they lie.
+
+    It would open images, sound, film, PDF and others with whatever library reads them, as soon as a row is looked at.
+    """
+    if isinstance(feature, dict):
+        return type(feature)({name: undecoded(part) for name, part in feature.items()})
+    if isinstance(feature, (list, tuple)):
+        return [undecoded(part) for part in feature]
+    if isinstance(feature, (List, LargeList)):
+        return dataclasses.replace(feature, feature=undecoded(feature.feature))
+    return dataclasses.replace(feature, decode=False) if getattr(feature, "decode", False) is True else feature
 
 
 def _counted_stream(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import (
     Dataset,
     DatasetDict,
@@ -23,6 +22,7 @@ from datasets.exceptions import DatasetGenerationError
 from huggingface_hub import constants
 from huggingface_hub.errors import HTTPError
 
+from agssp.data.parquet_files import check_footer
 from agssp.data.readers.listing import list_files
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.splits import default_split, same_split, split_in, split_named
@@ -54,7 +54,7 @@ def load_table(source: str, kind: str, split: str | None, streaming: bool, repor
             files = parquet_splits(Path(source))
             # `datasets` opens those of all splits, too, but does not say which one is broken.
             for file in chain.from_iterable(files.values()):
-                _check_footer(file)
+                check_footer(file)
             # `datasets` takes names of files for patterns; [ ] * ? in the name of a folder would mean other folders.
             patterns = {
                 name: [glob.escape(_literal(file, variables=not streaming)) for file in paths]
@@ -154,17 +154,6 @@ def _told(error: BaseException) -> str:
     if isinstance(error, DatasetGenerationError) and error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def _check_footer(file: str) -> None:
-    try:
-        pq.read_metadata(Path(file).absolute())
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise InputError(f"{file}: cannot be opened ({error}); it must be there and readable") from error
-        raise InputError(
-            f"{file}: is not a whole Parquet file ({_told(error)}); fetch or write it again, or take it away"
-        ) from error
 
 
 def parquet_splits(source: Path) -> dict[str, list[str]]:

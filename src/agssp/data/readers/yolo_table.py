@@ -13,6 +13,7 @@ from agssp.data.readers.listing import Listing, read_text
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.splits import split_named
 from agssp.errors import InputError
+from agssp.files import parse_yaml
 
 USUAL_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 MOST_CLASSES = 100_000
@@ -240,10 +241,7 @@ def _content(file: Path) -> dict[str, Any]:
                     raise InputError(f"{file}:{number}: expected `key = value`, got {line.strip()[:80]!r}")
                 content[key.strip()] = value.strip()
     else:
-        try:
-            content = yaml.load(text, Loader=_TextLoader)
-        except (yaml.YAMLError, RecursionError) as error:
-            raise InputError(f"{file}: not valid YAML: {error}") from error
+        content = parse_yaml(text, str(file), loader=_TextLoader)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{file}: expected a table with `names`, got {type(content).__name__}")
     return {key if split_named(key) else key.lower(): value for key, value in content.items()}

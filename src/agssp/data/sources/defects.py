@@ -7,12 +7,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from agssp.data.images import ImageError
+from agssp.data.images import ImageError, open_image
 from agssp.data.mask_reading import MaskReading
 from agssp.data.masks import decode_mask
 from agssp.data.readers.records import Box
+from agssp.data.run_lengths import checked_polygons, checked_runs
 from agssp.data.sources.outlines import as_polygons
 from agssp.errors import InputError
 
@@ -106,15 +106,17 @@ class MaskShape:
         height, width = size
         outline = self.segmentation
         try:
-            if isinstance(outline, dict) and isinstance(outline["counts"], str):
-                runs = outline
-            elif isinstance(outline, dict):
-                runs = coco_mask.frPyObjects(outline, height, width)
+            if isinstance(outline, dict):
+                checked = checked_runs(outline)
+                runs = coco_mask.frPyObjects(checked, *checked["size"])
             else:
-                runs = coco_mask.merge(coco_mask.frPyObjects(as_polygons(outline), height, width))
+                polygons = checked_polygons(as_polygons(outline), size)
+                runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
             mask = coco_mask.decode(runs).astype(bool)
         except Exception as error:  # the decoder raises any kind on what is no outline
-            raise ImageError(f"{self.where}: expected polygons or run lengths, got {str(outline)[:60]}") from error
+            raise ImageError(
+                f"{self.where}: expected polygons or run lengths, got {str(outline)[:60]}: {error}"
+            ) from error
         if mask.shape != size:
             raise ImageError(f"{self.where}: its mask is {mask.shape[1]} x {mask.shape[0]} px, not {width} x {height}")
         return [(self.defect_type, mask)]
@@ -173,7 +175,9 @@ def boxes_of_masks(masks: Sequence[tuple[str, np.ndarray]], smallest: int) -> li
 def _pixel_values(path: Path, name: str) -> np.ndarray:
     """The numbers stored in a grey or palette picture (H, W), palettes not looked up."""
     try:
-        with Image.open(path) as picture:
+        with open_image(path, name) as picture:
             return np.asarray(picture if picture.mode in ("L", "P", "I;16", "I") else picture.convert("L"))
+    except ImageError:
+        raise
     except Exception as error:  # Pillow's decoders raise any kind on a damaged file
         raise ImageError(f"{name}: cannot be read: {error}") from error

@@ -10,7 +10,6 @@ each of its tables.
 """
 
 import csv
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +36,7 @@ from agssp.data.sources.defects import Mask, MaskRuns, MaskShape
 from agssp.data.sources.outlines import move_outline
 from agssp.data.sources.table import Source
 from agssp.errors import InputError
+from agssp.files import parse_json
 
 ONE_FILE = ("voc", "yolo", "labelme")
 TABLES = ("coco", "runs")
@@ -249,10 +249,7 @@ def _read_labelme(file: Path, report: ReadReport) -> Told:
 
 def _read_coco(source: Source, root: Path, entry: dict[str, str], report: ReadReport) -> dict[Path, Told]:
     file = path_inside(root, entry["file"], f"source {source.name}")
-    try:
-        content = json.loads(_text(file))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file}: not valid JSON: {error}") from error
+    content = parse_json(_text(file), str(file))
     images, _ = parse_coco(content, str(file), report)
     told: dict[Path, Told] = {}
     for image in images.values():
@@ -275,8 +272,7 @@ def _read_coco(source: Source, root: Path, entry: dict[str, str], report: ReadRe
 def _read_runs(source: Source, root: Path, entry: dict[str, str], report: ReadReport) -> dict[Path, Told]:
     """A CSV with ImageId, ClassId and EncodedPixels, or, as first distributed, ImageId_ClassId and EncodedPixels."""
     file = path_inside(root, entry["file"], f"source {source.name}")
-    rows = csv.DictReader(_text(file).splitlines())
-    columns = set(rows.fieldnames or [])
+    columns, rows = _csv_table(file)
     if "EncodedPixels" not in columns or not ({"ImageId", "ClassId"} <= columns or "ImageId_ClassId" in columns):
         raise InputError(f"{file}: expected the columns ImageId, ClassId, EncodedPixels; got {', '.join(columns)}")
     told: dict[Path, Told] = {}
@@ -295,6 +291,15 @@ def _read_runs(source: Source, root: Path, entry: dict[str, str], report: ReadRe
                 check_names([class_name], source.classes, where)
             found.masks.append(MaskRuns(row["EncodedPixels"].strip(), class_name, where))
     return told
+
+
+def _csv_table(file: Path) -> tuple[set[str], list[dict[str, str]]]:
+    """Names of a CSV's columns, and its rows; a field of more than 128 KiB, Python's own limit, is no run lengths."""
+    try:
+        rows = csv.DictReader(_text(file).splitlines())
+        return set(rows.fieldnames or []), list(rows)
+    except csv.Error as error:
+        raise InputError(f"{file}: not a valid CSV: {error}") from error
 
 
 def _text(file: Path) -> str:

@@ -1,6 +1,5 @@
 """`dataset.json`: what a built data set holds and where it is from; written last, it marks the set as whole."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from agssp import __version__
 from agssp.data.sources.plan import Plan
 from agssp.data.sources.table import Source
 from agssp.errors import InputError
+from agssp.files import read_json
 
 MANIFEST = "dataset.json"
 SKIPPED = "skipped.jsonl"
@@ -81,11 +81,5 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder}: has no {MANIFEST}, so it is no finished data set; run `agssp dataset build` with the same "
             "flags to finish it"
         )
-    try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}: not valid JSON: {error}") from error
-    missing = [key for key in ("name", "sources", "counts", "columns", "splits") if key not in facts]
-    if missing:
-        raise InputError(f"{file}: lacks {', '.join(missing)}; expected what `agssp dataset build` writes")
-    return facts
+    needed = ("name", "sources", "counts", "columns", "splits")
+    return read_json(file, keys=needed, remedy="expected what `agssp dataset build` writes; run it again")

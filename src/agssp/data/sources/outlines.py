@@ -7,6 +7,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from agssp.data.readers.geometry import Move
 from agssp.data.readers.shapes import upright_box
+from agssp.data.run_lengths import checked_runs
 
 
 def move_outline(outline: Any, move: Move) -> Any:
@@ -45,12 +46,12 @@ def _move_polygons(polygons: Any, move: Move) -> list[list[float]]:
 def _move_runs(runs: dict[str, Any], move: Move) -> dict[str, Any]:
     from faster_coco_eval.core import mask as coco_mask
 
-    height, width = (int(side) for side in runs["size"])
+    checked = checked_runs(runs)
+    height, width = checked["size"]
     stated = [round(side / scale) for side, scale in zip(move.base, move.scale, strict=True)]
     if [width, height] != stated:
         return runs
-    packed = runs if isinstance(runs["counts"], (str, bytes)) else coco_mask.frPyObjects(runs, height, width)
-    picture = Image.fromarray(coco_mask.decode(packed))
+    picture = Image.fromarray(coco_mask.decode(coco_mask.frPyObjects(checked, height, width)))
     picture = picture.resize((round(move.base[0]), round(move.base[1])), Image.Resampling.NEAREST)
     picture.getexif()[ExifTags.Base.Orientation] = move.turn
     moved = coco_mask.encode(np.asfortranarray(ImageOps.exif_transpose(picture)))

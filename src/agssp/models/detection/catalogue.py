@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from agssp.errors import InputError
 from agssp.files import restore_folder
@@ -19,6 +19,7 @@ from agssp.models.loading import opening, saved_config
 from agssp.models.ultralytics import import_ultralytics
 from agssp.models.yolo_graphs import VARIANTS, neck_strides
 from agssp.saved_configs import refuse_code
+from agssp.tensor_files import open_tensors
 
 from . import detr, detr_checkpoints
 from .detector import Detector
@@ -264,7 +265,7 @@ def open_folder(source: str | os.PathLike) -> Any:
         if not isinstance(backbone, dict) or backbone.get("model_type") != AgsspBackboneConfig.model_type:
             return detr_checkpoints.open_checkpoint(source)
         return detr.open_detr(source).float().eval()
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{source}: cannot load its weights: {error}") from error
 
 
@@ -280,13 +281,8 @@ def open_file(file: str | os.PathLike) -> Any:
         raise InputError(
             f"{file}: the index of weights in several files; give the folder it lies in, which is opened as a detector"
         )
-    try:
-        with safe_open(str(file), framework="pt") as weights:
-            names = set(weights.keys())
-    except SafetensorError as error:
-        raise InputError(
-            f"{file}: not a readable safetensors file ({error}); pickled .pt files are never opened"
-        ) from error
+    with open_tensors(file) as weights:
+        names = set(weights.keys())
     for name, opener in FILES.items():
         if name in names:
             return opener(file)

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from agssp.errors import InputError
 from agssp.models.ultralytics import import_ultralytics
 from agssp.models.yolo_graphs import VARIANTS, Traits, traits
+from agssp.tensor_files import read_tensors
 
 from ..transfer import TransferReport, carry_over, check_fit, class_names, require_same
 from .configuration_yolo import YoloConfig
@@ -138,12 +137,7 @@ def read_weights(file: str | os.PathLike) -> dict[str, Tensor]:
     """
     if not Path(file).is_file():
         raise InputError(f"{file}: no such file; expected ultralytics' weights as safetensors")
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise InputError(
-            f"{file}: not a readable safetensors file ({error}); pickled .pt files are never opened"
-        ) from error
+    return read_tensors(file)
 
 
 def coco_names() -> dict[int, str]:
