@@ -17,7 +17,7 @@ from datasets.features.features import Array2DExtensionType
 
 from agssp.data.schema import map_features
 from agssp.errors import InputError
-from agssp.files import open_whole, write_lines, write_once
+from agssp.files import open_whole, raise_storage_fault, write_lines, write_once
 from agssp.hub_ids import written_by
 
 MANIFEST = "manifest.json"
@@ -188,7 +188,8 @@ class MapStore:
             return False
         try:
             metadata = pq.read_schema(path).metadata or {}
-        except (pa.ArrowInvalid, OSError):
+        except (pa.ArrowInvalid, OSError) as error:
+            raise_storage_fault(error, path)
             return False
         return metadata.get(b"agssp_manifest") == self.key.encode()
 

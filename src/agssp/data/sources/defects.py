@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from agssp.data.encoded import open_encoded, storage_faults_told
 from agssp.data.images import ImageError
 from agssp.data.mask_reading import MaskReading
 from agssp.data.masks import decode_mask
@@ -172,8 +173,13 @@ def boxes_of_masks(masks: Sequence[tuple[str, np.ndarray]], smallest: int) -> li
 
 def _pixel_values(path: Path, name: str) -> np.ndarray:
     """The numbers stored in a grey or palette picture (H, W), palettes not looked up."""
+    with open_encoded(path, name) as file, storage_faults_told(name, file):
+        return _stored_numbers(file, name)
+
+
+def _stored_numbers(file: BinaryIO, name: str) -> np.ndarray:
     try:
-        with Image.open(path) as picture:
+        with Image.open(file) as picture:
             return np.asarray(picture if picture.mode in ("L", "P", "I;16", "I") else picture.convert("L"))
     except Exception as error:  # Pillow's decoders raise any kind on a damaged file
         raise ImageError(f"{name}: cannot be read: {error}") from error

@@ -13,12 +13,14 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from agssp import __version__
+from agssp.data.encoded import read_encoded
 from agssp.data.images import ImageError, decode_image
 from agssp.data.map_store import write_parquet
 from agssp.data.schema import features
 from agssp.data.sources.defects import MaskFile, boxes_of_masks, read_masks
 from agssp.data.sources.image import SourceImage
 from agssp.data.sources.plan import SPLITS, Plan, Shard
+from agssp.files import raise_storage_fault
 
 DATA = "data"
 # Streams read a row group at a time.
@@ -38,7 +40,8 @@ def is_done(folder: Path, plan: Plan, shard: Shard) -> bool:
         return False
     try:
         metadata = pq.read_schema(path).metadata or {}
-    except (pa.ArrowInvalid, OSError):
+    except (pa.ArrowInvalid, OSError) as error:
+        raise_storage_fault(error, path)
         return False
     return metadata.get(b"agssp_build") == _key(plan, shard)
 
@@ -47,6 +50,9 @@ def write_shard(folder: Path, plan: Plan, shard: Shard, max_pixels: int) -> Iter
     """Write one shard; the same files give the same bytes. Gives each image when it is done, for progress.
 
     Images that cannot be read, or whose mask does not fit them, are left out, and named in the file's footer.
+
+    Raises:
+        StorageError: the machine failed; the shard is not written.
     """
     rows, skipped = [], []
     for image in shard.images:
@@ -71,7 +77,7 @@ def make_row(image: SourceImage, plan: Plan, max_pixels: int) -> dict[str, Any]:
     Raises:
         ImageError: the image or its mask cannot be read, or they differ in size.
     """
-    content = image.path.read_bytes()
+    content = read_encoded(image.path, image.image_id)
     width, height = decode_image(content, image.image_id, max_pixels=max_pixels).size
     try:
         masks = None if image.masks is None else read_masks(image.masks, (height, width))
