@@ -37,6 +37,7 @@ class Boundary:
 
     def __init__(self, root: str | os.PathLike, others: Sequence[str | os.PathLike] = ()) -> None:
         self.root = Path(os.path.abspath(root))  # noqa: PTH100 (of a link the link itself)
+        self._good: set[str] = set()
         self._inside = [os.path.realpath(place) for place in (root, *others, *_own_stores(self.root), *_granted())]
 
     def add(self, folder: str | os.PathLike) -> None:
@@ -81,7 +82,12 @@ class Boundary:
         Raises:
             InputError: as `check_link`.
         """
+        folder = str(path.parent)
+        if folder in self._good and not path.is_symlink():
+            return
         if self.holds(path):
+            if self.holds(folder):
+                self._good.add(folder)
             return
         below = path.relative_to(self.root).parts if path.is_relative_to(self.root) else ()
         for count in range(1, len(below) + 1):

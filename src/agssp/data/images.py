@@ -1,7 +1,7 @@
 """Open any image a factory camera may have written as 8-bit RGB, or say by name why it cannot be."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -91,7 +91,7 @@ def decode_image(
             raise ImageError(f"{name}: the image is damaged or truncated: {error}") from error
 
 
-def checked_content(value: Any, name: str, *, max_pixels: int = MAX_PIXELS) -> bytes:
+def checked_content(value: Any, name: str, decode: Callable[[bytes, str], Any] | None = None) -> bytes:
     """The encoded bytes of an image that has been decoded once: what is passed on to others goes through here.
 
     A file that only is called an image does not leave this machine, whatever a table says of it.
@@ -99,13 +99,13 @@ def checked_content(value: Any, name: str, *, max_pixels: int = MAX_PIXELS) -> b
     Args:
         value: a path, bytes, or a `datasets` image value.
         name: how to name the image in an error.
-        max_pixels: as of `decode_image`.
+        decode: what decodes it, such as `agssp.data.stored_mask.read_stored_mask`; default: `decode_image`.
 
     Raises:
         ImageError: as `decode_image`.
     """
     content = read_encoded(value, name)
-    decode_image(content, name, max_pixels=max_pixels)
+    (decode or decode_image)(content, name)
     return content
 
 

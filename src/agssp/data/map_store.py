@@ -64,6 +64,12 @@ def map_table(
     return pa.Table.from_arrays(columns, schema=schema.with_metadata(merged))
 
 
+def _identity(path: Path) -> tuple[int, int]:
+    """What changes when a file is replaced by another, be it of the same bytes."""
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns
+
+
 class MapStore:
     """Anomaly maps of a data set on disk.
 
@@ -87,6 +93,7 @@ class MapStore:
         self._starts: list[int] = []
         self._read: list[bool] = []
         self._maps = np.zeros((0, 0, 0), np.float16)
+        self._retried: dict[Path, tuple[int, int]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # A process that is not forked finds the shards again; copying the maps to it would take their memory anew.
@@ -184,7 +191,7 @@ class MapStore:
 
     def is_done(self, path: Path) -> bool:
         """Whether a shard is there, whole, and made as the manifest says."""
-        if not path.is_file():
+        if not path.is_file() or (path in self._retried and _identity(path) == self._retried[path]):
             return False
         try:
             metadata = pq.read_schema(path).metadata or {}
@@ -213,8 +220,22 @@ class MapStore:
 
     def skipped(self) -> list[dict[str, str]]:
         """Images without a map: `image_id` and `reason`, in the order of the data set."""
-        lists = (json.loads((pq.read_schema(path).metadata or {})[b"agssp_skipped"]) for path in self.shards())
-        return [entry for entries in lists for entry in entries]
+        return [entry for path in self.shards() for entry in self._skipped_of(path)]
+
+    def retry_skipped(self) -> int:
+        """Take finished shards that list skipped images for unfinished until they are written anew, by any process.
+
+        They stay readable to others meanwhile.
+
+        Returns:
+            How many images they list.
+        """
+        lists = {path: self._skipped_of(path) for path in self.shards()}
+        self._retried = {path: _identity(path) for path, entries in lists.items() if entries}
+        return sum(map(len, lists.values()))
+
+    def _skipped_of(self, path: Path) -> list[dict[str, str]]:
+        return json.loads((pq.read_schema(path).metadata or {})[b"agssp_skipped"])
 
     def write_skipped(self) -> list[dict[str, str]]:
         """Write skipped.jsonl from what the shards say, and return it."""

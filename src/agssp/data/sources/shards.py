@@ -118,11 +118,13 @@ def make_row(image: SourceImage, plan: Plan, max_pixels: int) -> dict[str, Any]:
 
 def skipped_images(folder: Path, plan: Plan) -> list[dict[str, str]]:
     """Images without a row, `image_id` and `reason`, of all finished shards in order."""
-    found = []
-    for shard in plan.shards:
-        metadata = pq.read_schema(shard_path(folder, shard)).metadata or {}
-        found += json.loads(metadata[b"agssp_skipped"])
-    return found
+    return [entry for shard in plan.shards for entry in skipped_of(folder, shard)]
+
+
+def skipped_of(folder: Path, shard: Shard) -> list[dict[str, str]]:
+    """Images without a row, `image_id` and `reason`, of one finished shard."""
+    metadata = pq.read_schema(shard_path(folder, shard)).metadata or {}
+    return json.loads(metadata[b"agssp_skipped"])
 
 
 def count_rows(folder: Path, plan: Plan) -> dict[str, Any]:
