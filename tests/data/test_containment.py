@@ -181,7 +181,7 @@ def test_the_images_of_a_repository_of_the_hub_are_its_own():
         "../datasets--me--other/a.png",
     ]
     for name in others:
-        with pytest.raises(InputError, match="^me/plates: names"):
+        with pytest.raises(InputError, match=r"^me/plates: names"):
             files.place(name)
 
 
@@ -195,7 +195,8 @@ def test_addresses_of_a_stream_that_the_user_named():
 
 def test_a_text_is_not_published(tmp_path):
     """Neither by `split` nor by `dataset push`, be it named by a table or in it."""
-    write(tmp_path / "table/notes.png", SECRET.encode())
+    # Its header passes for that of an image.
+    write(tmp_path / "table/notes.png", b"P5 40 20 255\n" + SECRET.encode())
     good = write(tmp_path / "table/a.png")
     source = stored(tmp_path / "table", "parquet", ["notes.png", "a.png", "a.png", "a.png"])
     split.main(split.SplitArguments(dataset=str(source), output=str(tmp_path / "few"), count=1))
@@ -205,7 +206,7 @@ def test_a_text_is_not_published(tmp_path):
     assert sorted(tables["image_id"]) == ["image 1", "image 2", "image 3"]
     left_out = json.loads((tmp_path / "few/split.json").read_text())["left_out"]
     assert list(left_out) == ["image 0"]
-    assert "no known image format" in left_out["image 0"]
+    assert "image 0: the image is damaged or truncated" in left_out["image 0"]
     dataset = read_dataset(source)
     rows = Rows({"train": dataset})
     with pytest.raises(InputError, match=r"image 0 \(split train\): cannot be read, so it cannot be published"):
@@ -215,7 +216,7 @@ def test_a_text_is_not_published(tmp_path):
 
 
 def test_a_split_of_texts_alone(tmp_path):
-    write(tmp_path / "table/notes.png", SECRET.encode())
+    write(tmp_path / "table/notes.png", b"P5 40 20 255\n" + SECRET.encode())
     source = stored(tmp_path / "table", "parquet", ["notes.png"])
     with pytest.raises(InputError, match=r"none of its 1 images can be decoded; the first: image 0"):
         split.main(split.SplitArguments(dataset=str(source), output=str(tmp_path / "few"), count=1))
@@ -355,9 +356,9 @@ def test_names_of_sources_do_not_leave_by_links(tmp_path):
     (tmp_path / "root/b.png").symlink_to(secret)
     (tmp_path / "root/folder").symlink_to(secret.parent)
     assert path_inside(tmp_path / "root", "a.png", "table") == tmp_path / "root/a.png"
-    assert path_inside(tmp_path / "root", "folder/b.png", "table") == tmp_path / "root/folder/b.png"
     with pytest.raises(InputError, match=r"b\.png: is a link that leads out"):
         path_inside(tmp_path / "root", "b.png", "table")
+    assert path_inside(tmp_path / "root", "folder/b.png", "table") == tmp_path / "root/folder/b.png"
 
 
 def test_a_boundary_is_one_of_folders_not_of_the_letters_of_their_names(tmp_path):
