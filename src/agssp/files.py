@@ -675,6 +675,22 @@ def storage_fault(error: BaseException) -> str | None:
     return None
 
 
+def raise_storage_fault(error: BaseException, name: object) -> None:
+    """Raise a StorageError where an error comes from the machine; return where it comes from the input.
+
+    Args:
+        error: that was met, with the errors that it was raised from.
+        name: of what was read, for the message.
+
+    Raises:
+        StorageError: see `storage_fault`.
+    """
+    if isinstance(error, StorageError):
+        raise error
+    if (fault := storage_fault(error)) is not None:
+        raise StorageError(fault if fault.startswith(f"{name}: ") else f"{name}: {fault}") from error
+
+
 def _error_number(error: BaseException) -> int | None:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno

@@ -69,9 +69,10 @@ def prepare(row: dict[str, Any], preprocess: Any, max_pixels: int) -> dict[str, 
         return {**facts, "pixel_values": None, "reason": "has no object category; --category gives one to all images"}
     try:
         image = decode_image(row["image"], row["image_id"], max_pixels=max_pixels)
+        content = content_hash(row["image"])
     except ImageError as error:
         return {**facts, "pixel_values": None, "reason": str(error)}
-    facts |= {"width": image.width, "height": image.height, "sha256": content_hash(row["image"])}
+    facts |= {"width": image.width, "height": image.height, "sha256": content}
     return {**facts, "pixel_values": preprocess(image)}
 
 

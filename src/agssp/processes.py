@@ -6,36 +6,54 @@ from collections.abc import Callable
 from agssp.errors import InputError, StorageError
 from agssp.files import storage_fault
 
+SentError = tuple[str, str]
+"""Name of an error's class, and its message."""
+
 
 def on_main_process(work: Callable[[], object]) -> None:
     """Do something on the first process alone; the others wait for it.
 
     Raises:
         InputError: what `work` raised, on every process: one alone would leave the others waiting for it for ever.
-        StorageError: the same of a fault of the machine, such as a full disk.
+        StorageError: the same, for what `work` met of the machine's faults.
     """
     import torch
     from accelerate import PartialState
 
     state = PartialState()
-    error: InputError | None = None
+    error: SentError | None = None
     if state.is_main_process:
         try:
             work()
-        except InputError as problem:
-            error = problem
-        except OSError as problem:
-            if (fault := storage_fault(problem)) is None:
-                raise
-            error = StorageError(fault)
+        except Exception as problem:
+            error = sent_error(problem)
     if state.num_processes > 1:
-        kind = None if error is None else type(error)
-        told = [(kind, str(error))]
-        torch.distributed.broadcast_object_list(told, src=0)
-        kind, text = told[0]
-        error = None if kind is None else kind(text)
+        errors = [error]
+        torch.distributed.broadcast_object_list(errors, src=0)
+        error = errors[0]
     if error is not None:
+        raise received_error(error)
+
+
+def sent_error(error: Exception) -> SentError:
+    """An error as it can be sent to other processes, so that all of them end with the same one, and status.
+
+    Args:
+        error: that a process has met.
+
+    Raises:
+        Exception: the error itself, where it is neither an InputError nor a fault of the machine.
+    """
+    fault = storage_fault(error)
+    if fault is None and not isinstance(error, InputError):
         raise error
+    return (StorageError if fault else InputError).__name__, str(error) if isinstance(error, InputError) else str(fault)
+
+
+def received_error(sent: SentError) -> InputError:
+    """The error that `sent_error` has taken apart."""
+    name, message = sent
+    return StorageError(message) if name == StorageError.__name__ else InputError(message)
 
 
 def close_process_group(*, wait: bool = True) -> None:

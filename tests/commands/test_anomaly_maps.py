@@ -14,7 +14,7 @@ from agssp.data.content import content_hash
 from agssp.data.images import decode_image
 from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
-from agssp.errors import InputError
+from agssp.errors import InputError, StorageError
 from agssp.kead.modeling_kead import KeAD
 
 
@@ -222,3 +222,51 @@ def test_the_kead_that_drew_the_maps_is_saved_and_draws_them_again(files):
     pixel_values = kead.preprocess(decode_image(row["image"], row["image_id"]))[None]
     drawn = kead(pixel_values, ["plate"], [content_hash(row["image"])]).anomaly_maps[0]
     np.testing.assert_allclose(drawn.numpy(), store[row["image_id"]], atol=1e-3)
+
+
+def test_a_share_that_is_gone_ends_the_command_skips_nothing_and_the_same_command_goes_on(files, monkeypatch):
+    main(arguments(files, "whole"))
+    from agssp import map_drawing
+
+    draw, count = map_drawing.finish_shard, 0
+
+    def unmount(*words):
+        nonlocal count
+        count += 1
+        if count == 3:
+            (files / "images/strip").rename(files / "strip")
+        draw(*words)
+
+    monkeypatch.setattr(map_drawing, "finish_shard", unmount)
+    with pytest.raises(StorageError, match=r"strip/.*: no such file: .*, and nothing is in its folder"):
+        main(arguments(files))
+    monkeypatch.undo()
+    store = MapStore.open(files / "maps")
+    assert 0 < len(store.shards()) < 6
+    assert [entry["image_id"] for entry in store.skipped()] == ["plate/normal/005.png"]
+    (files / "strip").rename(files / "images/strip")
+    main(arguments(files))
+    assert contents(files / "maps") == contents(files / "whole")
+
+
+def test_skipped_images_are_tried_again_where_that_is_asked_for(files, capsys):
+    with pytest.raises(InputError, match="--retry-skipped: there is no map store"):
+        main(arguments(files, retry_skipped=True))
+    broken = files / "images/plate/normal/005.png"
+    good = (files / "images/plate/normal/003.png").read_bytes()
+    # As long as it was, or it would be another data set.
+    broken.write_bytes(b"\0" * len(good))
+    main(arguments(files))
+    before = contents(files / "maps")
+    kept = {path: path.stat().st_ino for path in (files / "maps/data").iterdir()}
+    broken.write_bytes(good)
+    main(arguments(files))
+    assert contents(files / "maps") == before
+    main(arguments(files, retry_skipped=True))
+    assert "1 images were skipped before and are tried again" in capsys.readouterr().out
+    store = MapStore.open(files / "maps")
+    assert store.skipped() == []
+    assert len(store) == 24
+    assert sum(path.stat().st_ino != number for path, number in kept.items()) == 1
+    main(arguments(files, retry_skipped=True))
+    assert "no image was skipped before" in capsys.readouterr().out

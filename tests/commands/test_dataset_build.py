@@ -21,15 +21,16 @@ from agssp.cli import main as agssp
 from agssp.commands import dataset_build, dataset_verify
 from agssp.commands.dataset_build import DatasetBuildArguments
 from agssp.commands.dataset_verify import DatasetVerifyArguments
+from agssp.data.encoded import ImageError
 from agssp.data.readers import read_dataset
 from agssp.data.schema import category_names, check_schema, defect_names
 from agssp.data.sources.defects import MaskShape
 from agssp.data.sources.image import SourceImage, SourceReport
 from agssp.data.sources.layout import read_source_images
 from agssp.data.sources.plan import plan_source
-from agssp.data.sources.shards import make_row
+from agssp.data.sources.shards import make_row, write_shard
 from agssp.data.sources.table import find_source, sources
-from agssp.errors import InputError
+from agssp.errors import InputError, StorageError
 
 SOURCES = sorted(sources())
 WHOLE = [name for name in SOURCES if not sources()[name].subset]
@@ -256,6 +257,41 @@ def test_bad_images_are_skipped_counted_and_listed(tmp_path, capsys):
     assert facts["counts"]["images"] == 2
     assert "4 images skipped" in capsys.readouterr().out
     verify(tmp_path / "output", partial=True)
+
+
+def test_skipped_images_are_tried_again_where_that_is_asked_for(tmp_path, capsys):
+    folder = write_fake("kolektorsdd", tmp_path)
+    with pytest.raises(InputError, match=r"--retry-skipped: .*output holds no finished shard yet"):
+        build("kolektorsdd", tmp_path, tmp_path / "output", retry_skipped=True)
+    good = (folder / "kos01/Part0.jpg").read_bytes()
+    # As long as it was, or it would be another data set.
+    (folder / "kos01/Part0.jpg").write_bytes(b"\0" * len(good))
+    assert build("kolektorsdd", tmp_path, tmp_path / "output", shard_images=1)["counts"]["skipped"] == 1
+    kept = {path: path.stat().st_ino for path in (tmp_path / "output/data").iterdir()}
+    (folder / "kos01/Part0.jpg").write_bytes(good)
+    assert build("kolektorsdd", tmp_path, tmp_path / "output", shard_images=1)["counts"]["skipped"] == 1
+    facts = build("kolektorsdd", tmp_path, tmp_path / "output", shard_images=1, retry_skipped=True)
+    assert facts["counts"]["skipped"] == 0
+    assert sum(path.stat().st_ino != number for path, number in kept.items()) == 1
+    assert not (tmp_path / "output/skipped.jsonl").read_text()
+    build("kolektorsdd", tmp_path, tmp_path / "whole", shard_images=1)
+    assert files(tmp_path / "output/data") == files(tmp_path / "whole/data")
+
+
+def test_a_share_that_is_gone_ends_the_build_and_skips_nothing(tmp_path):
+    folder = write_fake("kolektorsdd", tmp_path)
+    source = find_source("kolektorsdd")
+    images = read_source_images(source, folder, SourceReport())
+    plan = plan_source(source, images, 0, shard_images=1)
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match=r"no such file: .*, and nothing is in its folder"):
+        list(write_shard(tmp_path / "output", plan, plan.shards[0], 10_000))
+    assert not list(tmp_path.glob("output/data/*"))
+    (tmp_path / "elsewhere").rename(folder)
+    images[0].path.unlink()
+    (images[0].path.parent / "other.txt").write_text("others are there")
+    with pytest.raises(ImageError, match="no such file"):
+        make_row(images[0], plan, 10_000)
 
 
 def test_another_plan_does_not_write_into_a_finished_data_set(tmp_path):

@@ -38,6 +38,7 @@ def test_no_image(value):
 
 
 def test_missing_file(tmp_path):
+    (tmp_path / "other.png").write_bytes(b"")
     with pytest.raises(ImageError, match="no such file"):
         decode_image({"path": str(tmp_path / "gone.png"), "bytes": None})
 

@@ -6,7 +6,9 @@ agssp anomaly-maps --dataset images --output maps --teacher ViT-B-16-plus-240 --
     --knowledge metal --shots 4
 
 Finished shards are never computed again: after an interruption the same command goes on. Any number of processes may
-work on one store, together (torchrun, accelerate launch) or at different times.
+work on one store, together (torchrun, accelerate launch) or at different times. An image that is damaged is skipped and
+listed; a fault of the machine, as of a share that is not there, ends the command and skips nothing. --retry-skipped
+draws the shards anew that list skipped images.
 """
 
 import os
@@ -38,7 +40,7 @@ class AnomalyMapsArguments:
             "subtract_empty_prompt",
         ),
         "references": ("references", "shots", "reference_count", "reference_fraction", "seed"),
-        "output": ("output", "kead", "image_score", "shard_size"),
+        "output": ("output", "kead", "image_score", "shard_size", "retry_skipped"),
         "machine": ("device", "dtype", "batch_size", "workers"),
     }  # fmt: skip
 
@@ -87,6 +89,10 @@ class AnomalyMapsArguments:
     batch_size: int = field(default=8, metadata={"help": "images a forward pass"})
     workers: int = field(default=0, metadata={"help": "processes that decode images; 0 decodes in the main one"})
     shard_size: int = field(default=512, metadata={"help": "images a shard, the unit of work"})
+    retry_skipped: bool = field(
+        default=False,
+        metadata={"help": "draw finished shards anew that list skipped images, as where a share was not there"},
+    )
     max_pixels: int = field(default=100_000_000, metadata={"help": "larger images are skipped"})
     dtype: str = field(default="auto", metadata={"help": "auto, float32 or bfloat16"})
     device: str | None = field(default=None, metadata={"help": "default: CUDA where there is one"})
@@ -141,6 +147,8 @@ def main(arguments: AnomalyMapsArguments) -> None:
 
     # A store that exists has chosen its references already; all processes and later runs must use the same.
     existing = MapStore.open(arguments.output) if (Path(arguments.output) / MANIFEST).is_file() else None
+    if arguments.retry_skipped and existing is None:
+        raise InputError(f"--retry-skipped: there is no map store in {arguments.output} yet, so nothing was skipped")
     chosen = existing.manifest.get("references", {}).get("chosen") if existing else None
     rows: Any = dataset
     if isinstance(dataset, IterableDataset):
@@ -193,6 +201,10 @@ def main(arguments: AnomalyMapsArguments) -> None:
     store = MapStore.create(arguments.output, manifest)
     for folder in (store.path, store.path / "data"):
         remove_leftovers(folder)
+    if arguments.retry_skipped:
+        count = store.retry_skipped()
+        if rank == 0:
+            print(f"{count} images were skipped before and are tried again" if count else "no image was skipped before")
     if not (store.path / REFERENCES).is_file():
         pool = pool or reference_pool(rows, categories, occurring, arguments)
         keep_references(kead, store, pool, occurring, arguments)

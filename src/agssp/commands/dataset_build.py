@@ -7,7 +7,8 @@ agssp dataset build corpus --root downloads --output corpus
 agssp dataset build own-line --root my-factory --licence cc-by-4.0 --output my-line
 
 A source's files are looked for in ROOT/NAME, or in ROOT itself. Finished shards are never made again: after an
-interruption the same command goes on. An image that cannot be read is skipped, counted and listed in skipped.jsonl.
+interruption the same command goes on. An image that cannot be read is skipped, counted and listed in skipped.jsonl;
+--retry-skipped makes the shards anew that list some.
 """
 
 from dataclasses import dataclass, field, replace
@@ -33,7 +34,7 @@ class DatasetBuildArguments:
 
     flag_groups: ClassVar = {
         "input": ("name", "list", "root", "crowds", "max_pixels"),
-        "output": ("output", "licence", "title", "seed", "shard_images"),
+        "output": ("output", "licence", "title", "seed", "shard_images", "retry_skipped"),
     }
 
     name: str | None = field(
@@ -52,6 +53,10 @@ class DatasetBuildArguments:
     )
     seed: int = field(default=0, metadata={"help": "which of the possible splits and subsets"})
     max_pixels: int = field(default=MAX_PIXELS, metadata={"help": "larger images are skipped"})
+    retry_skipped: bool = field(
+        default=False,
+        metadata={"help": "make finished shards anew that list skipped images, as where a share was not there"},
+    )
     shard_images: int = field(default=1000, metadata={"help": "images a shard at most, the unit of work and upload"})
 
 
@@ -187,7 +192,7 @@ def write(
     from tqdm import tqdm
 
     from agssp.data.sources.manifest import MANIFEST, SKIPPED, dataset_facts, source_facts
-    from agssp.data.sources.shards import count_rows, is_done, skipped_images, write_shard
+    from agssp.data.sources.shards import count_rows, is_done, skipped_images, skipped_of, write_shard
     from agssp.files import remove_leftovers, write_json, write_lines
 
     output = Path(str(arguments.output))
@@ -200,11 +205,14 @@ def write(
         "images": len(plan.images),
         "files": plan.key,
     }
-    claim_output(output, "dataset build", settings, started=any((output / "data").glob("*.parquet")))
+    started = any((output / "data").glob("*.parquet"))
+    if arguments.retry_skipped and not started:
+        raise InputError(f"--retry-skipped: {output} holds no finished shard yet, so nothing was skipped")
+    claim_output(output, "dataset build", settings, started=started)
     remove_leftovers(output / "data", alone=True)
     with tqdm(total=len(plan.images), desc=str(arguments.name), unit="image") as progress:
         for shard in plan.shards:
-            if is_done(output, plan, shard):
+            if is_done(output, plan, shard) and not (arguments.retry_skipped and skipped_of(output, shard)):
                 progress.update(len(shard.images))
                 continue
             for _ in write_shard(output, plan, shard, arguments.max_pixels):

@@ -128,5 +128,5 @@ def publish_result(output: str, training: Any) -> None:
             "push", output, training.publish_to, private=training.hub_private_repo or None,
             revision=training.hub_revision,
         )  # fmt: skip
-        raise InputError(f"{error}\nThe training is finished and kept; when that is mended: {command}") from error
+        raise type(error)(f"{error}\nThe training is finished and kept; when that is mended: {command}") from error
     print(f"published: {address}")

@@ -69,6 +69,7 @@ def main(arguments: SplitArguments) -> None:
     dataset, report = read_labelled(
         arguments.dataset, split=arguments.split, category=arguments.category, crowds=arguments.crowds
     )
+    dataset, unreadable = decodable(dataset, arguments.dataset)
     names = defect_names(dataset)
     ids = list(dataset["image_id"])
     trainable = set(trainable_rows(dataset, arguments.dataset))
@@ -109,6 +110,7 @@ def main(arguments: SplitArguments) -> None:
         "classes": names,
         "train": [ids[row] for row in train],
         "test": [ids[row] for row in test] if arguments.test is None else arguments.test,
+        **({"left_out": unreadable} if unreadable else {}),
         # As splits were recorded before there was the choice.
         **({} if arguments.crowds == "auto" else {"crowds": arguments.crowds}),
     }
@@ -125,6 +127,44 @@ def main(arguments: SplitArguments) -> None:
     tested = arguments.test or output / "test"
     next_step = shell_command("finetune", "MODEL", dataset=output / "train", test=tested, output="DIR")
     print(f"next: {next_step}")
+
+
+def decodable(dataset: Any, source: str) -> tuple[Any, dict[str, str]]:
+    """The rows whose image and mask can be decoded, for what is written stands for itself and may be passed on.
+
+    Args:
+        dataset: rows of the schema.
+        source: names them in what is said.
+
+    Returns:
+        The rows, and of those that are left out image_id -> reason.
+
+    Raises:
+        InputError: no image can be decoded.
+        StorageError: the machine failed.
+    """
+    from tqdm import tqdm
+
+    from agssp.data.images import ImageError, checked_content
+    from agssp.data.stored_mask import read_stored_mask
+
+    columns = [name for name in ("image_id", "image", "mask") if name in dataset.features]
+    good, bad = [], {}
+    for number, row in enumerate(tqdm(dataset.select_columns(columns), desc="decode", unit="image")):
+        try:
+            checked_content(row["image"], row["image_id"])
+            if row.get("mask") is not None:
+                checked_content(row["mask"], f"mask of {row['image_id']}", read_stored_mask)
+            good.append(number)
+        except ImageError as error:
+            bad[row["image_id"]] = str(error)
+    if not bad:
+        return dataset, bad
+    first = next(iter(bad.values()))
+    if not good:
+        raise InputError(f"{source}: none of its {len(bad)} images can be decoded; the first: {first}")
+    print(f"{source}: {len(bad)} images cannot be decoded and are left out of the split, first: {first}")
+    return dataset.select(good), bad
 
 
 def choose(
@@ -215,14 +255,18 @@ def claim(output: Path, facts: dict[str, Any], reading: dict[str, Any]) -> None:
 
 
 def _embedded(dataset):
-    """Put the bytes of image files into the rows, so that the Parquet file stands alone."""
+    """Put the bytes of image files, which have been decoded, into the rows, so that the Parquet file stands alone."""
+    from agssp.data.encoded import read_encoded
 
     def read(row):
         images = {}
         for column in ("image", "mask"):
             value = row.get(column)
             if value is not None and value["bytes"] is None:
-                images[column] = {"bytes": Path(value["path"]).read_bytes(), "path": Path(value["path"]).name}
+                images[column] = {
+                    "bytes": read_encoded(value, row["image_id"]),
+                    "path": Path(value["path"]).name,
+                }
         return images
 
     return dataset.map(read, features=dataset.features, desc="read images")

@@ -1,10 +1,11 @@
 """Tell images apart by what they hold, whatever they are called and wherever they lie."""
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from agssp.data.encoded import open_file, storage_faults_told
 
 
 def content_hash(value: Any) -> str:
@@ -16,6 +17,10 @@ def content_hash(value: Any) -> str:
 
     Returns:
         64 hexadecimal digits.
+
+    Raises:
+        ImageError: the file is missing, or larger than `agssp.data.encoded.MAX_BYTES`.
+        StorageError: it cannot be read now.
     """
     if isinstance(value, dict):
         value = value.get("path") if value.get("bytes") is None else value["bytes"]
@@ -23,5 +28,6 @@ def content_hash(value: Any) -> str:
         return hashlib.sha256(f"{value.mode} {value.size} ".encode() + value.tobytes()).hexdigest()
     if isinstance(value, (bytes, bytearray, memoryview)):
         return hashlib.sha256(value).hexdigest()
-    with Path(value).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    name = str(value)
+    with open_file(value, name) as file, storage_faults_told(name):
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # any that reads bytes

@@ -1,13 +1,14 @@
 """A short text that tells whether two data sets hold the same rows, on any machine."""
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from agssp.data.images import configured_bit_depth
+from agssp.data.bit_depth import configured_bit_depth
+from agssp.data.content import content_hash
+from agssp.data.encoded import file_size
 
 
 def dataset_fingerprint(dataset: Dataset | Any, source: str = "") -> str:
@@ -22,6 +23,9 @@ def dataset_fingerprint(dataset: Dataset | Any, source: str = "") -> str:
 
     Returns:
         16 hexadecimal digits.
+
+    Raises:
+        StorageError: files cannot be looked at now; without their sizes these would seem to be other images.
     """
     digest = hashlib.sha256()
     if bit_depth := configured_bit_depth():
@@ -44,7 +48,9 @@ def dataset_fingerprint(dataset: Dataset | Any, source: str = "") -> str:
         )
         for image_id, category, is_normal, size, path in rows:
             name = None if category is None else names[category]
-            digest.update(f"{image_id}\t{name}\t{is_normal}\t{_file_size(path) if size is None else size}\n".encode())
+            if size is None and path:
+                size = file_size(path, image_id)
+            digest.update(f"{image_id}\t{name}\t{is_normal}\t{size}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -86,10 +92,6 @@ def mask_fingerprint(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for row in dataset.select_columns(["image_id", "mask"]):
         mask = row["mask"] or {}
-        content = mask.get("bytes") or (Path(mask["path"]).read_bytes() if mask.get("path") else b"")
-        digest.update(row["image_id"].encode() + b"\t" + hashlib.sha256(content).digest())
+        content = mask.get("bytes") or mask.get("path") or b""
+        digest.update(row["image_id"].encode() + b"\t" + bytes.fromhex(content_hash(content)))
     return digest.hexdigest()[:16]
-
-
-def _file_size(path: str | None) -> int | None:
-    return Path(path).stat().st_size if path and Path(path).is_file() else None

@@ -33,6 +33,8 @@ _SAMPLE_FORMATS = {1: "bits", 2: "bits, signed", 3: "bits, floating point"}
 _HEADS = (4096, 131_072)
 # Windows alone has, and needs, this.
 _BINARY = getattr(os, "O_BINARY", 0)
+# A pipe without a writer would keep whoever opens it waiting for ever.
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0)
 _JPEG_FRAMES = frozenset((0xC0, 0xC1, 0xC2))
 _JPEG2000_SIZES = b"\xff\x4f\xff\x51"
 
@@ -98,7 +100,7 @@ def jpeg_frame_of_path(path: str | Path) -> tuple[tuple[int, int], int] | None:
     """The same of a JPEG that is a file; None for one with a long header, too, and for what cannot be opened."""
     try:
         # Of a data set's images the opening takes most of the time, twice as long with a Python file.
-        file = os.open(path, os.O_RDONLY | _BINARY)
+        file = os.open(path, os.O_RDONLY | _BINARY | _AT_ONCE)
     except (OSError, ValueError):
         return None
     try:

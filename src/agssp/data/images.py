@@ -1,10 +1,7 @@
 """Open any image a factory camera may have written as 8-bit RGB, or say by name why it cannot be."""
 
 import contextlib
-import io
-import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from agssp.data.bit_depth import checked_bit_depth, configured_bit_depth, guessed_bits, scaled, to_8_bit
+from agssp.data.encoded import ImageError, open_encoded, read_encoded, storage_faults_told
 from agssp.data.image_headers import (
     FORMATS,
     ORIENTATIONS,
@@ -29,13 +27,13 @@ from agssp.data.image_headers import (
     unknown_tiff,
 )
 from agssp.data.image_notes import PAGES, ImageNotes, image_notes
-from agssp.errors import InputError
+
+__all__ = [
+    "MAX_PIXELS", "ImageError", "checked_content", "configured_bit_depth", "decode_image", "deep_colour", "image_frame",
+    "image_size", "open_image", "turned",
+]  # fmt: skip
 
 MAX_PIXELS = 100_000_000
-
-
-class ImageError(InputError):
-    """An image that cannot be used; the message names it."""
 
 
 def decode_image(
@@ -72,6 +70,7 @@ def decode_image(
 
     Raises:
         ImageError: the file is missing, empty, truncated, no image, too large, or of bands that are no picture.
+        StorageError: the machine failed, not the image: a share is not there, an I/O error, no memory.
         InputError: the bit depth is not a number from 8 to 16.
     """
     bits = configured_bit_depth() if bit_depth is None else checked_bit_depth(bit_depth, "bit_depth")
@@ -94,6 +93,24 @@ def decode_image(
             raise ImageError(f"{name}: the image is damaged or truncated: {error}") from error
 
 
+def checked_content(value: Any, name: str, decode: Callable[[bytes, str], Any] | None = None) -> bytes:
+    """The encoded bytes of an image that has been decoded once: what is passed on to others goes through here.
+
+    A file that only is called an image does not leave this machine, whatever a table says of it.
+
+    Args:
+        value: a path, bytes, or a `datasets` image value.
+        name: how to name the image in an error.
+        decode: what decodes it, such as `agssp.data.stored_mask.read_stored_mask`; default: `decode_image`.
+
+    Raises:
+        ImageError: as `decode_image`.
+    """
+    content = read_encoded(value, name)
+    (decode or decode_image)(content, name)
+    return content
+
+
 @contextlib.contextmanager
 def open_image(value: Any, name: str = "image", *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Open an image without decoding it.
@@ -108,9 +125,14 @@ def open_image(value: Any, name: str = "image", *, max_pixels: int = MAX_PIXELS)
     """
     if isinstance(value, Image.Image):
         _check_size(value, name, max_pixels)
-        yield value
+        with storage_faults_told(name):
+            yield value
         return
-    with _source(value, name) as file, _open(file, name, max_pixels) as image:
+    with (
+        open_encoded(value, name) as file,
+        storage_faults_told(name, file),
+        _open(file, name, max_pixels) as image,
+    ):
         _check_size(image, name, max_pixels)
         yield image
 
@@ -142,7 +164,7 @@ def image_frame(value: Any, name: str = "image") -> tuple[tuple[int, int], int]:
         return _upright_frame(value, None)
     if isinstance(value, (str, Path)) and (found := jpeg_frame_of_path(value)) is not None:
         return _turned(*found)
-    with _source(value, name) as file:
+    with open_encoded(value, name) as file, storage_faults_told(name, file):
         if (found := jpeg_frame(file)) is not None:
             return _turned(*found)
         with _open(file, name, MAX_PIXELS) as image:
@@ -182,30 +204,6 @@ def _open(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     if fault is not None:
         raise ImageError(_no_picture(name, fault))
     return image
-
-
-def _source(value: Any, name: str) -> AbstractContextManager[BinaryIO]:
-    if isinstance(value, dict):
-        value = value.get("path") if value.get("bytes") is None else value["bytes"]
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        if len(value) == 0:
-            raise ImageError(f"{name}: the file is empty (0 bytes)")
-        return io.BytesIO(value)
-    if isinstance(value, (str, Path)):
-        # Opened here, since Pillow turns an uncompressed TIFF wrongly when it maps the file by its name.
-        try:
-            file = open(value, "rb")  # noqa: PTH123, SIM115 (a path would be taken apart first, for each of many images)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise ImageError(f"{name}: no such file: {value}") from error
-        except (OSError, ValueError) as error:
-            raise ImageError(f"{name}: the file cannot be opened: {error}") from error
-        if os.fstat(file.fileno()).st_size == 0:
-            file.close()
-            raise ImageError(f"{name}: the file is empty (0 bytes)")
-        return file
-    if hasattr(value, "read"):
-        return nullcontext(value)
-    raise ImageError(f"{name}: expected a path, bytes, a binary file or a PIL image, got {type(value).__name__}")
 
 
 def _no_picture(name: str, bands: str) -> str:

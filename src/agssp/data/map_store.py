@@ -18,7 +18,7 @@ from datasets.features.features import Array2DExtensionType
 from agssp.data.parquet_files import check_footer, naming, read_table
 from agssp.data.schema import map_features
 from agssp.errors import InputError
-from agssp.files import open_whole, parse_json, read_json, write_lines, write_once
+from agssp.files import open_whole, parse_json, raise_storage_fault, read_json, write_lines, write_once
 from agssp.hub_ids import written_by
 
 MANIFEST = "manifest.json"
@@ -67,6 +67,12 @@ def map_table(
     return pa.Table.from_arrays(columns, schema=schema.with_metadata(merged))
 
 
+def _identity(path: Path) -> tuple[int, int]:
+    """What changes when a file is replaced by another, be it of the same bytes."""
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns
+
+
 class MapStore:
     """Anomaly maps of a data set on disk.
 
@@ -90,6 +96,7 @@ class MapStore:
         self._starts: list[int] = []
         self._read: list[bool] = []
         self._maps = np.zeros((0, 0, 0), np.float16)
+        self._retried: dict[Path, tuple[int, int]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # A process that is not forked finds the shards again; copying the maps to it would take their memory anew.
@@ -190,11 +197,12 @@ class MapStore:
 
     def is_done(self, path: Path) -> bool:
         """Whether a shard is there, whole, and made as the manifest says."""
-        if not path.is_file():
+        if not path.is_file() or (path in self._retried and _identity(path) == self._retried[path]):
             return False
         try:
             metadata = pq.read_schema(path).metadata or {}
-        except (pa.ArrowInvalid, OSError):
+        except (pa.ArrowInvalid, OSError) as error:
+            raise_storage_fault(error, path)
             return False
         return metadata.get(b"agssp_manifest") == self.key.encode()
 
@@ -218,9 +226,23 @@ class MapStore:
 
     def skipped(self) -> list[dict[str, str]]:
         """Images without a map: `image_id` and `reason`, in the order of the data set."""
-        told = ((path, (check_footer(path).metadata or {}).get(b"agssp_skipped", b"[]")) for path in self.shards())
-        lists = (parse_json(content, f"{path}, its `agssp_skipped`") for path, content in told)
-        return [entry for entries in lists for entry in entries]
+        return [entry for path in self.shards() for entry in self._skipped_of(path)]
+
+    def retry_skipped(self) -> int:
+        """Take finished shards that list skipped images for unfinished until they are written anew, by any process.
+
+        They stay readable to others meanwhile.
+
+        Returns:
+            How many images they list.
+        """
+        lists = {path: self._skipped_of(path) for path in self.shards()}
+        self._retried = {path: _identity(path) for path, entries in lists.items() if entries}
+        return sum(map(len, lists.values()))
+
+    def _skipped_of(self, path: Path) -> list[dict[str, str]]:
+        content = (check_footer(path).metadata or {}).get(b"agssp_skipped", b"[]")
+        return parse_json(content, f"{path}, its `agssp_skipped`")
 
     def write_skipped(self) -> list[dict[str, str]]:
         """Write skipped.jsonl from what the shards say, and return it."""

@@ -52,7 +52,8 @@ def read_told(source: str, flag: str = "--dataset", **options: Any) -> tuple[Any
     try:
         dataset = read_dataset(source, report=report, **options)
     except InputError as error:
-        raise (error if flag == "--dataset" else InputError(f"{flag} {error}")) from error
+        # A fault of the machine stays one.
+        raise (error if flag == "--dataset" else type(error)(f"{flag} {error}")) from error
     if not report.streamed:
         tell(report, source)
     return dataset, report

@@ -142,7 +142,7 @@ def _of_split(file: Path, origin: str) -> dict[str, Any]:
     try:
         return recorded_facts(origin)
     except InputError as error:
-        raise InputError(
+        raise type(error)(
             f"{file}: says that these images are some of {origin}, and nothing tells whether those may be passed on: "
             f"{error}"
         ) from error

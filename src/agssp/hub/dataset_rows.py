@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ from datasets import Array2D, Features, Image, Value
 from datasets.features.features import Array2DExtensionType
 
 from agssp.data.box_store import pseudo_objects, read_boxes
-from agssp.data.images import ImageError, decode_image, image_size
+from agssp.data.images import ImageError, checked_content
 from agssp.data.labels import crowds_of
 from agssp.data.map_store import MapStore
 from agssp.data.mask_reading import MaskReading
@@ -101,7 +101,8 @@ class Rows:
         """Rows of a split, with the bytes of their images.
 
         Raises:
-            InputError: an image cannot be read, and no map store has left it out.
+            InputError: an image cannot be decoded, and no map store has left it out.
+        StorageError: the machine failed.
         """
         scores = self._scores() if self.store is not None and split.has_maps else {}
         for row in split.dataset:
@@ -109,11 +110,9 @@ class Rows:
             if image_id in split.left_out:
                 continue
             columns = {name: row.get(name) for name in self.features}
-            # What a teacher has drawn a map of it has decoded; for the others no header vouches.
-            mapped = self.store is not None and split.has_maps
-            columns["image"] = self._content(row["image"], image_id, split, image_size if mapped else decode_image)
+            columns["image"] = self._content(row["image"], image_id, split)
             if columns.get("mask") is not None:
-                columns["mask"] = self._content(row["mask"], f"the mask of {image_id}", split, decode_image)
+                columns["mask"] = self._content(row["mask"], f"the mask of {image_id}", split)
             if self.store is not None and split.has_maps:
                 columns["anomaly_map"] = self.store[image_id]
                 columns["anomaly_score"], columns["map_max"] = scores[image_id]
@@ -171,12 +170,11 @@ class Rows:
         columns = (table[name].to_pylist() for name in ("image_id", "anomaly_score", "map_max"))
         return {image_id: (score, highest) for image_id, score, highest in zip(*columns, strict=True)}
 
-    def _content(self, value: Any, name: str, split: Split, check: Callable[[Any, str], Any]) -> dict[str, Any]:
+    def _content(self, value: Any, name: str, split: Split) -> dict[str, Any]:
         try:
-            content = value.get("bytes")
-            content = Path(value["path"]).read_bytes() if content is None else content
-            check(content, name)
-        except (OSError, ImageError, AttributeError, TypeError) as error:
+            # A map proves nothing: it may have been drawn of another image of this id.
+            content = checked_content(value, name)
+        except ImageError as error:
             raise InputError(
                 f"{name} (split {split.name}): cannot be read, so it cannot be published: {error}; take it out, or "
                 "give --maps of a store that skipped it"

@@ -85,7 +85,7 @@ class ReferencePool:
         rows: dict[str, int] = {}
         for row, image_id in enumerate(self.image_ids):
             if image_id in wanted:
-                with contextlib.suppress(FileNotFoundError):  # named below, as one that has changed
+                with contextlib.suppress(ImageError):  # named below, as one that has changed
                     rows[content_hash(self.image(row))] = row
         pictures = []
         for image_id, sha256 in zip(entry["image_ids"], entry["sha256"], strict=True):

@@ -9,7 +9,7 @@ import numpy as np
 from agssp.data.images import ImageError, decode_image
 from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
-from agssp.errors import InputError
+from agssp.errors import InputError, StorageError
 from agssp.report.figures import contact_sheet, histogram
 from agssp.report.page import Picture, Row, Section, Table, write_page
 from agssp.report.pictures import tile
@@ -95,6 +95,8 @@ def example_tiles(
         return []
     try:
         images = read_dataset(place, split=source.get("split"), category=source.get("category"))
+    except StorageError:
+        raise
     except InputError:
         return []
     index = {image_id: position for position, image_id in enumerate(images["image_id"])}

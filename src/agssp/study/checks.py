@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agssp.arguments import parse_arguments
 from agssp.errors import InputError
+from agssp.files import raise_storage_fault
 from agssp.hub_ids import is_hub_id, near_hint
 
 from .definition import STAGES, STAND_IN, SYNTHETIC, DataSet, Group, Study
@@ -43,6 +44,7 @@ def fingerprints(faults: list[str]) -> Callable[[str, str | None], str]:
         try:
             dataset = read_dataset(source, split=split)
         except (InputError, OSError, ValueError) as error:
+            raise_storage_fault(error, source)
             faults.append(str(error))
             return ""
         labels = label_fingerprint(dataset) if "objects" in dataset.features else ""
@@ -100,6 +102,7 @@ def _check_source(name: str, source: str, split: str | None, labelled: bool, fau
         if labelled and not defect_names(dataset):
             faults.append(f"{name}: {source} has no labels (`objects`)")
     except (InputError, OSError, ValueError) as error:
+        raise_storage_fault(error, source)
         # The fingerprint may have met the same already, without knowing the data set's name.
         faults[:] = [fault for fault in faults if fault != str(error)]
         faults.append(f"{name}: {error}")

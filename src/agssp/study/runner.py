@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agssp.arguments import parse_arguments
-from agssp.errors import InputError
-from agssp.files import append_line, parse_json, read_lines, remove_leftovers, write_json
+from agssp.errors import InputError, StorageError
+from agssp.files import append_line, parse_json, read_lines, remove_leftovers, storage_fault, write_json
+from agssp.processes import received_error, sent_error
 
 from .python_stages import run_python_stage
 from .stage import PYTHON_STAGES, Plan, Stage, command_module
@@ -143,6 +144,11 @@ def _run(state: State, stage: Stage, after_each: Callable[[], None]) -> None:
                 call(stage, state.root)
         except Exception as problem:
             error = problem
+    if error is not None and (fault := storage_fault(error)) is not None:
+        # The other stages would meet it too. Whatever can be written down of it makes this stage the last to be tried.
+        with contextlib.suppress(OSError):
+            _fail(state, stage, error)
+        raise StorageError(f"{stage.title}: {fault}") from error
     # A process that left a stage in the middle has left the others waiting, or will: none of them can go on.
     if error is not None and processes() > 1 and not isinstance(error, InputError):
         _fail(state, stage, error)
@@ -231,6 +237,7 @@ def on_main(work: Callable[[], Result]) -> Result:
 
     Raises:
         InputError: what `work` raised, on every process.
+        StorageError: the same, for what `work` met of the machine's faults.
     """
     if processes() == 1:
         return work()
@@ -243,11 +250,11 @@ def on_main(work: Callable[[], Result]) -> Result:
     if is_main():
         try:
             found[0] = work()
-        except InputError as error:
-            found[1] = str(error)
+        except Exception as error:
+            found[1] = sent_error(error)
     result, problem = broadcast_object_list(found)
     if problem is not None:
-        raise InputError(problem)
+        raise received_error(problem)
     return result
 
 

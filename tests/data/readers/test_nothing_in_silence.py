@@ -62,7 +62,7 @@ PARQUET = [
 
 @pytest.mark.parametrize(("files", "other", "count"), PARQUET)
 def test_splits_of_parquet_are_never_merged(tmp_path, files, other, count):
-    table = rows(write(tmp_path, {"p.png": None}) / "p.png")
+    table = rows(write(tmp_path, {"set/p.png": None}) / "set/p.png")
     for file in files:
         (tmp_path / "set" / file).parent.mkdir(parents=True, exist_ok=True)
         table.to_parquet(tmp_path / "set" / file)
@@ -241,8 +241,8 @@ def test_fields_of_a_table_that_may_be_labels_are_told(tmp_path, field):
 
 
 def test_columns_of_a_table_that_may_be_labels_are_told(tmp_path):
-    table = rows(write(tmp_path, {"p.png": None}) / "p.png").add_column("annotations", ["x"]).add_column("line", [3])
-    (tmp_path / "set").mkdir()
+    table = rows(write(tmp_path, {"set/p.png": None}) / "set/p.png").add_column("annotations", ["x"])
+    table = table.add_column("line", [3])
     table.to_parquet(tmp_path / "set/x.parquet")
     assert read(tmp_path / "set").report.examples("unread_fields") == [f"column annotations of {tmp_path / 'set'}"]
 

@@ -96,12 +96,14 @@ def read_dataset(
     name = name or layout_of(listing)  # type: ignore[arg-type]
     found.image_notes = begin_image_notes()
     found.layout = name
+    if listing is not None:
+        found.note_all("linked_folders", listing.links)
     if name in ("parquet", "saved", "hub"):
         found.streamed = streaming
         if listing is not None:
             found.note_all("unlisted", [name for name in listing.images if name not in listing.masks])
         table = load_table(str(source), name, split, streaming, found)
-        dataset: Any = to_schema(table, str(source), category, found, defect_types, crowds)
+        dataset: Any = to_schema(table, str(source), category, found, defect_types, crowds, is_hub=name == "hub")
     else:
         if listing is not None:
             found.note_all("other_pictures", listing.with_suffix(*OTHER_PICTURES))

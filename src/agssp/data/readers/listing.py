@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from agssp.data.containment import Boundary, boundary_of, granted_folders
+from agssp.data.encoded import missing_folder
 from agssp.data.readers.folder_masks import find_masks
 from agssp.data.readers.report import ReadReport
-from agssp.errors import InputError
-from agssp.files import is_too_deep
+from agssp.errors import InputError, StorageError
+from agssp.files import is_too_deep, raise_storage_fault
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".jp2"}
 OTHER_PICTURES = {
@@ -33,6 +35,8 @@ _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 class Listing:
     """All files below a folder but the hidden ones, as they were when it was made; links are followed.
 
+    Links that lead out of the folder are as `agssp.data.containment` says: `links` are those that were followed.
+
     Args:
         root: the folder.
         files: its files where they are known already, as `list_files` gives them.
@@ -41,7 +45,8 @@ class Listing:
 
     def __init__(self, root: Path, files: Sequence[str] | None = None, parsed: "Listing | None" = None) -> None:
         self.root = root
-        self.files = list(list_files(root) if files is None else files)
+        self.links: list[str] = []
+        self.files = list_files(root, self.links) if files is None else list(files)
         self._parsed: dict[str, Any] = {} if parsed is None else parsed._parsed
         self._found: dict[Callable[[Listing], Any], Any] = {}
 
@@ -275,18 +280,66 @@ def _as_path(name: str) -> str:
     return text
 
 
-def list_files(root: Path) -> list[str]:
-    """Posix paths, relative to the root, of all files below it, sorted; hidden ones are left out, links followed."""
+def list_files(root: Path, links: list[str] | None = None) -> list[str]:
+    """Posix paths, relative to the root, of all files below it, sorted; hidden ones are left out, links followed.
+
+    Args:
+        root: the folder.
+        links: gets the links to folders elsewhere that were followed, with where they lead.
+
+    Raises:
+        InputError: a link leads out of the folder that may not, see `agssp.data.containment`.
+        StorageError: a folder cannot be read now, or a link leads to a place that is gone, as a share may be.
+    """
     found: list[str] = []
     seen: set[str] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        subfolders[:] = [
-            name for name in subfolders if not name.startswith(".") and _first_visit(root, Path(folder) / name, seen)
-        ]
-        prefix = os.path.relpath(folder, root).replace(os.sep, "/")
-        prefix = "" if prefix == "." else prefix + "/"
-        found += [prefix + name for name in names if not name.startswith(".")]
+    boundary: Boundary | None = None
+    waiting = [(os.fspath(root), "")]
+    while waiting:
+        folder, prefix = waiting.pop()
+        for entry in _entries(folder):
+            if entry.name.startswith("."):
+                continue
+            is_folder = _is_folder(entry)
+            if entry.is_symlink():
+                link = Path(os.path.abspath(entry.path))  # noqa: PTH100 (of a link the link itself)
+                if is_folder and not _first_visit(root, Path(entry.path), seen):
+                    continue
+                boundary = Boundary(root) if boundary is None else boundary
+                if _leads_to_nothing(link) and not boundary.holds(link):
+                    raise StorageError(
+                        f"{link}: is a link to {os.path.realpath(link)}, whose folder is not there; if that is on "
+                        "another disk or a network share, see to it that it is there, else take the link away"
+                    )
+                if boundary.check_link(link, is_folder=is_folder) and links is not None:
+                    links.append(f"{link} (to {os.path.realpath(link)})")
+            if is_folder:
+                waiting.append((entry.path, f"{prefix}{entry.name}/"))
+            else:
+                found.append(prefix + entry.name)
     return sorted(found)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        # What lies in a folder that cannot be read now is not absent; one that never can be, as lost+found, is passed.
+        raise_storage_fault(error, folder)
+        return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        raise_storage_fault(error, entry.path)
+        return False
+
+
+def _leads_to_nothing(link: Path) -> bool:
+    return not os.path.exists(link) and missing_folder(link) is not None  # noqa: PTH110 (as fast as can be)
 
 
 def _first_visit(root: Path, folder: Path, seen: set[str]) -> bool:
@@ -321,6 +374,7 @@ def read_text(file: Path | str) -> str:
         with open(file, "rb") as opened:  # noqa: PTH123 (a path would be taken apart first, for each of many files)
             text = decode_text(opened.read())
     except OSError as error:
+        raise_storage_fault(error, file)
         raise InputError(f"{file}: cannot be opened: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(
@@ -343,14 +397,17 @@ def decode_text(content: bytes, errors: str = "strict") -> str:
 def path_inside(root: Path, name: str, where: str) -> Path:
     """The path of a file named in a table, which must lie inside the table's folder.
 
-    Links inside the folder are the user's own and may lead anywhere; only the name is judged.
+    Links on the way are as in `agssp.data.containment`.
 
     Raises:
-        InputError: the name is empty, absolute or climbs out of the folder.
+        InputError: the name is empty, absolute or climbs out of the folder, or a link on its way leads out.
     """
     text = name.replace("\\", "/")
     relative = posixpath.normpath(text)
     leads_out = relative.startswith(("/", "..")) or any(part.endswith(":") for part in relative.split("/"))
     if not text.strip() or relative == "." or leads_out or "\0" in name:
         raise InputError(f"{where}: {name!r} points outside of {root}; expected a path relative to that folder")
-    return root / relative
+    path = root / relative
+    boundary = boundary_of(Path(os.path.abspath(root)), granted_folders())  # noqa: PTH100 (of a link the link itself)
+    boundary.check_path(boundary.root / relative, where)
+    return path

@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, Image, IterableDataset, LargeList, List, Value
 
+from agssp.data.containment import TableFiles, named_place
+from agssp.data.content import content_hash
+from agssp.data.encoded import MAX_BYTES, ImageError
 from agssp.data.readers.columns import with_column, with_constant, with_values
 from agssp.data.readers.objects import LABEL_FIELDS
 from agssp.data.readers.records import folder_category
@@ -28,6 +32,8 @@ def to_schema(
     report: ReadReport,
     defect_types: Sequence[str] | None = None,
     crowds: str = "auto",
+    *,
+    is_hub: bool = False,
 ) -> Any:
     """Bring a table to the schema, without copying its images.
 
@@ -44,9 +50,11 @@ def to_schema(
         report: is filled with what was found, changed and left out; of a stream as its rows are read.
         defect_types: of a stream: names of the classes, where the column's type does not tell them.
         crowds: what boxes marked as crowds are, see `resolve_crowds`.
+        is_hub: whether the source is a repository of the Hub.
 
     Raises:
-        InputError: there is no `image`, or a column that cannot be brought to the schema.
+        InputError: there is no `image`, a column that cannot be brought to the schema, or the table names an image
+            that lies elsewhere than with it, see `agssp.data.containment`.
     """
     if dataset.features is None:
         dataset = dataset._resolve_features()
@@ -63,8 +71,9 @@ def to_schema(
     others = sorted(name for name in dataset.features if name.lower() in LABEL_FIELDS - {"mask"})
     report.note_all("unread_fields", [f"column {name} of {source}" for name in others])
     streamed = isinstance(dataset, IterableDataset)
-    if streamed:
-        dataset = dataset.map(_fetched, features=dataset.features)
+    files = TableFiles(source, is_hub=is_hub)
+    if streamed or _names_files(dataset, files):
+        dataset = dataset.map(partial(_fetched, files), features=dataset.features)
     if "image_id" not in dataset.features:
         dataset = with_column(dataset, "image_id", Value("string"), ["image"], _content_id)
         dataset = dataset if streamed else _numbered_apart(dataset)
@@ -140,24 +149,51 @@ def _numbered_apart(dataset: Dataset) -> Dataset:
     return with_values(dataset, "image_id", Value("string"), ids)
 
 
-def _fetched(row: dict[str, Any]) -> dict[str, Any]:
-    """Put the bytes of images that are only named by a remote address into the row."""
-    columns = {}
+def _names_files(dataset: Dataset, files: TableFiles) -> bool:
+    """Whether images are named by relative paths or addresses; all that are named must lie where the table may reach.
+
+    Raises:
+        InputError: one does not.
+    """
+    others = False
     for column in ("image", "mask"):
-        value = row.get(column)
-        if value is not None and value.get("bytes") is None and "://" in (value.get("path") or ""):
-            with fsspec.open(value["path"], "rb") as file:
-                columns[column] = {"bytes": file.read(), "path": value["path"].rsplit("/", 1)[-1]}
+        if column not in dataset.features:
+            continue
+        for batch in dataset.select_columns([column]).with_format("arrow").iter(batch_size=1000):
+            for chunk in batch[column].chunks:
+                named = pc.and_(chunk.is_valid(), pc.struct_field(chunk, "bytes").is_null())
+                for name in pc.struct_field(chunk, "path").filter(named).to_pylist():
+                    others |= bool(name) and files.place(name) != name
+    return others
+
+
+def _fetched(files: TableFiles, row: dict[str, Any]) -> dict[str, Any]:
+    """Put the places of images that are only named into the row, or the bytes of those at a remote address."""
+    columns: dict[str, Any] = {}
+    for column in ("image", "mask"):
+        place = named_place(files, row.get(column))
+        if place is not None and "://" in place:
+            columns[column] = {"bytes": _fetch(place), "path": place.rsplit("/", 1)[-1]}
+        elif place is not None:
+            columns[column] = {"bytes": None, "path": place}
     return columns
+
+
+def _fetch(address: str) -> bytes:
+    with fsspec.open(address, "rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise InputError(f"{address}: an image of more than {MAX_BYTES:,} bytes, which is the most that is read")
+    return content
 
 
 def _content_id(row: dict[str, Any]) -> str:
     image = row["image"] or {}
     path = image.get("path") or ""
-    content = image.get("bytes")
-    if content is None:
-        content = Path(path).read_bytes() if Path(path).is_file() else path.encode()
-    digest = hashlib.sha256(content).hexdigest()[:16]
+    try:
+        digest = content_hash(image if image.get("bytes") is not None or path else b"")[:16]
+    except ImageError:  # missing, which is told where it is decoded
+        digest = hashlib.sha256(path.encode()).hexdigest()[:16]
     return f"{digest}-{Path(path).name}" if path else digest
 
 

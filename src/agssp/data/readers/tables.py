@@ -26,7 +26,8 @@ from agssp.data.parquet_files import check_footer
 from agssp.data.readers.listing import list_files
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.splits import default_split, same_split, split_in, split_named
-from agssp.errors import InputError
+from agssp.errors import InputError, StorageError
+from agssp.files import raise_storage_fault, storage_fault
 from agssp.hub_ids import near_hint
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ def load_table(source: str, kind: str, split: str | None, streaming: bool, repor
     except InputError:
         raise
     except Exception as error:  # the Hub, the network, Parquet and `datasets` each have their own
+        raise_storage_fault(error, source)
         what = {"saved": "a save_to_disk folder", "parquet": "Parquet", "hub": "a data set of the Hub"}[kind]
         here = f", and no file or folder of this name is here{near_hint(source)}" if kind == "hub" else ""
         offline = isinstance(error, ConnectionError) and constants.HF_HUB_OFFLINE
@@ -102,6 +104,7 @@ def reading(source: str) -> Iterator[None]:
 
     Raises:
         InputError: for whatever pyarrow, the file system and the Hub's client raise.
+        StorageError: for what passes of that.
     """
     try:
         yield
@@ -109,7 +112,8 @@ def reading(source: str) -> Iterator[None]:
         # What pyarrow finds wrong in a page is an OSError without a number; the Hub's refusals have none either.
         damaged = isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None)
         advice = "one of its files is damaged: write or fetch it again" if damaged else "run the same command to go on"
-        raise InputError(f"{source}: reading it broke off ({_told(error)}); {advice}") from error
+        kind = InputError if storage_fault(error) is None else StorageError
+        raise kind(f"{source}: reading it broke off ({_told(error)}); {advice}") from error
 
 
 class NamedRows:

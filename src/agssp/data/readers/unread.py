@@ -14,6 +14,7 @@ from agssp.data.readers.metadata import TABLE
 from agssp.data.readers.voc_files import ANNOTATION_FOLDERS, in_folder
 from agssp.data.readers.xml_files import root_tag
 from agssp.data.readers.yolo_labels import looks_like_labels
+from agssp.files import raise_storage_fault
 
 YOLO_LABELS = "labels/a.txt for images/a.jpg, or a.txt beside a.jpg"
 YOLO_WITHOUT = (
@@ -211,7 +212,8 @@ def _kind_of_table(file: Path, stems: Container[str] = ()) -> str | None:
     try:
         with file.open("rb") as opened:
             lines = decode_text(opened.read(2 * _LINE), errors="replace").splitlines()
-    except OSError:
+    except OSError as error:
+        raise_storage_fault(error, file)
         return None
     cells, second = ([cell.strip(" \"'\r\n") for cell in _CELLS.split(line)] for line in [*lines, "", ""][:2])
     header = {cell.lower() for cell in cells}

@@ -7,6 +7,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from agssp.errors import InputError
+from agssp.files import raise_storage_fault
 
 MOST_BYTES = 256 * 1024**2
 _SNIFFED = 4096
@@ -46,7 +47,8 @@ def root_tag(file: Path) -> str | None:
     try:
         with file.open("rb") as content:
             head = content.read(_SNIFFED)
-    except OSError:
+    except OSError as error:
+        raise_storage_fault(error, file)
         return None
     try:
         parser.feed(head)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from agssp.data.containment import Boundary, is_delivered, outside
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.records import ImageRecord, folder_category
 from agssp.data.readers.report import ReadReport
@@ -42,6 +43,9 @@ def locate_yolo(file: Path) -> tuple[Listing, str]:
 
     That is the folder where the table lies; or the one that its `path` names, where that lies elsewhere and holds an
     entry of the table. A relative `path` begins at the table, or else where the program runs.
+
+    Raises:
+        InputError: the table came with a repository, and its `path` leads out of the table's folder.
     """
     own = file.absolute().parent
     if file.suffix.lower() != ".data":
@@ -52,6 +56,8 @@ def locate_yolo(file: Path) -> tuple[Listing, str]:
             # Path's own methods raise at names that are too long to be any.
             if os.path.isdir(place) and any(os.path.exists(place / name) for name in entries):  # noqa: PTH110, PTH112
                 is_inside = place.resolve().is_relative_to(own.resolve())
+                if not is_inside and is_delivered(file.absolute()) and not Boundary(own).holds(place):
+                    raise outside(f"{file}: `path`", f"{place}/", own)
                 return Listing(file.parent if is_inside else place), str(file)
             if not table.base:
                 break
@@ -127,7 +133,7 @@ def _table(listing: Listing, given: str | None, report: ReadReport) -> Table | N
     if given is None:
         name = choose_table(listing, report)
         return None if name is None else read_table(listing.path(name), listing, report)
-    if not Path(given).absolute().is_relative_to(listing.root.absolute()):
+    if not Path(given).resolve().is_relative_to(listing.root.resolve()):
         report.note("data_elsewhere", f"{given}: {listing.root}")
     return read_table(Path(given), listing, report)
 

@@ -10,6 +10,7 @@ from agssp.data.readers.report import ReadReport
 from agssp.data.readers.shapes import box_of_outline
 from agssp.data.readers.yolo_table import spell_classes
 from agssp.errors import InputError
+from agssp.files import raise_storage_fault
 
 _FIRST_BYTES = 4096
 
@@ -58,7 +59,8 @@ def looks_like_labels(file: Path) -> bool | None:
     try:
         with file.open("rb") as opened:
             start = opened.read(_FIRST_BYTES)
-    except OSError:
+    except OSError as error:
+        raise_storage_fault(error, file)
         return None
     lines = [line.split() for line in decode_text(start, "replace").splitlines() if line.strip()]
     if not lines:

@@ -10,7 +10,7 @@ from agssp.data.readers.report import ReadReport
 from agssp.data.readers.splits import default_split, same_split, split_named
 from agssp.data.readers.yolo_files import IMAGE_FOLDERS, LabelFiles, pictures
 from agssp.data.readers.yolo_table import Table, base_folder, find_file, find_folder, folders_of
-from agssp.errors import InputError
+from agssp.errors import InputError, StorageError
 
 # CVAT's folder of the images of a subset.
 _SUBSET = re.compile(r"obj_(.+)_data", re.IGNORECASE)
@@ -47,6 +47,8 @@ def images_to_read(
         for other in splits.keys() - {chosen}:
             try:
                 named.update(_listed(listing, listed, other, splits[other], ReadReport()))
+            except StorageError:
+                raise
             except InputError:
                 # Another split that is not there is no matter of this one.
                 continue

@@ -12,7 +12,7 @@ import yaml
 from agssp.data.readers.listing import Listing, read_text
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.splits import split_named
-from agssp.errors import InputError
+from agssp.errors import InputError, StorageError
 from agssp.files import parse_yaml
 
 USUAL_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -73,6 +73,8 @@ def find_tables(listing: Listing) -> list[str]:
         is_usual = name.lower() in USUAL_NAMES
         try:
             content = _content(listing.path(name))
+        except StorageError:
+            raise
         except InputError:
             # A broken data.yaml is the user's table all the same, and is named when it is read.
             if is_usual:

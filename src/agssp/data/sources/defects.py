@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 
+from agssp.data.encoded import open_encoded, storage_faults_told
 from agssp.data.images import ImageError, open_image
 from agssp.data.mask_reading import MaskReading
 from agssp.data.masks import decode_mask
@@ -174,8 +175,13 @@ def boxes_of_masks(masks: Sequence[tuple[str, np.ndarray]], smallest: int) -> li
 
 def _pixel_values(path: Path, name: str) -> np.ndarray:
     """The numbers stored in a grey or palette picture (H, W), palettes not looked up."""
+    with open_encoded(path, name) as file, storage_faults_told(name, file):
+        return _stored_numbers(file, name)
+
+
+def _stored_numbers(file: BinaryIO, name: str) -> np.ndarray:
     try:
-        with open_image(path, name) as picture:
+        with open_image(file, name) as picture:
             return np.asarray(picture if picture.mode in ("L", "P", "I;16", "I") else picture.convert("L"))
     except ImageError:
         raise

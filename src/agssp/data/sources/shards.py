@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from agssp import __version__
+from agssp.data.encoded import read_encoded
 from agssp.data.images import ImageError, decode_image
 from agssp.data.map_store import write_parquet
 from agssp.data.parquet_files import check_footer, read_table
@@ -20,7 +21,7 @@ from agssp.data.schema import features
 from agssp.data.sources.defects import MaskFile, boxes_of_masks, read_masks
 from agssp.data.sources.image import SourceImage
 from agssp.data.sources.plan import SPLITS, Plan, Shard
-from agssp.files import parse_json
+from agssp.files import parse_json, raise_storage_fault
 
 DATA = "data"
 # Streams read a row group at a time.
@@ -40,7 +41,8 @@ def is_done(folder: Path, plan: Plan, shard: Shard) -> bool:
         return False
     try:
         metadata = pq.read_schema(path).metadata or {}
-    except (pa.ArrowInvalid, OSError):
+    except (pa.ArrowInvalid, OSError) as error:
+        raise_storage_fault(error, path)
         return False
     return metadata.get(b"agssp_build") == _key(plan, shard)
 
@@ -49,6 +51,9 @@ def write_shard(folder: Path, plan: Plan, shard: Shard, max_pixels: int) -> Iter
     """Write one shard; the same files give the same bytes. Gives each image when it is done, for progress.
 
     Images that cannot be read, or whose mask does not fit them, are left out, and named in the file's footer.
+
+    Raises:
+        StorageError: the machine failed; the shard is not written.
     """
     rows, skipped = [], []
     for image in shard.images:
@@ -73,7 +78,7 @@ def make_row(image: SourceImage, plan: Plan, max_pixels: int) -> dict[str, Any]:
     Raises:
         ImageError: the image or its mask cannot be read, or they differ in size.
     """
-    content = image.path.read_bytes()
+    content = read_encoded(image.path, image.image_id)
     width, height = decode_image(content, image.image_id, max_pixels=max_pixels).size
     try:
         masks = None if image.masks is None else read_masks(image.masks, (height, width))
@@ -114,12 +119,14 @@ def make_row(image: SourceImage, plan: Plan, max_pixels: int) -> dict[str, Any]:
 
 def skipped_images(folder: Path, plan: Plan) -> list[dict[str, str]]:
     """Images without a row, `image_id` and `reason`, of all finished shards in order."""
-    found = []
-    for shard in plan.shards:
-        path = shard_path(folder, shard)
-        metadata = check_footer(path).metadata or {}
-        found += parse_json(metadata.get(b"agssp_skipped", b""), f"{path}, its `agssp_skipped`")
-    return found
+    return [entry for shard in plan.shards for entry in skipped_of(folder, shard)]
+
+
+def skipped_of(folder: Path, shard: Shard) -> list[dict[str, str]]:
+    """Images without a row, `image_id` and `reason`, of one finished shard."""
+    path = shard_path(folder, shard)
+    metadata = check_footer(path).metadata or {}
+    return parse_json(metadata.get(b"agssp_skipped", b""), f"{path}, its `agssp_skipped`")
 
 
 def count_rows(folder: Path, plan: Plan) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Check a built data set row by row: whatever is wrong is said of a row, a file or a count, by name."""
 
-import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,8 @@ from agssp.data.mask_reading import MaskReading
 from agssp.data.masks import decode_mask, named_masks
 from agssp.data.readers.tables import SHARD_NAME
 from agssp.data.schema import defect_names
-from agssp.errors import InputError
+from agssp.errors import InputError, StorageError
+from agssp.files import raise_storage_fault
 
 # Boxes are stored as float32.
 ROUNDING = 0.01
@@ -33,6 +33,9 @@ def verify_rows(folder: Path, manifest: dict[str, Any], max_pixels: int = MAX_PI
 
     Yields:
         A problem, beginning with the row or file concerned, or None for a row that is done (for progress).
+
+    Raises:
+        StorageError: the machine failed; nothing is said of the data.
     """
     seen: Counter[str] = Counter()
     rows: Counter[str] = Counter()
@@ -42,6 +45,8 @@ def verify_rows(folder: Path, manifest: dict[str, Any], max_pixels: int = MAX_PI
     reading = None
     try:
         reading = MaskReading.of(named_masks(_mask_rows(paths)), str(folder))
+    except StorageError:
+        raise
     except InputError as error:
         yield str(error)
     for path in paths:
@@ -67,6 +72,7 @@ def verify_rows(folder: Path, manifest: dict[str, Any], max_pixels: int = MAX_PI
                         yield f"{name}: {problem}"
                     yield None
         except Exception as error:  # pyarrow raises any kind on a damaged file
+            raise_storage_fault(error, path)
             yield f"{path.name}: cannot be read: {error}"
     for split in {**manifest["splits"], **rows}:
         if rows[split] != manifest["splits"].get(split, 0):
@@ -134,11 +140,13 @@ def count_problems(manifest: dict[str, Any], *, partial: bool) -> Iterator[str]:
 def _mask_rows(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """Id and mask of each row; of files that cannot be read or have no masks, none."""
     for path in paths:
-        with contextlib.suppress(pa.ArrowException, OSError, KeyError):
+        try:
             file = pq.ParquetFile(path)
             if "mask" in file.schema_arrow.names:
                 for batch in file.iter_batches(batch_size=32, columns=["image_id", "mask"]):
                     yield from batch.to_pylist()
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise_storage_fault(error, path)
 
 
 def _missing_shards(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
