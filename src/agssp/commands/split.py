@@ -56,6 +56,7 @@ ARGUMENTS = (SplitArguments,)
 def main(arguments: SplitArguments) -> None:
     """Write train/ and test/ under the output folder."""
     from agssp.data.labels import object_classes, trainable_rows
+    from agssp.data.parquet_shards import write_shards
     from agssp.data.reading import read_labelled, read_told
     from agssp.data.schema import defect_names
     from agssp.data.splits import split_rows
@@ -115,13 +116,7 @@ def main(arguments: SplitArguments) -> None:
     claim(output, facts, report.as_json())
     parts = {"train": train} if arguments.test is not None else {"train": train, "test": test}
     for name, rows in parts.items():
-        (output / name).mkdir(exist_ok=True)
-        file = output / name / f"{name}-00000-of-00001.parquet"
-        part = file.with_name(f".{file.name}.tmp")
-        # As an open file, since `datasets` would take some names of folders for addresses.
-        with part.open("wb") as parquet:
-            _embedded(dataset.select(rows)).to_parquet(parquet)
-        part.replace(file)
+        write_shards(dataset.select(rows), output / name, name)
     measured = "those of " + arguments.test if arguments.test else f"{len(test)}"
     print(f"{len(train)} training and {measured} test images in {output}")
     tested = arguments.test or output / "test"
@@ -212,17 +207,3 @@ def claim(output: Path, facts: dict[str, Any], reading: dict[str, Any]) -> None:
         raise InputError(f"--output {output}: holds files that are no split; give an empty or new folder")
     output.mkdir(parents=True, exist_ok=True)
     write_json(record, facts | {"reading": reading})
-
-
-def _embedded(dataset):
-    """Put the bytes of image files into the rows, so that the Parquet file stands alone."""
-
-    def read(row):
-        images = {}
-        for column in ("image", "mask"):
-            value = row.get(column)
-            if value is not None and value["bytes"] is None:
-                images[column] = {"bytes": Path(value["path"]).read_bytes(), "path": Path(value["path"]).name}
-        return images
-
-    return dataset.map(read, features=dataset.features, desc="read images")
