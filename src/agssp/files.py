@@ -6,6 +6,7 @@ left behind under such names is removed by the next one (`remove_leftovers`).
 """
 
 import contextlib
+import ctypes
 import errno
 import functools
 import itertools
@@ -131,7 +132,7 @@ def write_once(path: str | os.PathLike, write: Callable[[Path], object]) -> bool
 
 
 @contextlib.contextmanager
-def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
+def whole_folder(path: str | os.PathLike, *, many: bool = False) -> Iterator[Path]:
     """Give an empty folder to write to; at the end of the block it is durable and takes the place of the old one.
 
     The old folder stays until the new one is whole. A run that is killed between the two moves leaves it under another
@@ -139,6 +140,7 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
 
     Args:
         path: of the folder; what it holds is lost at the end of the block.
+        many: of very many small files, which are made durable together where the system can, not each by itself.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,10 +149,11 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     part.mkdir()
     try:
         yield part
-        for place, _, names in os.walk(part):
-            for name in names:
-                _make_durable(Path(place, name))
-            _make_durable(Path(place))
+        if not (many and _make_all_durable(part)):
+            for place, _, names in os.walk(part):
+                for name in names:
+                    _make_durable(Path(place, name))
+                _make_durable(Path(place))
         if path.exists():
             path.rename(old)
         part.rename(path)
@@ -252,6 +255,22 @@ def _make_durable(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def _make_all_durable(folder: Path) -> bool:
+    """Make all that was written to the file system of a folder durable in one step; whether this system can (Linux)."""
+    try:
+        sync = ctypes.CDLL(None, use_errno=True).syncfs
+    except (OSError, AttributeError, TypeError):
+        return False
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if sync(handle):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
+    finally:
+        os.close(handle)
+    return True
 
 
 # --- reading back -----------------------------------------------------------------------------------------------------
