@@ -6,6 +6,7 @@ left behind under such names is removed by the next one (`remove_leftovers`).
 """
 
 import contextlib
+import ctypes
 import errno
 import functools
 import itertools
@@ -83,10 +84,12 @@ def whole_file(
 
 
 @contextlib.contextmanager
-def open_whole(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
+def open_whole(
+    path: str | os.PathLike, mode: str = "w", *, parts: str | os.PathLike | None = None
+) -> Iterator[IO[Any]]:
     """Open a file to be written in one step, as `whole_file` does: `w` in UTF-8 with plain line ends, or `wb`."""
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-    with whole_file(path) as part, part.open(mode, **text) as file:  # type: ignore[call-overload]
+    with whole_file(path, parts=parts) as part, part.open(mode, **text) as file:  # type: ignore[call-overload]
         yield file
 
 
@@ -147,7 +150,9 @@ def write_once(path: str | os.PathLike, write: Callable[[Path], object]) -> bool
 
 
 @contextlib.contextmanager
-def whole_folder(path: str | os.PathLike, *, parts: str | os.PathLike | None = None) -> Iterator[Path]:
+def whole_folder(
+    path: str | os.PathLike, *, parts: str | os.PathLike | None = None, many: bool = False
+) -> Iterator[Path]:
     """Give an empty folder to write to; at the end of the block it is durable and takes the place of the old one.
 
     The old folder stays until the new one is whole. A run that is killed between the two moves leaves it under another
@@ -156,6 +161,7 @@ def whole_folder(path: str | os.PathLike, *, parts: str | os.PathLike | None = N
     Args:
         path: of the folder; what it holds is lost at the end of the block.
         parts: folder of the unfinished one, as for `whole_file`.
+        many: of very many small files, which are made durable together where the system can, not each by itself.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +170,8 @@ def whole_folder(path: str | os.PathLike, *, parts: str | os.PathLike | None = N
     part.mkdir()
     try:
         yield part
-        make_durable(part)
+        if not (many and _make_all_durable(part)):
+            make_durable(part)
         _take_place(part, path, old)
         _make_durable(path.parent)
         shutil.rmtree(old, ignore_errors=True)
@@ -344,6 +351,22 @@ def _make_durable(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def _make_all_durable(folder: Path) -> bool:
+    """Make all that was written to the file system of a folder durable in one step; whether this system can (Linux)."""
+    try:
+        sync = ctypes.CDLL(None, use_errno=True).syncfs
+    except (OSError, AttributeError, TypeError):
+        return False
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if sync(handle):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
+    finally:
+        os.close(handle)
+    return True
 
 
 # --- reading back -----------------------------------------------------------------------------------------------------

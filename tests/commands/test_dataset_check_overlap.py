@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from agssp.cli import main as agssp
-from agssp.commands.dataset_check_overlap import COLUMNS, CheckOverlapArguments, main
+from agssp.commands.dataset_check_overlap import COLUMNS, MOST_PAIRS, CheckOverlapArguments, main
 from agssp.data.synthetic import add_defects, cast_iron
 from agssp.errors import InputError
 
@@ -86,6 +86,36 @@ def test_bad_and_empty_pictures_are_counted_and_the_rest_compared(root, capsys):
     assert json.loads(line)["image_id"] == "plate/broken.png"
     assert json.loads(line)["dataset"] == "corpus"
     assert "1 skipped" in capsys.readouterr().out
+
+
+def test_many_blank_frames_are_a_group_and_not_every_pair(root, capsys):
+    for folder, count in (("corpus/plate", 50), ("validation", 40)):
+        for number in range(count):
+            Image.new("RGB", (40, 40), "grey").save(root / folder / f"blank{number:02d}.png")
+    found = run(root)
+    assert (found["exact"], found["near"], found["pairs_left_out"]) == (2 + 50 * 40, 1, 50 * 40 - MOST_PAIRS)
+    assert len(found["pairs"]) == 3 + MOST_PAIRS
+    (group,) = found["groups"]
+    assert (group["pairs"], group["listed"]) == (50 * 40, MOST_PAIRS)
+    assert group["corpus_ids"] == [f"plate/blank{number:02d}.png" for number in range(50)]
+    assert group["validation_ids"] == [f"blank{number:02d}.png" for number in range(40)]
+    left_out = (root / "overlap/leave_out.txt").read_text().split()
+    assert sorted(left_out) == sorted([*group["corpus_ids"], "plate/3.png", "plate/5.png", "plate/8.png"])
+    assert found["corpus_images_to_leave_out"] == len(left_out) == 53
+    assert f"{50 * 40 - MOST_PAIRS} pairs of images that have many copies are not listed" in capsys.readouterr().out
+
+
+def test_few_copies_are_all_listed(root):
+    for number in range(3):
+        shutil.copy(root / "corpus/plate/3.png", root / f"corpus/plate/again{number}.png")
+        shutil.copy(root / "validation/turned.jpg", root / f"validation/turned{number}.jpg")
+    found = run(root)
+    pairs = {(pair["corpus_id"], pair["validation_id"]) for pair in found["pairs"]}
+    corpus = [f"plate/{name}.png" for name in ("3", "again0", "again1", "again2")]
+    turned = [f"turned{number}.jpg" for number in ("", 0, 1, 2)]
+    expected = {*((name, "copy.png") for name in corpus), ("plate/5.png", "lossless.bmp")}
+    assert pairs == expected | {("plate/8.png", name) for name in turned}
+    assert (found["exact"], found["near"], found["pairs_left_out"], found["groups"]) == (5, 4, 0, [])
 
 
 def test_threads_do_not_change_the_result_and_a_second_run_replaces_it(root):

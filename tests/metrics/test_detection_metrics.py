@@ -44,6 +44,18 @@ def scenes_with_crowds(seed: int, count: int = 12):
         )  # fmt: skip
 
 
+def ties(seed: int, count: int = 60):
+    """Images in no order with few different scores, and boxes on a coarse grid: scores and overlaps often tie."""
+    generator = np.random.default_rng((seed, 2))
+    for index, found, scores, guesses, targets, labels, crowds in scenes_with_crowds(seed, count):
+        coarse = [np.round(boxes / 16) * 16 + [0, 0, 1, 1] for boxes in (found, targets)]
+        order = generator.permutation(len(found))
+        yield (
+            (index * 37) % count, coarse[0][order], np.round(scores[order] * 4) / 4, guesses[order], coarse[1], labels,
+            crowds,
+        )  # fmt: skip
+
+
 def by_pycocotools(images):
     annotations, detections = [], []
     for index, boxes, scores, labels, targets, target_labels, *crowds in images:
@@ -123,7 +135,8 @@ def test_what_is_found_in_a_crowd_region_counts_for_nothing():
 
 
 @pytest.mark.parametrize(
-    ("scenes", "seed"), [(random_images, 0), (random_images, 1), *((scenes_with_crowds, n) for n in range(4))]
+    ("scenes", "seed"),
+    [(random_images, 0), (random_images, 1), *((scenes, n) for scenes in (scenes_with_crowds, ties) for n in range(4))],
 )
 def test_equals_pycocotools(scenes, seed):
     images = list(scenes(seed))
@@ -131,7 +144,7 @@ def test_equals_pycocotools(scenes, seed):
     for image in images:
         metrics.update(*image)
     result, reference = metrics.compute(), by_pycocotools(images)
-    assert result["crowds"] == sum(int(np.sum(crowds)) for *_, crowds in images if scenes is scenes_with_crowds)
+    assert result["crowds"] == sum(int(np.sum(crowds)) for *_, crowds in images if scenes is not random_images)
     names = ["map_50_95", "map_50", "map_75", "map_small", "map_medium", "map_large"]
     expected = [value if value >= 0 else None for value in reference.stats[:6]]
     assert [result[name] for name in names] == pytest.approx(expected, abs=1e-9)
@@ -141,7 +154,22 @@ def test_equals_pycocotools(scenes, seed):
         assert result["curves"][name]["precision"] == pytest.approx(precision.tolist(), abs=1e-9)
 
 
-@pytest.mark.parametrize("scenes", [random_images, scenes_with_crowds])
+@pytest.mark.parametrize("seed", range(3))
+def test_precision_is_pycocotools_to_the_last_bit(seed):
+    images = list(ties(seed))
+    metrics = DetectionMetrics(NAMES)
+    for image in images:
+        metrics.update(*image)
+    result, reference = metrics.compute(), by_pycocotools(images)
+    stats = [result["map_50_95"], result["map_50"], result["map_75"]]
+    assert stats == pytest.approx(reference.stats[:3], abs=1e-15)
+    for index, name in enumerate(NAMES[:2]):
+        precision = reference.eval["precision"][0, :, index, 0, -1]
+        assert result["curves"][name]["precision"] == precision.tolist()
+        assert result["per_class"][name]["recall_50"] == reference.eval["recall"][0, index, 0, -1]
+
+
+@pytest.mark.parametrize("scenes", [random_images, scenes_with_crowds, ties])
 def test_two_processes_merge_to_one(scenes):
     images = list(scenes(7))
     whole, first, second = (DetectionMetrics(NAMES) for _ in range(3))
@@ -152,6 +180,26 @@ def test_two_processes_merge_to_one(scenes):
     first.update(*images[0])
     first.merge(second.state())
     assert first.compute() == whole.compute()
+
+
+def test_of_an_image_that_comes_twice_the_last_counts():
+    images = list(scenes_with_crowds(3))
+    once, twice = DetectionMetrics(NAMES), DetectionMetrics(NAMES)
+    for index, *found in images:
+        once.update(index, *found)
+        twice.update(len(images) - 1 - index, *found)
+    for image in images:
+        twice.update(*image)
+    assert twice.compute() == once.compute()
+    assert len(twice) == len(images)
+
+
+def test_what_is_kept_is_a_few_bytes_a_box():
+    metrics = DetectionMetrics(NAMES)
+    for image in ties(5):
+        metrics.update(*image)
+    boxes = metrics.compute()["detections"] + metrics.compute()["boxes"]
+    assert sum(rows.nbytes for rows in metrics.state().values()) < 40 * boxes
 
 
 def test_more_detections_than_a_hundred_can_count():

@@ -5,7 +5,8 @@ agssp dataset check-overlap corpus me/my-defects --validation-split test --outpu
 
 OUTPUT/overlap.csv (ids of both, exact or near, similarity, what was done), OUTPUT/overlap.json (the same with how many
 images were compared), OUTPUT/leave_out.txt (ids of CORPUS, one a line), OUTPUT/skipped.jsonl, OUTPUT/report.html (the
-pairs as pictures). Found are crops that keep 0.88 of each side or more. An image without any structure is compared
+pairs as pictures). Of images that are all the same, as blank frames are, the first pairs stand there, and overlap.json
+names the whole group. Found are crops that keep 0.88 of each side or more. An image without any structure is compared
 pixel by pixel alone.
 """
 
@@ -15,6 +16,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,13 +27,15 @@ from agssp.output_folder import claim_output, keeps_outputs
 
 if TYPE_CHECKING:
     from agssp.data.image_notes import ImageNotes
-    from agssp.data.overlap import Look, Pair
+    from agssp.data.overlap import Gallery, Look, Pair
 
 POSITIONAL = ("corpus", "validation")
 COLUMNS = ("corpus_id", "validation_id", "kind", "similarity", "transformation")
 FILES = ("overlap.csv", "overlap.json", "leave_out.txt", "skipped.jsonl", "report.html")
 BLOCK = 64
 MISSES = 12
+MOST_PAIRS = 1000
+"""Of images with the same pixels so many pairs are listed; n of one side and m of the other make n * m."""
 
 
 @dataclass
@@ -86,30 +90,27 @@ def main(arguments: CheckOverlapArguments) -> None:
     # Threads of ours do the work of several images at once; those of OpenCV would stand in their way.
     cv2.setNumThreads(1)
     with ThreadPoolExecutor(arguments.workers or os.cpu_count() or 1) as pool:
-        theirs = Seen()
-        for seen in _blocks(
-            pool,
-            lambda block: look_at(block, "validation", arguments.max_pixels, of_validation.image_notes),
-            validation,
-            "validation",
-        ):
-            theirs += seen
-        gallery = Gallery(theirs.looks)
+        theirs, ours = Seen(), Seen()
 
-        def compare(block: dict[str, Any]) -> "tuple[Seen, list[Pair]]":
+        def look(block: dict[str, Any]) -> Seen:
+            return look_at(block, "validation", arguments.max_pixels, of_validation.image_notes)
+
+        gallery = Gallery(chain.from_iterable(map(theirs.taken, _blocks(pool, look, validation, "validation"))))
+
+        def compare(block: dict[str, Any]) -> "tuple[Seen, list[tuple[str, int]], list[tuple[Pair, int]]]":
             seen = look_at(block, "corpus", arguments.max_pixels, of_corpus.image_notes)
-            pairs = list(gallery.compare(seen.looks))
-            return replace(seen, looks=[]), pairs
+            same, near = list(gallery.same(seen.looks)), list(gallery.near(seen.looks))
+            return replace(seen, looks=[]), same, near
 
-        ours = Seen()
-        pairs: list[Pair] = []
+        found = Found()
         misses: list[Pair] = []
-        for seen, found in _blocks(pool, compare, corpus, "corpus"):
-            ours += seen
-            pairs += [pair for pair in found if pair.similarity >= arguments.threshold]
-            below = [pair for pair in found if pair.similarity < arguments.threshold]
+        for seen, same, near in _blocks(pool, compare, corpus, "corpus"):
+            ours.taken(seen)
+            found.add_same(same)
+            found.add_near(gallery, [entry for entry in near if entry[0].similarity >= arguments.threshold])
+            below = [pair for pair, _ in near if pair.similarity < arguments.threshold]
             misses = heapq.nlargest(MISSES, [*misses, *below], key=lambda pair: pair.similarity)
-    pairs.sort(key=lambda pair: (pair.kind, -pair.similarity, pair.corpus_id, pair.validation_id))
+    pairs = found.finish(gallery)
     facts = {
         "corpus": arguments.corpus,
         "validation": arguments.validation,
@@ -118,18 +119,19 @@ def main(arguments: CheckOverlapArguments) -> None:
         "validation_images": len(validation),
         "skipped": len(ours.skipped) + len(theirs.skipped),
         "without_structure": ours.flat + theirs.flat,
-        "exact": sum(pair.kind == "exact" for pair in pairs),
-        "near": sum(pair.kind == "near" for pair in pairs),
-        "corpus_images_to_leave_out": len({pair.corpus_id for pair in pairs}),
+        "exact": found.exact,
+        "near": found.near,
+        "pairs_left_out": found.exact + found.near - len(pairs),
+        "corpus_images_to_leave_out": len(found.ids(pairs)),
         "highest_similarity_below": misses[0].similarity if misses else None,
     }
     reading = {"corpus": of_corpus.as_json(), "validation": of_validation.as_json()}
-    _write(output, facts | {"reading": reading}, pairs, [*theirs.skipped, *ours.skipped])
+    _write(output, facts | {"reading": reading}, pairs, found, [*theirs.skipped, *ours.skipped])
     write_overlap_report(output / "report.html", facts, pairs, misses, corpus, validation)
     _say(output, facts)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Seen:
     """Images that were looked at, those that could not be, and how many show nothing."""
 
@@ -137,8 +139,59 @@ class Seen:
     skipped: list[dict[str, str]] = field(default_factory=list)
     flat: int = 0
 
-    def __add__(self, other: "Seen") -> "Seen":
-        return Seen(self.looks + other.looks, self.skipped + other.skipped, self.flat + other.flat)
+    def taken(self, other: "Seen") -> "list[Look]":
+        """Count another block's images here; what was seen on them is given back and not kept."""
+        self.skipped += other.skipped
+        self.flat += other.flat
+        return other.looks
+
+
+@dataclass
+class Found:
+    """What both data sets share: counts of all pairs, and those that are listed.
+
+    Attributes:
+        exact, near: numbers of pairs, be they listed or not.
+        groups: of images with the same pixels, where not all pairs are listed.
+    """
+
+    exact: int = 0
+    near: int = 0
+    groups: list[dict[str, Any]] = field(default_factory=list)
+    _same: dict[int, list[str]] = field(default_factory=dict)
+    _near: "list[Pair]" = field(default_factory=list)
+
+    def add_same(self, same: Sequence[tuple[str, int]]) -> None:
+        """Add images of the corpus with the pixels of a validation picture, and its row."""
+        for image_id, row in same:
+            self._same.setdefault(row, []).append(image_id)
+
+    def add_near(self, gallery: "Gallery", near: "Sequence[tuple[Pair, int]]") -> None:
+        """Add near pairs, each with the first copy of a validation picture, and its row."""
+        for pair, row in near:
+            self.near += len(gallery.copies[row])
+            self._near += gallery.with_copies(pair, row)
+
+    def finish(self, gallery: "Gallery") -> "list[Pair]":
+        """Count the exact pairs, and give those that are listed, in order."""
+        from agssp.data.overlap import exact_pair
+
+        pairs = list(self._near)
+        for row, names in self._same.items():
+            theirs = gallery.copies[row]
+            count = len(names) * len(theirs)
+            self.exact += count
+            pairs += [exact_pair(*both) for both in islice(product(names, theirs), MOST_PAIRS)]
+            if count > MOST_PAIRS:
+                self.groups.append(
+                    {"pairs": count, "listed": MOST_PAIRS, "corpus_ids": names, "validation_ids": theirs}
+                )
+        return sorted(pairs, key=lambda pair: (pair.kind, -pair.similarity, pair.corpus_id, pair.validation_id))
+
+    def ids(self, pairs: "Sequence[Pair]") -> list[str]:
+        """All images of the corpus that the validation set has too: the exact ones, then the near ones as listed."""
+        same = sorted(name for names in self._same.values() for name in names)
+        return list(dict.fromkeys([*same, *(pair.corpus_id for pair in pairs)]))
 
 
 def look_at(block: dict[str, Any], which: str, max_pixels: int, notes: "ImageNotes | None" = None) -> Seen:
@@ -174,7 +227,9 @@ def _blocks(pool: ThreadPoolExecutor, work: Callable[[dict[str, Any]], Any], dat
             progress.update(min(BLOCK, len(dataset) - start))
 
 
-def _write(output: Path, facts: dict[str, Any], pairs: "Sequence[Pair]", skipped: Sequence[dict[str, str]]) -> None:
+def _write(
+    output: Path, facts: dict[str, Any], pairs: "Sequence[Pair]", found: Found, skipped: Sequence[dict[str, str]]
+) -> None:
     from agssp.files import open_whole, write_json, write_lines, write_text
 
     rows = [{name: getattr(pair, name) for name in COLUMNS} for pair in pairs]
@@ -183,10 +238,9 @@ def _write(output: Path, facts: dict[str, Any], pairs: "Sequence[Pair]", skipped
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    ids = dict.fromkeys(pair.corpus_id for pair in pairs)
-    write_text(output / "leave_out.txt", "".join(f"{name}\n" for name in ids))
+    write_text(output / "leave_out.txt", "".join(f"{name}\n" for name in found.ids(pairs)))
     write_lines(output / "skipped.jsonl", list(skipped))
-    write_json(output / "overlap.json", {"agssp": __version__, **facts, "pairs": rows})
+    write_json(output / "overlap.json", {"agssp": __version__, **facts, "groups": found.groups, "pairs": rows})
 
 
 def _say(output: Path, facts: dict[str, Any]) -> None:
@@ -194,6 +248,11 @@ def _say(output: Path, facts: dict[str, Any]) -> None:
         f"{facts['corpus_images']} images of {facts['corpus']} and {facts['validation_images']} of "
         f"{facts['validation']}: {facts['exact']} exact and {facts['near']} near duplicates, {facts['skipped']} skipped"
     )
+    if facts["pairs_left_out"]:
+        print(
+            f"{facts['pairs_left_out']} pairs of images that have many copies are not listed one by one; overlap.json "
+            "names the groups, leave_out.txt every image"
+        )
     if facts["without_structure"]:
         print(f"{facts['without_structure']} images show nothing but one grey; they were compared pixel by pixel alone")
     print(f"look at {output / 'report.html'}; the table: {output / 'overlap.csv'}")

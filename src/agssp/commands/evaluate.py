@@ -108,14 +108,14 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
         on_main_process(lambda: claim_output(output, "evaluate", settings))
 
     started = time.perf_counter()
-    entries = _detect_share(model, dataset, to_class, arguments, device, state)
+    share = _measure_share(model, dataset, to_class, classes, arguments, device, state)
     seconds = time.perf_counter() - started
-    if state.num_processes > 1:
-        entries = gather_object(entries)
+    shares = gather_object([share]) if state.num_processes > 1 else [share]
     if not state.is_main_process:
         return None
-    entries.sort(key=lambda entry: entry["index"])
-    metrics = _measure(entries, classes) | {
+    measured, skipped, worst = _joined(shares, classes)
+    metrics = measured.compute() | {
+        "skipped": skipped,
         "model": arguments.model,
         "dataset": arguments.dataset,
         "measured_on": describe_source(arguments.dataset, arguments.split),
@@ -130,7 +130,7 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
         "agssp": __version__,
     }
     if arguments.output is not None:
-        _write(Path(arguments.output), arguments, metrics, _worst(entries, dataset, classes, arguments))
+        _write(Path(arguments.output), arguments, metrics, _worst_sheet(worst, dataset, classes))
     _print(metrics, arguments)
     return metrics
 
@@ -163,19 +163,30 @@ def match_classes(id2label: dict[int, str], classes: Sequence[str], arguments: E
     return np.array([classes.index(name) if name in classes else -1 for name in names], np.int64)
 
 
-def _detect_share(
-    model: Any, dataset: Any, to_class: np.ndarray, arguments: EvaluateArguments, device: Any, state: Any
-) -> list[dict[str, Any]]:
-    """Boxes and labels of this process's share of the images: every n-th."""
+@dataclass
+class _Share:
+    """What is kept of a process's images: counts for the averages, row and reason of those not read, the worst ones."""
+
+    measured: Any
+    skipped: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    worst: list[Any] = field(default_factory=list)
+
+
+def _measure_share(
+    model: Any, dataset: Any, to_class: np.ndarray, classes: list[str], arguments: EvaluateArguments, device: Any,
+    state: Any,
+) -> _Share:  # fmt: skip
+    """Detect in this process's share of the images, every n-th, and compare with the labels as it goes."""
     from tqdm import tqdm
 
     from agssp.data.labels import crowds_of
     from agssp.detection_inference import detect
+    from agssp.metrics.detection import DetectionMetrics
 
-    share = range(state.process_index, len(dataset), state.num_processes)
+    numbers = range(state.process_index, len(dataset), state.num_processes)
     found = detect(
         model,
-        tqdm((dataset[index] for index in share), total=len(share), desc="evaluate", unit="image",
+        tqdm((dataset[index] for index in numbers), total=len(numbers), desc="evaluate", unit="image",
              disable=not state.is_main_process),
         threshold=arguments.threshold,
         image_size=arguments.image_size,
@@ -185,51 +196,62 @@ def _detect_share(
         multi_label=True,
         device=device,
     )  # fmt: skip
-    entries = []
-    for index, result in zip(share, found, strict=True):
+    metrics = DetectionMetrics(classes)
+    share = _Share(metrics)
+    for index, result in zip(numbers, found, strict=True):
+        if result.error is not None:
+            share.skipped.append((index, {"image_id": result.image_id, "reason": result.error}))
+            continue
         objects = result.row["objects"]
         corners = np.asarray(objects["bbox"], np.float32).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
         labels = np.asarray(objects["category"], np.int64)
+        labels = np.zeros_like(labels) if arguments.class_agnostic else labels
         mine = to_class[result.labels]
         known = mine >= 0
-        entries.append({
-            "index": index, "image_id": result.image_id, "error": result.error, "boxes": result.boxes[known],
-            "scores": result.scores[known], "labels": mine[known], "target_boxes": corners,
-            "target_crowds": crowds_of(objects),
-            "target_labels": np.zeros_like(labels) if arguments.class_agnostic else labels,
-        })  # fmt: skip
-    return entries
+        boxes = result.boxes[known], result.scores[known], mine[known]
+        targets = corners, labels, crowds_of(objects)
+        metrics.update(index, *boxes, *targets)
+        judged = _judged(index, result.image_id, boxes, targets, arguments.shown_threshold)
+        if judged.badness > 0:
+            share.worst = _the_worst([*share.worst, judged])
+    share.measured = metrics.state()
+    return share
 
 
-def _measure(entries: list[dict[str, Any]], classes: list[str]) -> dict[str, Any]:
-    """Average precision of what was found, and the images that could not be read."""
+def _judged(
+    index: int, image_id: str, boxes: tuple[np.ndarray, ...], targets: tuple[np.ndarray, ...], shown_threshold: float
+) -> Any:
+    """An image's boxes above the threshold beside its labels."""
+    from agssp.report.evaluation import Judged, match_boxes
+
+    shown = boxes[1] > shown_threshold
+    found = boxes[0][shown], boxes[1][shown], boxes[2][shown]
+    correct, ignored, met = match_boxes(*found, targets[0], targets[1], targets[2])
+    return Judged(index, image_id, *found, correct, ignored, targets[0], targets[1], targets[2], met)
+
+
+def _the_worst(judged: list[Any]) -> list[Any]:
+    """Those with most missed labels and most confident false boxes, the worst first; of equal ones the first rows."""
+    return sorted(judged, key=lambda entry: (-entry.badness, entry.index))[:SHOWN]
+
+
+def _joined(shares: Sequence[_Share], classes: list[str]) -> tuple[Any, list[dict[str, str]], list[Any]]:
+    """The metrics of all processes, the images that could not be read in the order of rows, and the worst ones."""
     from agssp.metrics.detection import DetectionMetrics
 
     metrics = DetectionMetrics(classes)
-    for entry in entries:
-        if entry["error"] is None:
-            names = ("index", "boxes", "scores", "labels", "target_boxes", "target_labels", "target_crowds")
-            metrics.update(*(entry[name] for name in names))
-    bad = [entry for entry in entries if entry["error"] is not None]
-    return metrics.compute() | {"skipped": [{"image_id": entry["image_id"], "reason": entry["error"]} for entry in bad]}
+    for share in shares:
+        metrics.merge(share.measured)
+    skipped = sorted((entry for share in shares for entry in share.skipped), key=lambda entry: entry[0])
+    return metrics, [told for _, told in skipped], _the_worst([entry for share in shares for entry in share.worst])
 
 
-def _worst(entries: list[dict[str, Any]], dataset: Any, classes: list[str], arguments: EvaluateArguments) -> Any:
-    """A figure of the images with most missed labels and most confident false boxes; None if there are none."""
+def _worst_sheet(worst: list[Any], dataset: Any, classes: list[str]) -> Any:
+    """A figure of the worst images; None if there are none."""
     from agssp.data.images import decode_image
-    from agssp.report.evaluation import Judged, match_boxes, worst_sheet
+    from agssp.report.evaluation import worst_sheet
 
-    judged = []
-    for entry in entries:
-        if entry["error"] is not None:
-            continue
-        shown = entry["scores"] > arguments.shown_threshold
-        boxes, scores, labels = (entry[name][shown] for name in ("boxes", "scores", "labels"))
-        targets = entry["target_boxes"], entry["target_labels"], entry["target_crowds"]
-        correct, ignored, met = match_boxes(boxes, scores, labels, *targets)
-        judged.append(Judged(entry["index"], entry["image_id"], boxes, scores, labels, correct, ignored, *targets, met))
-    worst = sorted((entry for entry in judged if entry.badness > 0), key=lambda entry: -entry.badness)[:SHOWN]
     if not worst:
         return None
     return worst_sheet(

@@ -12,7 +12,6 @@ its labels are the detector's own, from 0 on), OUTPUT/skipped.jsonl, OUTPUT/repo
 """
 
 import heapq
-import json
 import os
 from array import array
 from collections import Counter
@@ -267,32 +266,26 @@ def _picture_path(output: Path, image_id: str) -> Path:
 
 
 def _write_coco(path: Path, journal: Path, names: dict[int, str]) -> None:
-    """COCO json from the journal, line by line, so that millions of images need no memory."""
-    from agssp.data.box_store import FIRST_COCO_ID
+    """COCO json from the journal, line by line."""
+    from agssp.data.coco_file import FIRST_COCO_ID, write_coco_file
 
-    with open_whole(path) as file:
-        info = {"description": "defects predicted by agssp", "version": __version__}
-        categories = [{"id": index + FIRST_COCO_ID, "name": name} for index, name in sorted(names.items())]
-        file.write(
-            f'{{"info": {json.dumps(info)},\n"categories": {json.dumps(categories, ensure_ascii=False)},\n"images": ['
-        )
+    categories = [{"id": index + FIRST_COCO_ID, "name": name} for index, name in sorted(names.items())]
+    facts = {"info": {"description": "defects predicted by agssp", "version": __version__}, "categories": categories}
+    images = (
+        {"id": number, "file_name": line["image_id"], "width": line["width"], "height": line["height"]}
+        for number, line in enumerate(read_lines(journal), FIRST_COCO_ID)
+    )
+
+    def annotations() -> Iterator[dict[str, Any]]:
         for number, line in enumerate(read_lines(journal), FIRST_COCO_ID):
-            image = {"id": number, "file_name": line["image_id"], "width": line["width"], "height": line["height"]}
-            file.write((",\n" if number > FIRST_COCO_ID else "\n") + json.dumps(image, ensure_ascii=False))
-        file.write('],\n"annotations": [')
-        count = 0
-        for number, line in enumerate(read_lines(journal), FIRST_COCO_ID):
-            for (left, top, right, bottom), score, label in zip(
-                line["boxes"], line["scores"], line["labels"], strict=True
-            ):
-                count += 1
+            for box, score, label in zip(line["boxes"], line["scores"], line["labels"], strict=True):
+                left, top, right, bottom = box
                 width, height = round(right - left, 2), round(bottom - top, 2)
-                annotation = {"id": count, "image_id": number, "category_id": label + FIRST_COCO_ID,
-                              "category": names[label],
-                              "bbox": [left, top, width, height], "area": round(width * height, 2), "score": score,
-                              "iscrowd": 0}  # fmt: skip
-                file.write((",\n" if count > 1 else "\n") + json.dumps(annotation, ensure_ascii=False))
-        file.write("]}\n")
+                yield {"image_id": number, "category_id": label + FIRST_COCO_ID, "category": names[label],
+                       "bbox": [left, top, width, height], "area": round(width * height, 2), "score": score,
+                       "iscrowd": 0}  # fmt: skip
+
+    write_coco_file(path, facts, images, annotations())
 
 
 def _short(name: str, length: int = 38) -> str:

@@ -9,7 +9,7 @@ report.html.
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,9 +19,16 @@ import numpy as np
 
 from agssp.arguments import shell_command
 from agssp.boxes import RULES, CategoryStatistics, category_statistics, category_threshold, pseudo_boxes
-from agssp.data.box_store import THRESHOLDS, pseudo_objects, write_boxes, write_coco, write_yolo, yolo_files
+from agssp.data.box_store import (
+    THRESHOLDS,
+    BoxRows,
+    check_yolo_names,
+    pseudo_objects,
+    write_boxes,
+    write_coco,
+    write_yolo,
+)
 from agssp.data.map_store import MapStore
-from agssp.data.parquet_files import read_table
 from agssp.errors import InputError
 from agssp.files import write_json
 from agssp.output_folder import hold_output, keeps_outputs
@@ -102,7 +109,7 @@ def main(arguments: PseudoBoxesArguments) -> None:
             raise InputError(f"{arguments.maps}: has no finished shard; run `agssp anomaly-maps` again to finish it")
         if arguments.yolo:
             # Before the boxes are cut, which may take hours.
-            yolo_files(output / "yolo", store.table()["image_id"].to_pylist())
+            check_yolo_names((name.as_py() for name in store.table()["image_id"]), output / "yolo")
         found.append((shards, store_statistics(store), score_limits(arguments, store)))
 
     # One process looks for all, since the store may still be written to; the boxes are divided.
@@ -137,21 +144,20 @@ def main(arguments: PseudoBoxesArguments) -> None:
     count = len(shards)
     files = [output.absolute() / "data" / f"boxes-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
     share = range(state.process_index, count, state.num_processes)
-    jobs = [(str(store.path), shards[index], thresholds, scores, options) for index in share]
+    jobs = [(files[index], str(store.path), shards[index], thresholds, scores, options) for index in share]
     workers = min(arguments.workers or (os.cpu_count() or 1) // state.num_processes or 1, max(len(jobs), 1))
     with (
         tqdm(total=len(store), desc="pseudo boxes", unit="image", disable=not state.is_main_process) as progress,
         ProcessPoolExecutor(workers, initializer=one_thread) if workers > 1 else contextlib.nullcontext() as pool,
     ):
-        results = pool.map(shard_boxes, *zip(*jobs, strict=True)) if pool else (shard_boxes(*job) for job in jobs)
-        for index, found in zip(share, results, strict=True):
-            write_boxes(files[index], store.categories, found)
-            progress.update(len(found) * min(state.num_processes, count))
+        counts = pool.map(write_shard, *zip(*jobs, strict=True)) if pool else (write_shard(*job) for job in jobs)
+        for images in counts:
+            progress.update(images * min(state.num_processes, count))
     state.wait_for_everyone()
     if not state.is_main_process:
         return
 
-    rows = [row for file in files for row in read_table(file).to_pylist()]
+    rows = BoxRows(files)
     facts = {
         "maps": str(arguments.maps),
         "teacher": store.manifest.get("teacher"),
@@ -271,6 +277,20 @@ def one_thread() -> None:
     cv2.setNumThreads(0)
 
 
+def write_shard(
+    file: Path,
+    store_path: str,
+    path: Path,
+    thresholds: dict[str, float],
+    scores: dict[str, float],
+    options: dict[str, Any],
+) -> int:
+    """Write the boxes of one shard, which no other process needs to hold; how many images it has."""
+    rows = shard_boxes(store_path, path, thresholds, scores, options)
+    write_boxes(file, MapStore.open(store_path).categories, rows)
+    return len(rows)
+
+
 def shard_boxes(
     store_path: str, path: Path, thresholds: dict[str, float], scores: dict[str, float], options: dict[str, Any]
 ) -> list[dict[str, Any]]:
@@ -322,14 +342,15 @@ def print_warnings(store: MapStore, statistics: dict[str, CategoryStatistics], t
         )
 
 
-def summary(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+def summary(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
     """Counts of images and boxes, and how many normal images got boxes."""
-    counts = [len(row["objects"]["bbox"]) for row in rows]
-    normal = [count for row, count in zip(rows, counts, strict=True) if row["is_normal"]]
-    return {
-        "images": len(rows),
-        "images_with_boxes": sum(count > 0 for count in counts),
-        "boxes": sum(counts),
-        "normal_images": len(normal),
-        "normal_images_with_boxes": sum(count > 0 for count in normal),
-    }
+    names = ("images", "images_with_boxes", "boxes", "normal_images", "normal_images_with_boxes")
+    counts = dict.fromkeys(names, 0)
+    for row in rows:
+        boxes, is_normal = len(row["objects"]["bbox"]), bool(row["is_normal"])
+        counts["images"] += 1
+        counts["images_with_boxes"] += boxes > 0
+        counts["boxes"] += boxes
+        counts["normal_images"] += is_normal
+        counts["normal_images_with_boxes"] += is_normal and boxes > 0
+    return counts

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from agssp.arguments import shell_command
 from agssp.errors import InputError
-from agssp.files import read_json, whole_file, write_json
+from agssp.files import read_json, write_json
 from agssp.output_folder import hold_output, keeps_outputs
 
 POSITIONAL = ()
@@ -57,6 +57,7 @@ ARGUMENTS = (SplitArguments,)
 def main(arguments: SplitArguments) -> None:
     """Write train/ and test/ under the output folder."""
     from agssp.data.labels import object_classes, trainable_rows
+    from agssp.data.parquet_shards import write_shards
     from agssp.data.reading import read_labelled, read_told
     from agssp.data.schema import defect_names
     from agssp.data.splits import split_rows
@@ -118,10 +119,7 @@ def main(arguments: SplitArguments) -> None:
     claim(output, facts, report.as_json())
     parts = {"train": train} if arguments.test is not None else {"train": train, "test": test}
     for name, rows in parts.items():
-        file = output / name / f"{name}-00000-of-00001.parquet"
-        # As an open file, since `datasets` would take some names of folders for addresses.
-        with whole_file(file, parts=output) as part, part.open("wb") as parquet:
-            _embedded(dataset.select(rows)).to_parquet(parquet)
+        write_shards(dataset.select(rows), output / name, name, parts=output)
     measured = "those of " + arguments.test if arguments.test else f"{len(test)}"
     print(f"{len(train)} training and {measured} test images in {output}")
     tested = arguments.test or output / "test"
@@ -252,21 +250,3 @@ def claim(output: Path, facts: dict[str, Any], reading: dict[str, Any]) -> None:
         raise InputError(f"--output {output}: holds files that are no split; give an empty or new folder")
     output.mkdir(parents=True, exist_ok=True)
     write_json(record, facts | {"reading": reading})
-
-
-def _embedded(dataset):
-    """Put the bytes of image files, which have been decoded, into the rows, so that the Parquet file stands alone."""
-    from agssp.data.encoded import read_encoded
-
-    def read(row):
-        images = {}
-        for column in ("image", "mask"):
-            value = row.get(column)
-            if value is not None and value["bytes"] is None:
-                images[column] = {
-                    "bytes": read_encoded(value, row["image_id"]),
-                    "path": Path(value["path"]).name,
-                }
-        return images
-
-    return dataset.map(read, features=dataset.features, desc="read images")

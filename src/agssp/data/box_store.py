@@ -1,24 +1,25 @@
 """Pseudo boxes on disk: Parquet with `objects`, and the same as COCO or YOLO files."""
 
-import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, Features, Value
 
+from agssp.data.coco_file import FIRST_COCO_ID, write_coco_file
 from agssp.data.map_store import write_parquet
-from agssp.data.parquet_files import read_table
+from agssp.data.parquet_files import check_footer, naming, read_table
 from agssp.data.schema import PSEUDO_CLASS, objects_feature
 from agssp.errors import InputError
-from agssp.files import read_json, write_text
+from agssp.files import read_json, whole_folder, write_text
 from agssp.hub_ids import written_by
 
 THRESHOLDS = "thresholds.json"
-FIRST_COCO_ID = 1
-"""Of categories, images and annotations in the COCO files that are written: some tools take 0 for none."""
+_BATCH = 500
 
 
 def box_features(categories: Sequence[str]) -> Features:
@@ -118,61 +119,111 @@ def box_facts(path: str | Path) -> dict[str, Any]:
     return {name: facts[name] for name in names if facts.get(name) is not None}
 
 
-def write_coco(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write the boxes as one COCO file, `file_name` being the image id; ids begin with `FIRST_COCO_ID`."""
-    annotations: list[dict[str, Any]] = []
-    for number, row in enumerate(rows, FIRST_COCO_ID):
-        objects = row["objects"]
-        for bbox, score in zip(objects["bbox"], objects["score"], strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + FIRST_COCO_ID,
-                    "image_id": number,
-                    "category_id": FIRST_COCO_ID,
-                    "bbox": [float(value) for value in bbox],
-                    "area": float(bbox[2] * bbox[3]),
-                    "iscrowd": 0,
-                    "score": float(score),
-                }
-            )
-    content = {
-        "images": [
-            {"id": number, "file_name": row["image_id"], "width": row["width"], "height": row["height"]}
-            for number, row in enumerate(rows, FIRST_COCO_ID)
-        ],
-        "annotations": annotations,
-        "categories": [{"id": FIRST_COCO_ID, "name": PSEUDO_CLASS}],
-    }
-    write_text(path, json.dumps(content))
+class BoxRows:
+    """The rows of `agssp pseudo-boxes`' files in order, read anew, some at a time, whenever they are gone through.
+
+    Args:
+        files: Parquet files with the columns of `box_features`, absolute.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = list(files)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for file in self.files:
+            check_footer(file)
+            with naming(file), pq.ParquetFile(file) as parquet:
+                for batch in parquet.iter_batches(batch_size=_BATCH):
+                    yield from batch.to_pylist()
 
 
-def yolo_files(folder: Path, image_ids: Iterable[str]) -> list[Path]:
-    """The label file of each image, `FOLDER/labels/ID.txt` with `.txt` for its suffix.
+def write_coco(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write the boxes as one COCO file, `file_name` being the image id; ids begin with `FIRST_COCO_ID`.
+
+    Args:
+        path: of the file.
+        rows: columns of `box_features`; gone through twice.
+    """
+    images = (
+        {"id": number, "file_name": row["image_id"], "width": row["width"], "height": row["height"]}
+        for number, row in enumerate(rows, FIRST_COCO_ID)
+    )
+    annotations = (
+        {
+            "image_id": number,
+            "category_id": FIRST_COCO_ID,
+            "bbox": [float(value) for value in bbox],
+            "area": float(bbox[2] * bbox[3]),
+            "iscrowd": 0,
+            "score": float(score),
+        }
+        for number, row in enumerate(rows, FIRST_COCO_ID)
+        for bbox, score in zip(row["objects"]["bbox"], row["objects"]["score"], strict=True)
+    )
+    write_coco_file(path, {"categories": [{"id": FIRST_COCO_ID, "name": PSEUDO_CLASS}]}, images, annotations)
+
+
+def yolo_name(image_id: str, folder: str | Path) -> str:
+    """The label file of an image, `ID.txt` with `.txt` for its suffix, below the folder `labels`.
+
+    Raises:
+        InputError: the id leads out of that folder.
+    """
+    path = Path(os.path.normpath(image_id))
+    if path.is_absolute() or path.drive or path.parts[:1] in ((), ("..",)):
+        raise InputError(f"image id {image_id!r} points outside of {folder}; YOLO files cannot be written for it")
+    return str(path.with_suffix(".txt"))
+
+
+def check_yolo_names(image_ids: Iterable[str], folder: str | Path) -> None:
+    """Raise unless each image has a YOLO label file of its own in the folder.
 
     Raises:
         InputError: an id leads out of the folder, or two images would share a file; they are named.
     """
-    root = (folder / "labels").resolve()
-    owners: dict[Path, str] = {}
+    owners: dict[str, str] = {}
     for image_id in image_ids:
-        path = (root / image_id).resolve().with_suffix(".txt")
-        if not path.is_relative_to(root):
-            raise InputError(f"image id {image_id!r} points outside of {folder}; YOLO files cannot be written for it")
-        if path in owners:
-            raise InputError(
-                f"images {owners[path]!r} and {image_id!r} would share the YOLO file {path.name}; "
-                "take the Parquet files or COCO"
-            )
-        owners[path] = image_id
-    return list(owners)
+        other = owners.setdefault(yolo_name(image_id, folder), image_id)
+        if other is not image_id:
+            raise _shared(other, image_id, yolo_name(image_id, folder))
 
 
-def write_yolo(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write one YOLO text file an image (`labels/ID.txt`, empty where there is no box) and `data.yaml`."""
-    for path, row in zip(yolo_files(folder, (row["image_id"] for row in rows)), rows, strict=True):
-        lines = []
-        for x, y, w, h in row["objects"]["bbox"]:
-            values = ((x + w / 2) / row["width"], (y + h / 2) / row["height"], w / row["width"], h / row["height"])
-            lines.append("0 " + " ".join(f"{value:.6f}" for value in values))
-        write_text(path, "".join(f"{line}\n" for line in lines))
+def write_yolo(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one YOLO text file an image (`labels/ID.txt`, empty where there is no box) and `data.yaml`.
+
+    The files take the place of an old folder `labels` together, and are made durable together.
+
+    Args:
+        folder: made if missing.
+        rows: columns of `box_features`; gone through once.
+
+    Raises:
+        InputError: as `check_yolo_names`.
+    """
+    made: set[Path] = set()
+    with whole_folder(folder / "labels", many=True) as labels:
+        for row in rows:
+            path = labels / yolo_name(row["image_id"], folder)
+            if path.parent not in made:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                made.add(path.parent)
+            try:
+                with path.open("x", encoding="utf-8", newline="") as file:
+                    file.write(_yolo_lines(row))
+            except FileExistsError as error:
+                raise _shared("another", row["image_id"], path.name) from error
     write_text(folder / "data.yaml", f"names:\n  0: {PSEUDO_CLASS}\n")
+
+
+def _yolo_lines(row: dict[str, Any]) -> str:
+    lines = []
+    for x, y, w, h in row["objects"]["bbox"]:
+        values = ((x + w / 2) / row["width"], (y + h / 2) / row["height"], w / row["width"], h / row["height"])
+        lines.append("0 " + " ".join(f"{value:.6f}" for value in values) + "\n")
+    return "".join(lines)
+
+
+def _shared(first: str, second: str, name: str) -> InputError:
+    return InputError(
+        f"images {first!r} and {second!r} would share the YOLO file {Path(name).name}; take the Parquet files or COCO"
+    )

@@ -7,8 +7,8 @@ larger ones, aligned to a fraction of a pixel, decide.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -25,6 +25,8 @@ LEAST_COARSE = 0.3
 """True pairs score higher than this at the coarse size unless most of a picture is clipped to white or black."""
 THRESHOLD = 0.62
 """Similarity from which two images are called near duplicates; other photographs of one line stay below 0.6."""
+COPIES = 8
+"""Of the copies of one validation image so many are named beside an image that is near to it."""
 _CHUNK = 256
 
 
@@ -104,32 +106,43 @@ def cropped(thumbnail: np.ndarray, crop: tuple[float, float, float]) -> np.ndarr
 class Gallery:
     """The validation images, ready to be compared with any number of others.
 
-    Takes 80 kB an image: its thumbnail, and signatures in 8 orientations of 6 crops.
+    Takes 80 kB a picture: its thumbnail, and signatures in 8 orientations of 6 crops. Images with the same pixels, as
+    blank frames are, count as one picture, of which more copies are a name each.
 
     Args:
-        looks: the validation images.
+        looks: the validation images; gone through once.
+
+    Attributes:
+        looks: the first image of each picture.
+        copies: ids of all images of each picture.
+        by_pixels: row of each picture, by the hash of its pixels.
     """
 
-    def __init__(self, looks: Sequence[Look]) -> None:
-        self.looks = list(looks)
+    def __init__(self, looks: Iterable[Look]) -> None:
+        self.looks: list[Look] = []
+        self.copies: list[list[str]] = []
+        self.by_pixels: dict[str, int] = {}
+        for look in looks:
+            row = self.by_pixels.setdefault(look.pixels, len(self.looks))
+            if row == len(self.looks):
+                self.looks.append(look)
+                self.copies.append([])
+            self.copies[row].append(look.image_id)
         self.queries = np.empty((len(self.looks), len(CROPS), len(ORIENTATIONS), COARSE**2), np.float32)
         for row, look in enumerate(self.looks):
             for turn in range(len(ORIENTATIONS)):
                 turned = oriented(look.thumbnail, turn)
                 for index, crop in enumerate(CROPS):
                     self.queries[row, index, turn] = signature(cropped(turned, crop))
-        self.by_pixels: dict[str, list[int]] = {}
-        for row, look in enumerate(self.looks):
-            self.by_pixels.setdefault(look.pixels, []).append(row)
 
     def scores(self, looks: Sequence[Look]) -> tuple[np.ndarray, np.ndarray]:
-        """Coarse similarity of images with all validation images, over all orientations and crops of one of both.
+        """Coarse similarity of images with all validation pictures, over all orientations and crops of one of both.
 
         Args:
             looks: n images.
 
         Returns:
-            The best score of each pair, float32 (n, validation images), -1 to 1, and the signatures of the crops,
+            The best score of each pair, float32 (n, validation pictures), -1 to 1, and the signatures of the crops,
             float32 (n, crops, COARSE * COARSE).
         """
         own = np.stack([[signature(cropped(look.thumbnail, crop)) for crop in CROPS] for look in looks])
@@ -159,17 +172,35 @@ class Gallery:
                 turns = np.maximum((queries @ own[row, 0]).max(0), (own[row] @ queries[0].T).max(0))
                 yield row, int(column), int(turns.argmax())
 
-    def compare(self, looks: Sequence[Look]) -> Iterator[Pair]:
-        """Every pair with the same pixels, and the few most similar others of each image, however similar they are."""
-        for look in looks:
-            for row in self.by_pixels.get(look.pixels, []):
-                yield Pair(look.image_id, self.looks[row].image_id, "exact", 1.0, "none", 0)
+    def same(self, looks: Sequence[Look]) -> Iterator[tuple[str, int]]:
+        """Ids of images whose pixels are those of a validation picture, and its row."""
+        return ((look.image_id, self.by_pixels[look.pixels]) for look in looks if look.pixels in self.by_pixels)
+
+    def near(self, looks: Sequence[Look]) -> Iterator[tuple[Pair, int]]:
+        """The few most similar pictures with other pixels of each image, paired with the first copy, and their row."""
         for row, column, turn in self.candidates(looks):
             ours, theirs = looks[row], self.looks[column]
             if ours.pixels != theirs.pixels:
                 found = align(ours.thumbnail, theirs.thumbnail, turn)
                 words = describe(found, ours.size, theirs.size)
-                yield Pair(ours.image_id, theirs.image_id, "near", found.similarity, words, turn)
+                yield Pair(ours.image_id, theirs.image_id, "near", found.similarity, words, turn), column
+
+    def with_copies(self, pair: Pair, row: int) -> list[Pair]:
+        """A pair of `near`, and the same with further copies of the validation image, `COPIES` in all."""
+        return [replace(pair, validation_id=name) for name in self.copies[row][:COPIES]]
+
+    def compare(self, looks: Sequence[Look]) -> Iterator[Pair]:
+        """Every pair with the same pixels, and the few most similar others of each image, however similar they are."""
+        for image_id, row in self.same(looks):
+            for name in self.copies[row]:
+                yield exact_pair(image_id, name)
+        for pair, row in self.near(looks):
+            yield from self.with_copies(pair, row)
+
+
+def exact_pair(corpus_id: str, validation_id: str) -> Pair:
+    """A pair with the same pixels."""
+    return Pair(corpus_id, validation_id, "exact", 1.0, "none", 0)
 
 
 def describe(alignment: Alignment, corpus_size: tuple[int, int], validation_size: tuple[int, int]) -> str:

@@ -1,8 +1,10 @@
-"""COCO average precision of boxes, collected image by image."""
+"""COCO average precision of boxes, collected image by image.
+
+What was found in an image is matched with its labels at once, as pycocotools does; of each box found remains which
+matches count, in 32 bytes. Average precision needs the order of all scores, and no box.
+"""
 
 from collections.abc import Sequence
-from contextlib import redirect_stdout
-from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -10,24 +12,43 @@ import numpy as np
 from agssp.errors import InputError
 
 RECALL_POINTS = np.linspace(0, 1, 101)
-_SUMMARY = ("map_50_95", "map_50", "map_75", "map_small", "map_medium", "map_large")
+_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+_AREAS = np.array([[0, 1e5**2], [0, 32**2], [32**2, 96**2], [96**2, 1e5**2]])
+"""In px, smallest and largest: all boxes, small, medium and large ones."""
+_RUNS = len(_AREAS) * len(_THRESHOLDS)
+_BITS = np.uint64(1) << np.arange(_RUNS, dtype=np.uint64)
+# `record` is the number of the call of `update`; `right` and `wrong` have a bit for each area and threshold.
+_FOUND = np.dtype([("record", "u4"), ("label", "i4"), ("score", "f8"), ("right", "u8"), ("wrong", "u8")])
+_LABELLED = np.dtype([("record", "u4"), ("label", "i4"), ("areas", "u1"), ("crowd", "?")])
+_IMAGES = np.dtype([("image", "i8"), ("found", "i8")])
+_TABLES = {"found": _FOUND, "labelled": _LABELLED, "images": _IMAGES}
+# Threshold and area that each number is the mean of.
+_SUMMARY: dict[str, tuple[Any, int]] = {
+    "map_50_95": (slice(None), 0),
+    "map_50": (0, 0),
+    "map_75": (5, 0),
+    "map_small": (slice(None), 1),
+    "map_medium": (slice(None), 2),
+    "map_large": (slice(None), 3),
+}
+State = dict[str, np.ndarray]
 
 
 class DetectionMetrics:
-    """Collect detections and labels, then compute COCO's average precision with faster-coco-eval.
+    """Collect detections and labels, then compute COCO's average precision, equal to pycocotools'.
 
     Args:
         class_names: names in label order; detections with a label outside of them count nowhere.
-        max_detections: most confident boxes an image that count.
+        max_detections: most confident boxes of a class in an image that count.
     """
 
     def __init__(self, class_names: Sequence[str], max_detections: int = 100) -> None:
         self.class_names = list(class_names)
         self.max_detections = max_detections
-        self._images: dict[int, tuple[np.ndarray, ...]] = {}
+        self._tables = {name: bytearray() for name in _TABLES}
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(np.unique(self._table("images")["image"]))
 
     def update(
         self,
@@ -39,7 +60,7 @@ class DetectionMetrics:
         target_labels: Any,
         target_crowds: Any = None,
     ) -> None:
-        """Add one image; an image that is added twice counts once.
+        """Add one image; of an image that is added twice the last call counts.
 
         Args:
             image_index: unique number of the image.
@@ -75,16 +96,31 @@ class DetectionMetrics:
                 f"image {image_index}: target_labels {sorted(set(entry[4].tolist()))} of {len(self.class_names)} "
                 f"classes; expected 0..{len(self.class_names) - 1}"
             )
-        self._images[int(image_index)] = entry
+        record = len(self._tables["images"]) // _IMAGES.itemsize
+        known = (entry[2] >= 0) & (entry[2] < len(self.class_names))
+        seen = entry[0][known], entry[1][known], entry[2][known]
+        found = _matched(*seen, targets, entry[4], entry[5], self.max_detections)
+        found["record"] = record
+        labelled = np.zeros(len(targets), _LABELLED)
+        labelled["record"], labelled["label"], labelled["crowd"] = record, entry[4], entry[5]
+        counted = ~_outside(_xywh(targets)) & ~entry[5]
+        labelled["areas"] = np.packbits(counted, axis=0, bitorder="little").reshape(-1)
+        images = np.array([(int(image_index), len(entry[1]))], _IMAGES)
+        for name, rows in (("found", found), ("labelled", labelled), ("images", images)):
+            self._tables[name] += rows.tobytes()
 
-    def state(self) -> dict[int, tuple[np.ndarray, ...]]:
+    def state(self) -> State:
         """What was collected, to be sent to another process and given to its `merge`."""
-        return dict(self._images)
+        return {name: self._table(name).copy() for name in _TABLES}
 
-    def merge(self, state: dict[int, tuple[np.ndarray, ...]]) -> None:
+    def merge(self, state: State) -> None:
         """Add what another process collected."""
-        for index, entry in state.items():
-            self.update(index, *entry)
+        before = len(self._tables["images"]) // _IMAGES.itemsize
+        for name, rows in state.items():
+            if name != "images":
+                rows = rows.copy()
+                rows["record"] += before
+            self._tables[name] += rows.tobytes()
 
     def compute(self) -> dict[str, Any]:
         """Average precision over everything collected.
@@ -95,86 +131,170 @@ class DetectionMetrics:
             `detections`: counts; `per_class`: name -> {`ap_50_95`, `ap_50`, `recall_50` (largest recall at IoU 0.5),
             `boxes`}; `curves`: name -> {`recall`, `precision`} of 101 points at IoU 0.5.
         """
-        crowds = sum(int(entry[5].sum()) for entry in self._images.values())
-        targets = sum(len(entry[5]) for entry in self._images.values()) - crowds
+        images, labelled, found, order = self._last()
+        crowds = int(labelled["crowd"].sum())
+        targets = len(labelled) - crowds
+        boxes = np.bincount(labelled["label"][~labelled["crowd"]], minlength=len(self.class_names)).tolist()
         result: dict[str, Any] = {
             **dict.fromkeys(_SUMMARY),
-            "images": len(self._images),
+            "images": len(np.unique(images["image"])),
             "boxes": targets,
             "crowds": crowds,
-            "detections": sum(len(entry[1]) for entry in self._images.values()),
+            "detections": int(images["found"].sum()),
             "per_class": {
                 name: {"ap_50_95": None, "ap_50": None, "recall_50": None, "boxes": count}
-                for name, count in zip(self.class_names, self._target_counts(), strict=True)
+                for name, count in zip(self.class_names, boxes, strict=True)
             },
             "curves": {},
         }
         if targets == 0:
             return result
-        evaluation = self._evaluate()
-        for name, value in zip(_SUMMARY, evaluation.stats[:6], strict=True):
-            result[name] = _known(value)
-        # (IoU threshold, recall point, class, area range, number of detections); all areas, most detections.
-        precision = evaluation.eval["precision"][:, :, :, 0, -1]
-        recall = evaluation.eval["recall"][:, :, 0, -1]
+        precision, recall = _curves(found, order, labelled, len(self.class_names))
+        for name, (threshold, area) in _SUMMARY.items():
+            values = precision[area, threshold]
+            result[name] = _known(values[values > -1].mean() if (values > -1).any() else -1)
         for index, name in enumerate(self.class_names):
             if result["per_class"][name]["boxes"]:
                 result["per_class"][name] |= {
-                    "ap_50_95": _known(precision[:, :, index].mean()),
-                    "ap_50": _known(precision[0, :, index].mean()),
-                    "recall_50": _known(recall[0, index]),
+                    "ap_50_95": _known(precision[0, :, index].mean()),
+                    "ap_50": _known(precision[0, 0, index].mean()),
+                    "recall_50": _known(recall[0, 0, index]),
                 }
                 result["curves"][name] = {
                     "recall": RECALL_POINTS.tolist(),
-                    "precision": precision[0, :, index].clip(0).tolist(),
+                    "precision": precision[0, 0, index].clip(0).tolist(),
                 }
         return result
 
-    def _target_counts(self) -> list[int]:
-        labels = [entry[4][~entry[5]] for entry in self._images.values()]
-        counts = np.bincount(np.concatenate([*labels, np.zeros(0, np.int64)]), minlength=len(self.class_names))
-        return counts[: len(self.class_names)].tolist()
+    def _table(self, name: str) -> np.ndarray:
+        return np.frombuffer(self._tables[name], _TABLES[name])
 
-    def _evaluate(self) -> Any:
-        from faster_coco_eval import COCO, COCOeval_faster
+    def _last(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Images and labels of each image's last call; all finds, and the rows of theirs by class, score and image."""
+        images, labelled, found = (self._table(name) for name in ("images", "labelled", "found"))
+        order = np.lexsort((images["image"][found["record"]], -found["score"], found["label"]))
+        _, last = np.unique(images["image"][::-1], return_index=True)
+        if len(last) < len(images):
+            kept = np.zeros(len(images), bool)
+            kept[len(images) - 1 - last] = True
+            order = order[kept[found["record"][order]]]
+            images, labelled = images[kept], labelled[kept[labelled["record"]]]
+        return images, labelled, found, order
 
-        annotations: list[dict[str, Any]] = []
-        detections: list[dict[str, Any]] = []
-        for image, (boxes, scores, labels, *targets) in sorted(self._images.items()):
-            target_boxes, target_labels, target_crowds = targets
-            for box, label, crowd in zip(_xywh(target_boxes), target_labels, target_crowds, strict=True):
-                area = float(box[2] * box[3])
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": image,
-                        "category_id": int(label),
-                        "bbox": box.tolist(),
-                        "area": area,
-                        "iscrowd": int(crowd),
-                    }
-                )
-            known = (labels >= 0) & (labels < len(self.class_names))
-            for box, score, label in zip(_xywh(boxes)[known], scores[known], labels[known], strict=True):
-                detections.append(
-                    {"image_id": image, "category_id": int(label), "bbox": box.tolist(), "score": float(score)}
-                )
-        with redirect_stdout(StringIO()):
-            truth = COCO(
-                {
-                    "images": [{"id": image} for image in sorted(self._images)],
-                    "annotations": annotations,
-                    "categories": [{"id": index, "name": name} for index, name in enumerate(self.class_names)],
-                }
-            )
-            # loadRes refuses an empty list; nothing found is a result like any other.
-            found = truth.loadRes(detections) if detections else COCO({**truth.dataset, "annotations": []})
-            evaluation = COCOeval_faster(truth, found, iouType="bbox")
-            evaluation.params.maxDets = [1, 10, self.max_detections]
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-        return evaluation
+
+def _matched(
+    boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, targets: np.ndarray, target_labels: np.ndarray,
+    crowds: np.ndarray, most: int,
+) -> np.ndarray:  # fmt: skip
+    """What was found in one image, `_FOUND` without `record`, of each class the best first and `most` at the most.
+
+    Args:
+        boxes: (n, 4) found, xyxy px.
+        scores: (n,).
+        labels: (n,).
+        targets: (m, 4) labelled, xyxy px.
+        target_labels: (m,).
+        crowds: (m,) bool.
+        most: of each class.
+    """
+    boxes, targets = _xywh(boxes), _xywh(targets)
+    parts = []
+    for label in np.unique(labels):
+        mine = np.flatnonzero(labels == label)
+        mine = mine[np.argsort(-scores[mine], kind="stable")[:most]]
+        theirs = np.flatnonzero(target_labels == label)
+        right, ignored = _match(boxes[mine], targets[theirs], crowds[theirs])
+        aside = ignored | np.repeat(_outside(boxes[mine]), len(_THRESHOLDS), 0)
+        part = np.zeros(len(mine), _FOUND)
+        part["label"], part["score"] = label, scores[mine]
+        part["right"], part["wrong"] = (_BITS @ flags for flags in (right, ~right & ~aside))
+        # Where a box counts neither way it changes no curve.
+        parts.append(part[(part["right"] | part["wrong"]) > 0])
+    return np.concatenate([np.zeros(0, _FOUND), *parts])
+
+
+def _match(found: np.ndarray, targets: np.ndarray, crowds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Match boxes of one class in one image with its labels, for each area and threshold by itself.
+
+    Args:
+        found: (n, 4) xywh px, the best first.
+        targets: (m, 4) xywh px.
+        crowds: (m,) bool.
+
+    Returns:
+        Which boxes have found an object, and which one that does not count: a crowd, or one of another area; bool
+        (areas * thresholds, n) each.
+    """
+    right, ignored = np.zeros((2, _RUNS, len(found)), bool)
+    overlaps = _overlaps(found, targets, crowds)
+    left_out = np.repeat(_outside(targets) | crowds, len(_THRESHOLDS), 0)
+    limits = np.tile(np.minimum(_THRESHOLDS, 1 - 1e-10), len(_AREAS))[:, None]
+    free = np.ones((_RUNS, len(targets)), bool)
+    runs = np.arange(_RUNS)
+    for number in np.flatnonzero((overlaps >= _THRESHOLDS[0]).any(1)):
+        # Of equal overlaps the last label counts, so they are taken from behind.
+        near = np.flatnonzero(overlaps[number] >= _THRESHOLDS[0])[::-1]
+        fits = free[:, near] & (overlaps[number, near] >= limits)
+        aside = left_out[:, near]
+        counted = fits & ~aside
+        # What does not count is matched only where nothing that counts can be.
+        allowed = np.where(counted.any(1, keepdims=True), counted, fits)
+        best = np.where(allowed, overlaps[number, near], -1).argmax(1)
+        met = allowed[runs, best]
+        put_aside = aside[runs, best]
+        right[:, number], ignored[:, number] = met & ~put_aside, met & put_aside
+        free[runs[met], near[best[met]]] = crowds[near[best[met]]]
+    return right, ignored
+
+
+def _overlaps(found: np.ndarray, targets: np.ndarray, crowds: np.ndarray) -> np.ndarray:
+    """IoU (n, m) of boxes xywh px; with a crowd region the share of the box that lies in it."""
+    low = np.maximum(found[:, None, :2], targets[None, :, :2])
+    high = np.minimum((found[:, :2] + found[:, 2:])[:, None], (targets[:, :2] + targets[:, 2:])[None])
+    sides = np.maximum(high - low, 0)
+    common = sides[..., 0] * sides[..., 1]
+    own = (found[:, 2] * found[:, 3])[:, None]
+    union = np.where(crowds, own, own + (targets[:, 2] * targets[:, 3])[None] - common)
+    return np.divide(common, union, out=np.zeros_like(common), where=common > 0)
+
+
+def _curves(found: np.ndarray, order: np.ndarray, labelled: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Precision over recall.
+
+    Args:
+        found: `_FOUND`.
+        order: rows of it that count, by class and falling score.
+        labelled: `_LABELLED`.
+        classes: their number.
+
+    Returns:
+        Precision (areas, thresholds, classes, recall points) and the largest recall (areas, thresholds, classes); -1
+        where nothing is labelled.
+    """
+    shape = (len(_AREAS), len(_THRESHOLDS), classes)
+    precision, recall = np.full((*shape, len(RECALL_POINTS)), -1.0), np.full(shape, -1.0)
+    ends = np.searchsorted(found["label"][order], np.arange(classes + 1))
+    counted = labelled["areas"][:, None] >> np.arange(len(_AREAS)) & 1
+    for label in np.unique(labelled["label"]):
+        part = found[order[ends[label] : ends[label + 1]]]
+        targets = counted[labelled["label"] == label].sum(0)
+        for area in np.flatnonzero(targets):
+            for threshold in range(len(_THRESHOLDS)):
+                bit = _BITS[area * len(_THRESHOLDS) + threshold]
+                right, wrong = (np.cumsum(part[name] & bit > 0, dtype=np.float64) for name in ("right", "wrong"))
+                reached = right / targets[area]
+                exact = right / (wrong + right + np.spacing(1))
+                best = np.maximum.accumulate(exact[::-1])[::-1]
+                points = np.searchsorted(reached, RECALL_POINTS, side="left")
+                precision[area, threshold, label] = np.append(best, 0)[points]
+                recall[area, threshold, label] = reached[-1] if len(reached) else 0
+    return precision, recall
+
+
+def _outside(boxes: np.ndarray) -> np.ndarray:
+    """Whether boxes xywh px are too small or too large for each area, bool (areas, n)."""
+    size = boxes[:, 2] * boxes[:, 3]
+    return (size < _AREAS[:, :1]) | (size > _AREAS[:, 1:])
 
 
 def _xywh(boxes: np.ndarray) -> np.ndarray:

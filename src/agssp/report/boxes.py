@@ -1,6 +1,8 @@
 """The page about pseudo boxes: what was found, on how many images, and what it looks like."""
 
-from collections.abc import Sequence
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +18,26 @@ from agssp.report.pictures import tile
 
 
 def write_box_report(
-    path: Path, store: MapStore, rows: Sequence[dict[str, Any]], facts: dict[str, Any], dataset: str | None = None
+    path: Path, store: MapStore, rows: Iterable[dict[str, Any]], facts: dict[str, Any], dataset: str | None = None
 ) -> None:
     """Write the page.
 
     Args:
         path: of the HTML file.
         store: the maps.
-        rows: the boxes, columns of `box_features`.
+        rows: the boxes, columns of `box_features`; gone through several times.
         facts: what thresholds.json holds.
         dataset: where the images are; default: what the store says.
     """
-    counts = np.array([len(row["objects"]["bbox"]) for row in rows])
-    scores = np.array([score for row in rows for score in row["objects"]["score"]])
-    share = np.array(
-        [bbox[2] * bbox[3] / (row["width"] * row["height"]) for row in rows for bbox in row["objects"]["bbox"]]
-    )
+    numbers, in_category = array("i"), Counter[str]()
+    shares, highest = array("d"), array("d")
+    for row in rows:
+        objects, area = row["objects"], row["width"] * row["height"]
+        numbers.append(len(objects["bbox"]))
+        in_category[store.categories[row["category"]]] += len(objects["bbox"])
+        highest.extend(objects["score"])
+        shares.extend(bbox[2] * bbox[3] / area for bbox in objects["bbox"])
+    counts, share, scores = (np.array(values) for values in (numbers, shares, highest))
     per_category = [
         [
             name,
@@ -39,9 +45,7 @@ def write_box_report(
             entry["mean_max"],
             entry["median"],
             entry["threshold"],
-            int(
-                sum(count for row, count in zip(rows, counts, strict=True) if store.categories[row["category"]] == name)
-            ),
+            in_category[name],
         ]
         for name, entry in facts["categories"].items()
     ]
@@ -86,7 +90,7 @@ def write_box_report(
 
 
 def example_tiles(
-    store: MapStore, rows: Sequence[dict[str, Any]], dataset: str | None, *, examples: int = 12, seed: int = 0
+    store: MapStore, rows: Iterable[dict[str, Any]], dataset: str | None, *, examples: int = 12, seed: int = 0
 ) -> list[list[Any]]:
     """Rows of tiles for random images of every category; empty if the images are not at hand."""
     source = store.manifest.get("source", {})
@@ -102,11 +106,17 @@ def example_tiles(
     index = {image_id: position for position, image_id in enumerate(images["image_id"])}
     generator = np.random.default_rng(seed)
     triples = []
-    categories = sorted({row["category"] for row in rows})
-    for category in categories:
-        members = [row for row in rows if row["category"] == category and row["image_id"] in index]
-        chosen = generator.permutation(len(members))[: max(2, examples // len(categories))]
-        maps = {int(i): store[members[i]["image_id"]].astype(np.float32) for i in chosen}
+    places: dict[int, array[int]] = defaultdict(lambda: array("q"))
+    for number, row in enumerate(rows):
+        places[row["category"]].extend([number] if row["image_id"] in index else [])
+    drawn = {
+        category: [numbers[i] for i in generator.permutation(len(numbers))[: max(2, examples // len(places))]]
+        for category, numbers in sorted(places.items())
+    }
+    wanted = {number for numbers in drawn.values() for number in numbers}
+    members = {number: row for number, row in enumerate(rows) if number in wanted}
+    for category, chosen in drawn.items():
+        maps = {i: store[members[i]["image_id"]].astype(np.float32) for i in chosen}
         if not maps:
             continue
         low, high = min(m.min() for m in maps.values()), max(m.max() for m in maps.values())

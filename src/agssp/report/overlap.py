@@ -50,32 +50,42 @@ def write_overlap_report(
     blocks: list[Any] = [Text(summary), Text(advice), Text(about)]
     if facts["skipped"]:
         blocks.append(Text(f"{facts['skipped']:,} images could not be read; `skipped.jsonl` names them.", note=True))
+    if facts["pairs_left_out"]:
+        text = (
+            f"{facts['pairs_left_out']:,} pairs of images that have many copies are not listed; `overlap.json` names "
+        )
+        blocks.append(Text(f"{text}the groups.", note=True))
     if facts["without_structure"]:
         blocks.append(
             Text(f"{facts['without_structure']:,} images show nothing but one grey; they were compared pixel by pixel "
                  "alone.", note=True)
         )  # fmt: skip
     sections = [Section("What was found", blocks)]
-    positions = [_positions(dataset) for dataset in (corpus, validation)]
+    shown = [*pairs[:SHOWN], *misses]
+    positions = [
+        _positions(corpus, {pair.corpus_id for pair in shown}),
+        _positions(validation, {pair.validation_id for pair in shown}),
+    ]
     if pairs:
-        shown = f"The first {SHOWN} of {len(pairs):,} pairs." if len(pairs) > SHOWN else ""
+        told = f"The first {SHOWN} of {len(pairs):,} pairs." if len(pairs) > SHOWN else ""
         turned = "Left the corpus' image, right the validation image, turned as the corpus' image lies."
         rows = _pictures(pairs[:SHOWN], (corpus, validation), positions)
-        sections.append(Section("Duplicates", [Text(f"{turned} {shown}"), *rows]))
+        sections.append(Section("Duplicates", [Text(f"{turned} {told}"), *rows]))
         table = [
-            [pair.corpus_id, pair.validation_id, pair.kind, pair.similarity, pair.transformation] for pair in pairs
+            [pair.corpus_id, pair.validation_id, pair.kind, pair.similarity, pair.transformation]
+            for pair in pairs[:LISTED]
         ]
-        caption = f"The first {LISTED} of {len(table):,}; all are in overlap.csv." if len(table) > LISTED else ""
+        caption = f"The first {LISTED} of {len(pairs):,}; all are in overlap.csv." if len(pairs) > LISTED else ""
         header = ("corpus", "validation", "kind", "similarity", "what was done")
-        sections.append(Section("All pairs", [Table(header, table[:LISTED], caption)]))
+        sections.append(Section("All pairs", [Table(header, table, caption)]))
     if misses:
         text = "The most similar pairs below the threshold: if one of these is a duplicate, lower `--threshold`."
         sections.append(Section("Just not", [Text(text), *_pictures(misses, (corpus, validation), positions)]))
     write_page(path, "Overlap of two data sets", sections, subtitle=f"{facts['corpus']} and {facts['validation']}")
 
 
-def _positions(dataset: Any) -> dict[str, int]:
-    return {image_id: position for position, image_id in enumerate(dataset["image_id"])}
+def _positions(dataset: Any, names: set[str]) -> dict[str, int]:
+    return {image_id: position for position, image_id in enumerate(dataset["image_id"]) if image_id in names}
 
 
 def _pictures(pairs: Sequence[Pair], datasets: tuple[Any, Any], positions: Sequence[dict[str, int]]) -> list[Row]:
