@@ -16,6 +16,7 @@ from agssp.errors import InputError
 from .dataset_card import dataset_card
 from .dataset_rows import Counts, Rows, example_picture, shard_counts, write_shard
 from .errors import NO_ROOM, hub_errors
+from .machine_traces import check_no_traces
 from .names import check_name
 from .retries import with_retries
 from .rights import check_may_write
@@ -83,10 +84,17 @@ def write_shards(
 
 
 def describing_files(rows: Rows, facts: dict[str, Any], repo_id: str, picture: dict[str, bytes]) -> dict[str, bytes]:
-    """dataset.json, the card and its picture; path in the repository -> content."""
+    """dataset.json, the card and its picture; path in the repository -> content.
+
+    Raises:
+        InputError: one of them would name this machine.
+    """
     card = dataset_card(facts, repo_id, rows.features, picture=next(iter(picture), None))
     record = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
-    return {DATASET_FILE: record.encode(), "README.md": card.encode(), **picture}
+    files = {DATASET_FILE: record.encode(), "README.md": card.encode(), **picture}
+    for path, content in files.items():
+        check_no_traces(content, path)
+    return files
 
 
 class Upload:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from agssp.errors import InputError
+from agssp.hub.machine_traces import check_no_traces
 from agssp.models.detection.yolo import YoloForObjectDetection
 from agssp.models.ultralytics import import_ultralytics
 
@@ -41,7 +42,7 @@ def export_ultralytics(model: Any, file: str | os.PathLike) -> None:
 
     Raises:
         InputError: the name does not end in `.pt`, the model is no YOLO or has modules that ultralytics cannot
-            build, or `ultralytics` is missing.
+            build, `ultralytics` is missing, or the file would name this machine.
     """
     file = Path(file)
     if file.suffix != ".pt":
@@ -69,8 +70,12 @@ def export_ultralytics(model: Any, file: str | os.PathLike) -> None:
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(file.name + ".partial")
-    torch.save(checkpoint, partial)
-    partial.replace(file)
+    try:
+        torch.save(checkpoint, partial)
+        check_no_traces(partial, file.name)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _ultralytics_model(model: YoloForObjectDetection) -> Any:
