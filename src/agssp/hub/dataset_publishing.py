@@ -34,7 +34,7 @@ def write_shards(
 
     Args:
         rows: what is published.
-        facts: from `describe_rows`; gets splits, counts, categories and shards.
+        facts: from `describe_rows`; gets splits, counts, categories, shards, and what metadata images lost.
         shard_images: images a shard at most.
         keep: called with a shard's path in the repository and its file, which is gone afterwards; None only counts.
         progress: a tqdm bar over images.
@@ -76,6 +76,7 @@ def write_shards(
     facts["splits"] = splits
     facts["counts"] = {key: sum(one[key] for one in splits.values()) for key in next(iter(splits.values()))}
     facts["categories"] = {name: categories[label] for label, name in enumerate(rows.categories) if categories[label]}
+    facts["metadata"] = "kept" if rows.keep_exif else {"dropped": dict(sorted(rows.metadata.items()))}
     if rows.mask_reading is not None:
         facts["mask_values"] = rows.mask_reading.words()
     if shards:
