@@ -8,6 +8,7 @@ import importlib
 from typing import Any
 
 from .auto_classes import announce_models
+from .telemetry import switch_off
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,7 @@ announce_models()
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'agssp' has no attribute {name!r}")
+    switch_off()
     return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 

@@ -12,6 +12,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from .telemetry import forget_session
+
 TABLE = "transformers.models.auto.configuration_auto"
 MODEL_TYPES = {
     "agssp_backbone": ("agssp.models.backbone", "AgsspBackboneConfig"),
@@ -81,6 +83,7 @@ def announce_models() -> None:
 
 
 def _announce(table: Any) -> None:
+    forget_session()
     for model_type, place in MODEL_TYPES.items():
         # Models that are imported already have registered themselves.
         if model_type not in table.CONFIG_MAPPING:

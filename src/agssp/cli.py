@@ -11,6 +11,7 @@ from .errors import InputError, StorageError
 from .files import storage_fault
 from .library_messages import tame_libraries
 from .processes import close_process_group
+from .telemetry import switch_off
 
 TRY_AGAIN = 75
 """Exit status of `sysexits.h` for what fails now and need not fail later."""
@@ -61,6 +62,7 @@ def run(name: str, argv: Sequence[str]) -> None:
         SystemExit: status 2 for input that cannot be used, 75 when the machine failed (a full disk, an unmounted
             share) and the same command may go on later, 130 when interrupted.
     """
+    switch_off()
     try:
         module = importlib.import_module(f"agssp.commands.{re.sub('[- ]', '_', name)}")
         parsed = parse_arguments(

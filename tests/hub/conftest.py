@@ -26,7 +26,7 @@ anonymous. `cache` is HF_HOME: a new and empty folder by default, so pass one fo
     hub.publish("agssp/x", {"config.json": "{}"}, repo_type="model", private=False)   a revision without a client
     hub.files("agssp/x", repo_type, revision)           {path: bytes} of a revision, without .gitattributes
     hub.history("agssp/x", repo_type)                   titles of its commits, newest first
-    hub.requests                                        every call: method, path, query, range, token, status,
+    hub.requests                                        every call: method, path, query, range, token, agent, status,
                                                         received and sent (bytes of bodies), fault
     hub.requested("GET", r"/resolve/")                  those that match
     hub.fail("POST", r"/commit/", status=500, calls=(1,))             the first such call from now on fails

@@ -3,15 +3,21 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from dataset_cases import FREE, GRID, images, labelled, maps, refused, write_boxes_of
 from local_hub import EVERY
+from PIL import Image, PngImagePlugin
 from test_push import run_all
 
 from agssp.commands.dataset_push import DatasetPushArguments, main
+from agssp.data.images import decode_image
 from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
+from agssp.errors import InputError
+from agssp.hub.dataset_facts import describe_rows
 from agssp.hub.dataset_rows import Rows, write_shard
+from agssp.hub.image_ids import hashed_id
 
 LOAD = """
 import hashlib, json
@@ -334,3 +340,97 @@ def test_maps_and_boxes_must_be_of_these_images(root, tmp_path):
 @pytest.mark.parametrize("name", ["x", "a/b/c", "agssp/"])
 def test_names_that_are_none(root, name):
     assert "OWNER/NAME" in refused(root, repo_id=name)
+
+
+def photos(folder, suffix="jpg"):
+    """Three images that tell where they were taken, with masks that tell who drew them."""
+    labelled(folder, splits=("train",), each=3)
+    table = folder / "train/metadata.jsonl"
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Line 3 camera"
+    exif.get_ifd(0x8769)[0xA431] = "SN-4711"
+    exif.get_ifd(0x8825)[1] = "N"
+    drawn = PngImagePlugin.PngInfo()
+    drawn.add_text("Author", "Ann Owner")
+    for file in sorted((folder / "train/images").iterdir()):
+        Image.open(file).save(file.with_suffix(f".{suffix}"), exif=exif)
+        file.unlink()
+        mask = folder / "train/masks" / file.name
+        Image.open(mask).transpose(Image.Transpose.ROTATE_270).save(mask, pnginfo=drawn)
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    for row in rows:
+        row["file_name"] = row["file_name"].replace("png", suffix)
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / "train"
+
+
+def shard_of(folder, file, **options):
+    rows = Rows({"train": read_dataset(folder)}, **options)
+    write_shard(file, rows.of(rows.splits["train"]), rows.features)
+    return rows, file.read_bytes(), pq.read_table(file).to_pylist()
+
+
+SECRETS = (b"Line 3 camera", b"SN-4711", b"Ann Owner")
+
+
+def test_what_photos_tell_of_place_and_people_is_not_published(tmp_path):
+    folder = photos(tmp_path / "photos")
+    before = read_dataset(folder)
+    rows, _, published = shard_of(folder, tmp_path / "without.parquet")
+    assert rows.metadata == {"images": 3, "masks": 3, "EXIF": 3, "GPS position": 3, "serial numbers": 3, "texts": 3}
+    assert not any(
+        secret in each[part]["bytes"] for secret in SECRETS for each in published for part in ("image", "mask")
+    )
+    for old, new in zip(before, published, strict=True):
+        for part in ("image", "mask"):
+            assert np.array_equal(decode_image(new[part]), decode_image(old[part]))
+        assert decode_image(new["image"]).size == (40, 48)
+    kept, _, published = shard_of(folder, tmp_path / "with.parquet", keep_exif=True)
+    assert not kept.metadata
+    assert all(secret in published[0]["image"]["bytes"] + published[0]["mask"]["bytes"] for secret in SECRETS)
+
+
+def test_what_was_taken_out_and_how_images_are_named_is_told(tmp_path, capsys):
+    folder = photos(tmp_path / "photos")
+    push = {"folder": str(folder), "repo_id": "agssp/x", "licence": "mit"}
+    main(DatasetPushArguments(**push, card_only=str(tmp_path / "path")))
+    said = capsys.readouterr().out
+    assert "by their own names, such as images/0.jpg, images/1.jpg, images/2.jpg; --ids hash gives" in said
+    assert "taken out of 3 images and 3 masks, whose pixels stay as they are: EXIF 3, GPS position 3," in said
+    card = (tmp_path / "path/README.md").read_text()
+    assert "the file as it came but for its metadata (EXIF, GPS position, serial numbers, texts), of which" in card
+    assert "unique and stable: the name that it has among its publisher's files" in card
+    main(DatasetPushArguments(**push, card_only=str(tmp_path / "hash"), ids="hash", keep_exif=True))
+    said = capsys.readouterr().out
+    assert f"by digests of their names, such as {hashed_id('images/0.jpg')}, " in said
+    assert "--keep-exif asks" in said
+    card = (tmp_path / "hash/README.md").read_text()
+    assert "the file as it came with its metadata" in card
+    assert "first 32 hexadecimal digits of SHA-256" in card
+    assert "images/0" not in card + (tmp_path / "hash/dataset.json").read_text()
+    assert "expected path or hash" in refused(tmp_path, ids="name")
+
+
+def test_digests_of_names_join_the_same_maps_and_boxes(root, tmp_path):
+    import hashlib
+
+    own = {"maps": root / "maps", "boxes": root / "boxes"}
+    _, _, named = shard_of(root / "images", tmp_path / "path.parquet", **own)
+    rows, content, hashed = shard_of(root / "images", tmp_path / "hash.parquet", **own, ids="hash")
+    assert len(named) == len(hashed) == 23
+    for one, other in zip(named, hashed, strict=True):
+        digest = hashlib.sha256(one["image_id"].encode()).hexdigest()[:32]
+        assert other["image_id"] == digest
+        assert other["image"] == {"bytes": one["image"]["bytes"], "path": f"{digest}.png"}
+        assert {**other, "image_id": 0, "image": 0} == {**one, "image_id": 0, "image": 0}
+    assert not any(name in content for name in (b"normal/", b"003.png"))
+    facts = describe_rows(rows, {}, [], title="x", licence="mit")
+    assert facts["maps"]["references"]["chosen"]["plate"]["image_ids"] == [hashed_id("a")]
+
+
+def test_a_name_that_is_a_path_of_this_machine_is_not_published(tmp_path):
+    labelled(tmp_path / "labelled", splits=("train",), each=2)
+    dataset = read_dataset(tmp_path / "labelled/train").map(lambda row: {"image_id": f"{tmp_path}/{row['image_id']}"})
+    with pytest.raises(InputError, match=r"split train: the image /.* is named by a path of this machine.*--ids hash"):
+        Rows({"train": dataset})
+    assert Rows({"train": dataset}, ids="hash").ids == "hash"

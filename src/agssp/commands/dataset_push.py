@@ -2,14 +2,16 @@
 
     agssp dataset push magnetic-tile me/magnetic-tile --maps maps
     agssp dataset push my-images me/my-defects --maps maps --boxes boxes --licence cc-by-4.0
-    agssp dataset push my-images me/my-defects --private
+    agssp dataset push my-images me/my-defects --private --ids hash
     agssp dataset push my-images me/my-defects --maps maps --licence cc-by-4.0 --card-only card
 
 DIR is what `agssp dataset build` or `agssp split` wrote, or any images that --dataset takes. Rows go up as Parquet
 shards one by one, with image, image_id, category, is_normal, and mask, objects, anomaly_map, anomaly_score and map_max
 where there are any; all of it becomes visible in one commit with the card, so that no half of it can be loaded. After
-an interruption the same command goes on: shards that arrived are not sent again. Sources whose licence forbids to pass
-their images on are refused, also with --private: that repository lies on the Hub too.
+an interruption the same command goes on: shards that arrived are not sent again. The pixels' bytes go up as they are;
+EXIF (GPS position, serial numbers, owner), XMP, IPTC, texts and previews are taken out of the files unless --keep-exif
+is given. Images are named by their paths in DIR, or with --ids hash by digests of these. Sources whose licence forbids
+to pass their images on are refused, also with --private: that repository lies on the Hub too.
 """
 
 from dataclasses import dataclass, field
@@ -34,7 +36,8 @@ class DatasetPushArguments:
     flag_groups: ClassVar = {
         "input": ("folder", "maps", "boxes", "splits", "category", "crowds"),
         "output": (
-            "repo_id", "title", "licence", "private", "revision", "message", "replace", "shard_images", "card_only",
+            "repo_id", "title", "licence", "ids", "keep_exif", "private", "revision", "message", "replace",
+            "shard_images", "card_only",
         ),
     }  # fmt: skip
 
@@ -51,6 +54,15 @@ class DatasetPushArguments:
     title: str | None = field(default=None, metadata={"help": "name on the card; default: as recorded, else NAME"})
     licence: str | None = field(
         default=None, metadata={"help": "licence of your own images, such as cc-by-4.0, under which they are passed on"}
+    )
+    ids: str = field(
+        default="path",
+        metadata={
+            "help": "published names of images: path (as in DIR), or hash (a digest of that, the same every time)"
+        },
+    )
+    keep_exif: bool = field(
+        default=False, metadata={"help": "publish what image files tell of camera, place and people (EXIF, XMP, texts)"}
     )
     private: bool = field(default=False, metadata={"help": "make the new repository visible to its owner alone"})
     revision: str | None = field(default=None, metadata={"help": "branch to push to; made if it is not there"})
@@ -76,8 +88,11 @@ def main(arguments: DatasetPushArguments) -> None:
     from agssp.hub.dataset_facts import check_licence, describe_rows, recorded_facts
     from agssp.hub.dataset_publishing import Upload, describing_files, write_shards
     from agssp.hub.dataset_rows import Rows
+    from agssp.hub.image_ids import IDS
     from agssp.hub.names import check_name
 
+    if arguments.ids not in IDS:
+        raise InputError(f"--ids {arguments.ids}: expected {' or '.join(IDS)}")
     if arguments.shard_images < 1:
         raise InputError(f"--shard-images {arguments.shard_images}: expected 1 or more")
     check_name(arguments.repo_id)
@@ -94,8 +109,10 @@ def main(arguments: DatasetPushArguments) -> None:
             replace=arguments.replace,
         )  # fmt: skip
     reports: dict[str, ReadReport] = {}
-    rows = Rows(read_splits(arguments, reports), arguments.maps, arguments.boxes)
+    splits = read_splits(arguments, reports)
+    rows = Rows(splits, arguments.maps, arguments.boxes, ids=arguments.ids, keep_exif=arguments.keep_exif)
     facts = describe_rows(rows, recorded, sources, title=title, licence=arguments.licence, boxes=arguments.boxes)
+    say_ids(rows)
     if upload is not None:
         upload.begin()
     images = sum(map(len, rows.splits.values()))
@@ -105,6 +122,7 @@ def main(arguments: DatasetPushArguments) -> None:
     facts["reading"] = {name: report.as_json(places=False) for name, report in reports.items()}
     files = describing_files(rows, facts, arguments.repo_id, picture)
     say_left_out(rows)
+    say_metadata(rows)
     if upload is None:
         folder = Path(str(arguments.card_only))
         for name, content in files.items():
@@ -176,6 +194,30 @@ def say_left_out(rows: "Rows") -> None:
         print(f"{len(left_out)} images cannot be read and are left out:")
         for name, reason in list(left_out.items())[:5]:
             print(f"  {name}: {reason}")
+
+
+def say_ids(rows: "Rows") -> None:
+    """Tell by which names images will be published, with three of them."""
+    from itertools import chain, islice
+
+    from agssp.hub.image_ids import published_id
+
+    ids = chain.from_iterable(iter(split.dataset["image_id"]) for split in rows.splits.values())
+    examples = ", ".join(published_id(name, rows.ids) for name in islice(ids, 3))
+    if rows.ids == "path":
+        print(f"images are published by their own names, such as {examples}; --ids hash gives digests of them instead")
+    else:
+        print(f"images are published by digests of their names, such as {examples}")
+
+
+def say_metadata(rows: "Rows") -> None:
+    """Tell what was taken out of the image files."""
+    if rows.keep_exif:
+        print("image files keep what they tell of camera, place and people, as --keep-exif asks")
+    elif rows.metadata:
+        files = " and ".join(f"{rows.metadata[part]} {part}" for part in ("images", "masks") if rows.metadata[part])
+        kinds = (f"{kind} {count}" for kind, count in sorted(rows.metadata.items()) if kind not in ("images", "masks"))
+        print(f"taken out of {files}, whose pixels stay as they are: {', '.join(kinds)}; --keep-exif leaves it in")
 
 
 def next_step(repo_id: str, rows: "Rows", revision: str | None = None) -> str:

@@ -16,8 +16,8 @@ HUB_LICENCES = (
 )  # fmt: skip
 """Licences of data that the Hub has a name of its own for; others go under `other`."""
 COLUMNS = {
-    "image": "the file as it came, decoded by `datasets` to a PIL image",
-    "image_id": "unique and stable",
+    "image": "the file as it came{metadata}, decoded by `datasets` to a PIL image",
+    "image_id": "unique and stable{ids}",
     "category": "kind of product",
     "is_normal": "whether it is known to be without defect; null where that is not known",
     "mask": "pixels of defects, of the image's size ({masks}); null where there is none",
@@ -25,6 +25,10 @@ COLUMNS = {
     "anomaly_map": "raw values on the teacher's patch grid, {grid} x {grid} float16; stretch it over the image",
     "anomaly_score": "one number for the image, higher where it is more unusual",
     "map_max": "highest value of the map",
+}
+IDS = {
+    "path": ": the name that it has among its publisher's files",
+    "hash": ": a digest of the name that it has among its publisher's files (first 32 hexadecimal digits of SHA-256)",
 }
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -67,7 +71,10 @@ def dataset_card(facts: dict[str, Any], repo_id: str, published: Features, *, pi
         "left_out": facts["left_out"],
         "columns": {
             name: COLUMNS[name].format(
-                grid=facts.get("grid_size"), masks=facts.get("mask_values") or "0 is sound, 255 a defect"
+                grid=facts.get("grid_size"),
+                masks=facts.get("mask_values") or "0 is sound, 255 a defect",
+                ids=IDS.get(facts.get("ids", ""), ""),
+                metadata=_metadata_words(facts.get("metadata")),
             )
             for name in published
         },
@@ -99,6 +106,15 @@ def _metadata(facts: dict[str, Any], published: Features, licences: list[str]) -
     data.configs = [{"config_name": "default", "data_files": files}]
     DatasetInfosDict({"default": DatasetInfo(features=published)}).to_dataset_card_data(data)
     return data.to_yaml(line_break="\n").strip()
+
+
+def _metadata_words(metadata: Any) -> str:
+    """What has become of the files' metadata, as a part of a sentence."""
+    if metadata == "kept":
+        return " with its metadata"
+    dropped = metadata.get("dropped") if isinstance(metadata, dict) else None
+    kinds = [name for name in dropped or {} if name not in ("images", "masks")]
+    return f" but for its metadata ({', '.join(kinds)}), of which the orientation stays" if kinds else ""
 
 
 def _licences(facts: dict[str, Any]) -> list[str]:

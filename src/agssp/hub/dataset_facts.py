@@ -13,6 +13,7 @@ from agssp.output_folder import SETTINGS_FILE
 
 from .dataset_rows import Rows
 from .errors import hub_errors
+from .image_ids import published_id
 from .paths import without_paths
 from .retries import with_retries
 
@@ -119,6 +120,7 @@ def describe_rows(
         "agssp": __version__,
         "sources": sources,
         "columns": list(rows.features),
+        "ids": rows.ids,
         "defect_types": rows.defect_types or [],
         "grid_size": rows.grid_size,
         "left_out": sum(len(split.left_out) for split in rows.splits.values()),
@@ -134,7 +136,21 @@ def describe_rows(
     if boxes is not None:
         thresholds = _object(Path(boxes) / THRESHOLDS)
         facts["boxes"] = {name: thresholds[name] for name in BOX_FACTS if thresholds.get(name) is not None}
+    if facts.get("maps"):
+        facts["maps"] = _with_published_ids(facts["maps"], rows.ids)
     return without_paths(facts)
+
+
+def _with_published_ids(maps: dict[str, Any], ids: str) -> dict[str, Any]:
+    """What is recorded of maps, with their references by the names that images are published by."""
+    references = maps.get("references")
+    if not isinstance(references, dict) or not references.get("chosen"):
+        return maps
+    chosen = {
+        category: entry | {"image_ids": [published_id(name, ids) for name in entry.get("image_ids") or []]}
+        for category, entry in references["chosen"].items()
+    }
+    return maps | {"references": references | {"chosen": chosen}}
 
 
 def _of_split(file: Path, origin: str) -> dict[str, Any]:

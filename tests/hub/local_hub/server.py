@@ -48,6 +48,7 @@ class Handler(BaseHTTPRequestHandler):
             parse_qs(parts.query),
             self.headers.get("Range"),
             authorization.removeprefix("Bearer ") or None,
+            self.headers.get("User-Agent", ""),
         )
         self.server.journal.enter(request)
         try:

@@ -1,5 +1,6 @@
 """The JSON beside every export: all that another program needs to know to use the file."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from agssp import __version__
 from agssp.errors import InputError
 from agssp.files import read_json, write_json
+from agssp.hub.machine_traces import check_no_traces
 from agssp.hub.paths import without_paths
 from agssp.letterbox import GREY
 
@@ -21,8 +23,14 @@ def description_file(path: str | os.PathLike) -> Path:
 
 
 def write_description(path: str | os.PathLike, description: dict[str, Any]) -> None:
-    """Write the description of an exported file or folder beside it."""
-    write_json(description_file(path), description)
+    """Write the description of an exported file or folder beside it.
+
+    Raises:
+        InputError: it would name this machine.
+    """
+    file = description_file(path)
+    check_no_traces(json.dumps(description, ensure_ascii=False).encode(), file.name)
+    write_json(file, description)
 
 
 def describe_detector(model: Any, image_size: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from agssp.errors import InputError
 from agssp.files import storage_fault
+from agssp.hub.machine_traces import check_no_traces
 from agssp.models.detection.catalogue import is_ours
 from agssp.models.detection.faster_rcnn import FasterRcnnForObjectDetection
 
@@ -61,7 +62,8 @@ def write_onnx(model: Any, file: str | os.PathLike, image_size: int, opset: int 
         opset: One of `OPSETS`.
 
     Raises:
-        InputError: the model cannot take the size, or torch cannot trace or translate the model.
+        InputError: the model cannot take the size, torch cannot trace or translate the model, or the file would name
+            this machine.
     """
     pixel_values = torch.zeros(2, 3, image_size, image_size)
     with torch.no_grad():
@@ -91,7 +93,9 @@ def write_onnx(model: Any, file: str | os.PathLike, image_size: int, opset: int 
             )
             assert written is not None
             written.model.ir_version = IR_VERSION
-            written.save(file, external_data=False)
+            graph_file = written.model_proto
+            _forget_origin(graph_file)
+            Path(file).write_bytes(graph_file.SerializeToString())
     # torch.export and torch.onnx raise any kind, with pages of text.
     except Exception as error:
         Path(file).unlink(missing_ok=True)
@@ -102,6 +106,25 @@ def write_onnx(model: Any, file: str | os.PathLike, image_size: int, opset: int 
             f"--format onnx: {type(model).__name__} on {model.config.backbone_config.architecture} at {image_size} px, "
             f"opset {opset}: torch cannot write it: {reason}"
         ) from error
+    try:
+        check_no_traces(file, Path(file).with_suffix(".onnx").name)
+    except InputError:
+        Path(file).unlink()
+        raise
+
+
+def _forget_origin(message: Any) -> None:
+    """Take torch's notes on every node and value out, which quote the traced code with its paths on this machine.
+
+    Args:
+        message: an ONNX model, or a part of one; what it computes stays.
+    """
+    for field, value in message.ListFields():
+        if field.name in ("metadata_props", "doc_string"):
+            message.ClearField(field.name)
+        elif field.type == field.TYPE_MESSAGE:
+            for each in [value] if hasattr(value, "ListFields") else value:
+                _forget_origin(each)
 
 
 class _Outputs(nn.Module):

@@ -8,6 +8,7 @@ import timm
 import torch
 
 from agssp.errors import InputError
+from agssp.hub.machine_traces import check_no_traces
 from agssp.models.backbone.networks import is_of_timm
 
 DIFFERENCE = 1e-6
@@ -49,9 +50,11 @@ def write_timm(backbone: Any, folder: str | os.PathLike) -> dict[str, Any]:
         `difference`, as a share of the largest value of its feature.
 
     Raises:
-        InputError: timm computes something else: the difference is above `DIFFERENCE`.
+        InputError: timm computes something else: the difference is above `DIFFERENCE`; or the folder would name this
+            machine.
     """
     backbone.save_pretrained(folder)
+    check_no_traces(folder, "the folder for timm")
     opened: Any = timm.create_model(
         f"local-dir:{folder}", pretrained=True, features_only=True, out_indices=backbone.out_indices
     )

@@ -8,6 +8,7 @@ import torch
 
 from agssp.errors import InputError
 from agssp.files import whole_file
+from agssp.hub.machine_traces import check_no_traces
 from agssp.models.detection.yolo import YoloForObjectDetection
 from agssp.models.ultralytics import import_ultralytics
 
@@ -42,7 +43,7 @@ def export_ultralytics(model: Any, file: str | os.PathLike) -> None:
 
     Raises:
         InputError: the name does not end in `.pt`, the model is no YOLO or has modules that ultralytics cannot
-            build, or `ultralytics` is missing.
+            build, `ultralytics` is missing, or the file would name this machine.
     """
     file = Path(file)
     if file.suffix != ".pt":
@@ -70,6 +71,7 @@ def export_ultralytics(model: Any, file: str | os.PathLike) -> None:
     }
     with whole_file(file) as part:
         torch.save(checkpoint, part)
+        check_no_traces(part, file.name)
 
 
 def _ultralytics_model(model: YoloForObjectDetection) -> Any:
