@@ -153,7 +153,7 @@ def _names_files(dataset: Dataset, files: TableFiles) -> bool:
 
 def _fetched(files: TableFiles, row: dict[str, Any]) -> dict[str, Any]:
     """Put the places of images that are only named into the row, or the bytes of those at a remote address."""
-    columns = {}
+    columns: dict[str, Any] = {}
     for column in ("image", "mask"):
         place = named_place(files, row.get(column))
         if place is not None and "://" in place:
