@@ -59,7 +59,7 @@ def read_encoded(value: Any, name: str) -> bytes:
         return file.read()
 
 
-def open_file(path: str | Path, name: str) -> BinaryIO:
+def open_file(path: str | Path, name: str) -> io.BufferedReader:
     """Open the file of an image, be it empty.
 
     A file that is missing from a folder where others are is a missing image. Where its folder is missing or empty too
