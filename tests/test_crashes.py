@@ -72,8 +72,6 @@ def test_a_killed_command_goes_on_to_the_undisturbed_result(commands, tmp_path, 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["split", "predict"])
 def test_a_full_disk_is_said_and_the_same_command_goes_on_once_there_is_room(commands, tmp_path, name):
-    for folder in ("whole", "full"):
-        (tmp_path / folder).mkdir()
     output = tmp_path / "out"
     full = start(output, *commands[name], largest_file=2000)
     assert full.returncode == TRY_AGAIN, full.stderr

@@ -10,6 +10,7 @@ from local_hub import EVERY
 from PIL import Image, PngImagePlugin
 from test_push import run_all
 
+from agssp.cli import TRY_AGAIN
 from agssp.commands.dataset_push import DatasetPushArguments, main
 from agssp.data.images import decode_image
 from agssp.data.map_store import MapStore
@@ -257,7 +258,7 @@ def test_who_may_not_write_is_told_so_before_anything_is_read(hub, root):
 @pytest.mark.slow
 def test_a_full_disk_is_named(hub, root):
     done = push(hub, root, *with_maps(root), largest_file=4096, check=False)
-    assert done.returncode == 2
+    assert done.returncode == TRY_AGAIN
     assert "the disk is full" in done.stderr
     assert "TMPDIR" in done.stderr
     assert hub.files("agssp/x", "dataset") == {}

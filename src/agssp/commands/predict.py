@@ -12,6 +12,7 @@ its labels are the detector's own, from 0 on), OUTPUT/skipped.jsonl, OUTPUT/repo
 """
 
 import heapq
+import io
 import os
 from array import array
 from collections import Counter
@@ -230,8 +231,11 @@ def _save_picture(output: Path, path: Path, result: Any, names: dict[int, str]) 
     words = [names[int(label)] for label in result.labels]
     colours = class_colours(result.labels)
     drawn = draw_boxes(image, result.boxes * factor, scores=result.scores, names=words, colours=colours)
+    # Not by Pillow itself, which takes no notice of a full disk and leaves half a picture.
+    content = io.BytesIO()
+    drawn.save(content, "JPEG", quality=90)
     with whole_file(path, parts=output, durable=False) as part:
-        drawn.save(part, "JPEG", quality=90)
+        part.write_bytes(content.getvalue())
 
 
 def _rows(arguments: PredictArguments) -> "tuple[Iterable[dict[str, Any]], int | None, ReadReport]":
