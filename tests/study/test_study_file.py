@@ -33,7 +33,7 @@ def test_file_that_is_none(tmp_path):
     with pytest.raises(InputError, match="not valid YAML"):
         read_study(str(tmp_path / "broken.yaml"), "full", [])
     (tmp_path / "list.yaml").write_text("- a")
-    with pytest.raises(InputError, match="--scale 'full'"):
+    with pytest.raises(InputError, match=r"list\.yaml: expected a table with a title and scales, got list"):
         read_study(str(tmp_path / "list.yaml"), "full", [])
 
 
