@@ -344,7 +344,7 @@ def _make_durable(path: Path) -> None:
 # --- reading back -----------------------------------------------------------------------------------------------------
 
 
-def read_json(path: str | os.PathLike, kind: type = dict, keys: tuple[str, ...] = (), *, remedy: str = "") -> Any:
+def read_json(path: str | os.PathLike, kind: type[Any] = dict, keys: tuple[str, ...] = (), *, remedy: str = "") -> Any:
     """Read a JSON file.
 
     Args:
