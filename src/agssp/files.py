@@ -607,6 +607,7 @@ def _locked(file: Path, command: str, what: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(file, thread_local=False)
+    made = [folder for folder in (file.parent, *file.parent.parents) if not folder.exists()]
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         _acquire(lock, file)
@@ -630,6 +631,10 @@ def _locked(file: Path, command: str, what: str) -> Iterator[None]:
         # Before it is given up: whoever waits for it sees that the file is gone and makes a new one.
         file.unlink(missing_ok=True)
         lock.release()
+        # Where nothing came of it, nothing stays.
+        with contextlib.suppress(OSError):
+            for folder in made:
+                folder.rmdir()
 
 
 def _acquire(lock: Any, file: Path) -> None:

@@ -21,9 +21,9 @@ def test_import_writes_nothing_at_home_and_is_silent(tmp_path):
     result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     threads, settings = result.stdout.split()
     assert threads == "None"
-    assert settings.startswith(str(tmp_path / "agssp-ultralytics-"))
+    assert settings.startswith(str(tmp_path / ".agssp-ultralytics."))
     assert not (tmp_path / "home" / ".config" / "Ultralytics").exists()
-    assert [path.name for path in tmp_path.glob("agssp-*")] == []
+    assert [path.name for path in tmp_path.glob("*agssp-*")] == []
 
 
 def test_first_import_while_a_model_is_planned_on_the_meta_device():

@@ -112,11 +112,12 @@ def main(arguments: PseudoBoxesArguments) -> None:
             check_yolo_names((name.as_py() for name in store.table()["image_id"]), output / "yolo")
         found.append((shards, store_statistics(store), score_limits(arguments, store)))
 
+    # Told that it needs no GPU, since accelerate takes processes without one for strangers otherwise.
+    state = PartialState(cpu=True)
     # One process looks for all, since the store may still be written to; the boxes are divided.
     on_main_process(look)
     shards, statistics, scores = broadcast_object_list(found or [None])[0]
     thresholds = {name: category_threshold(entry, rule, delta) for name, entry in statistics.items()}
-    state = PartialState()
     if state.is_main_process:
         print_thresholds(statistics, thresholds, rule, delta)
         print_warnings(store, statistics, thresholds)

@@ -42,12 +42,7 @@ def without_metadata(content: bytes, name: str = "image") -> tuple[bytes, frozen
     with open_image(content, name) as image:
         kind = str(image.format)
     strip = _STRIPPERS.get(kind)
-    if strip is None:
-        if found := _told_by_pillow(content, name)[0] if kind not in ("BMP", "DIB", "PPM") else set():
-            raise ImageError(
-                f"{name}: a {kind} with {', '.join(sorted(found))}, which cannot be taken out of this format; save it "
-                "as PNG without, or give --keep-exif"
-            )
+    if strip is None:  # of the formats that are read, BMP and PPM, which tell nothing but the picture
         return content, frozenset()
     try:
         stripped, dropped = strip(content, 1)

@@ -153,7 +153,7 @@ def test_a_network_that_finds_nothing_is_not_called_checked():
         for branch in model.head.cv3:
             branch[-1].bias.fill_(float("nan"))
     exported = OnnxDetector.__new__(OnnxDetector)
-    exported.description, exported.input_size = describe_detector(model, 64), (64, 64)
+    exported.description, exported.names, exported.input_size = describe_detector(model, 64), {}, (64, 64)
     exported.session = NoNumbers()
     with pytest.raises(InputError, match="nothing is known of the file"):
         check_onnx(model, exported, drawn_images(64))

@@ -91,7 +91,7 @@ def runner(logits, boxes, **suppression):
         "suppression": {"iou_threshold": None} | suppression,
         "normalisation": {"mean": [0, 0, 0], "std": [1, 1, 1]},
     }
-    detector.input_size, detector.session = (64, 64), Network(logits, boxes)
+    detector.names, detector.input_size, detector.session = {}, (64, 64), Network(logits, boxes)
     return detector
 
 
@@ -149,6 +149,14 @@ def test_files_that_it_cannot_use_are_named(tmp_path):
     with pytest.raises(InputError, match="it lacks input, normalisation, suppression"):
         OnnxDetector(file)
     content = {"input": {"shape": ["batch", 3, 64, 64]}, "labels": {}, "normalisation": {}, "suppression": {}}
+    beside.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"model\.onnx\.json: not the description of a detector .*export the model"):
+        OnnxDetector(file)
+    content |= {
+        "labels": {"0": "pit"},
+        "normalisation": {"mean": [0, 0, 0], "std": [1, 1, 1]},
+        "suppression": {"iou_threshold": None},
+    }
     beside.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"model\.onnx: onnxruntime cannot open it"):
         OnnxDetector(file)
