@@ -19,7 +19,7 @@ class ImageNotes:
     """What was noticed in one data set's images, kept by whoever decodes them.
 
     Attributes:
-        names: kind -> the images that this process decoded, each once, in the order in which they were met.
+        names: kind -> the images that this process decoded, each once. Threads meet them in any order.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class ImageNotes:
     def lines(self) -> list[str]:
         """A sentence for each kind that was noticed: how many, and the first of them."""
         return [
-            f"{len(names)} {_WORDS[kind]}; the first: {next(iter(names))}"
+            f"{len(names)} {_WORDS[kind]}; the first: {min(names)}"
             for kind, names in self.names.items()
             if names
         ]
@@ -61,7 +61,7 @@ class ImageNotes:
     def as_json(self) -> dict[str, dict[str, Any]]:
         """Of each kind that was noticed the number of images, and the first few of them."""
         return {
-            kind: {"count": len(names), "examples": list(names)[:EXAMPLES]}
+            kind: {"count": len(names), "examples": sorted(names)[:EXAMPLES]}
             for kind, names in self.names.items()
             if names
         }

@@ -82,7 +82,7 @@ def keep_reading(path: Path, report: ReadReport) -> None:
     for kind, noted in before.get("image_notes", {}).items():
         now = facts["image_notes"].setdefault(kind, {"count": 0, "examples": []})
         now["count"] += noted["count"]
-        now["examples"] = list(dict.fromkeys([*noted["examples"], *now["examples"]]))[:EXAMPLES]
+        now["examples"] = sorted({*noted["examples"], *now["examples"]})[:EXAMPLES]
     content = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     write_text(path, content)
 
