@@ -13,6 +13,7 @@ from huggingface_hub import constants
 from PIL import Image as Pil
 
 from agssp.commands import split
+from agssp.commands.dataset_push import refuse_outside
 from agssp.data import containment
 from agssp.data.containment import FOLDERS_VARIABLE, Boundary, TableFiles, is_delivered
 from agssp.data.images import decode_image
@@ -382,3 +383,24 @@ def test_nothing_is_delivered_where_no_repository_is(tmp_path):
     assert is_delivered(tmp_path / "data/a.png")
     assert not is_delivered(tmp_path / "data/b.png")
     assert containment.granted_folders() == ""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_table_that_the_user_made_may_name_pictures_elsewhere_which_is_told(tmp_path, way):
+    picture = write(tmp_path / "line7/a.png")
+    source = stored(tmp_path / "table", way, [picture])
+    report = ReadReport()
+    data = read_dataset(source, streaming=way == "streamed", report=report)
+    assert [decode_image(row["image"]).size for row in data] == [(40, 20)]
+    if way != "streamed":
+        assert report.examples("outside_files") == [str(picture)]
+        with pytest.raises(InputError, match=r"split train: 1 of its pictures lie outside .*a\.png; what is published"):
+            refuse_outside("train", report)
+    refuse_outside("train", ReadReport())
+
+
+def test_a_table_that_came_with_a_repository_names_no_pictures_elsewhere(tmp_path):
+    source = stored(tmp_path / "table", "parquet", [write(tmp_path / "line7/a.png")])
+    write(tmp_path / "table/.git/index", b"DIRC\0\0\0\2" + b"?" * 60 + b"train.parquet\0")
+    with pytest.raises(InputError, match=r"names .*a\.png, which lies outside of .*table; a table may not bring in"):
+        read_dataset(source)

@@ -157,6 +157,20 @@ def check_card_folder(folder: Path, source: Path) -> None:
         )
 
 
+def refuse_outside(split: str, report: "ReadReport") -> None:
+    """Refuse to publish pictures from anywhere on this machine, which a table may name without the user's knowing.
+
+    Raises:
+        InputError: the table names some; the first is named.
+    """
+    if count := report.count("outside_files"):
+        raise InputError(
+            f"split {split}: {count} of its pictures lie outside of the table's folder, first "
+            f"{report.examples('outside_files')[0]}; what is published must lie there: put the pictures' bytes into "
+            "the table, as `agssp split` does, or, if they are your own, allow their folder with AGSSP_DATA_FOLDERS"
+        )
+
+
 def read_splits(arguments: DatasetPushArguments, reports: "dict[str, ReadReport] | None" = None) -> dict[str, Any]:
     """All splits to be published, with the same class labels in each.
 
@@ -174,9 +188,12 @@ def read_splits(arguments: DatasetPushArguments, reports: "dict[str, ReadReport]
     asked = arguments.splits or find_splits(arguments.folder)
     if not asked:
         dataset, found["train"] = read_told(arguments.folder, "FOLDER", **options)
+        refuse_outside("train", found["train"])
         return {"train": dataset}
     read = {name: read_told(arguments.folder, "FOLDER", split=name, **options) for name in asked}
     found |= {name: report for name, (_, report) in read.items()}
+    for name, report in found.items():
+        refuse_outside(name, report)
     categories, classes = (
         list(dict.fromkeys(name for dataset, _ in read.values() for name in names_of(dataset)))
         for names_of in (category_names, defect_names)

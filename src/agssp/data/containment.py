@@ -101,9 +101,15 @@ class Boundary:
 class TableFiles:
     """Where the images of a table may lie that names them by their paths instead of holding them.
 
+    A table that the user of this machine has made, as `datasets` writes one of a folder of images, may name these by
+    their absolute paths: pictures alone, which are told, and never published from there.
+
     Args:
         source: the table as the user named it: a file, a folder, or a repository of the Hub.
         is_hub: whether it is the Hub's.
+
+    Attributes:
+        outside: the pictures outside of its folder that it has named so far.
     """
 
     def __init__(self, source: str, *, is_hub: bool = False) -> None:
@@ -120,6 +126,8 @@ class TableFiles:
         elif path.is_file():
             path = path.parent
         self.boundary = Boundary(path, others)
+        self.outside: dict[str, None] = {}
+        self._is_own = not is_hub and "://" not in source and not is_delivered(Path(source))
 
     def place(self, name: str) -> str:
         """Where the image lies that a table names: an absolute path, or an address.
@@ -128,13 +136,17 @@ class TableFiles:
             name: as the table says; relative to the table's folder.
 
         Raises:
-            InputError: it lies outside of the table's folder, or is an address of anything but the table's own place.
+            InputError: it lies outside of the table's folder (and is no picture, or the table came with a repository or
+                names it by a relative path), or is an address of anything but the table's own place.
         """
         if "::" in name or _SCHEME.match(name):
             self._check_address(name)
             return name
         path = Path(os.path.normpath(self.boundary.root / name))
-        self.boundary.check_path(path, self.source)
+        if self._is_own and Path(name).is_absolute() and not self.boundary.holds(path) and _is_picture(path):
+            self.outside[str(path)] = None
+        else:
+            self.boundary.check_path(path, self.source)
         return str(path)
 
     def _check_address(self, name: str) -> None:
@@ -150,6 +162,16 @@ class TableFiles:
             f"{self.source}: names an image by the address {name!r}; of a table only the images of its own repository "
             "are fetched. Put the images' bytes into the table, or read it without --streaming"
         )
+
+
+def _is_picture(path: Path) -> bool:
+    from agssp.data.images import ImageError, image_size
+
+    try:
+        image_size(path, str(path))
+    except ImageError:
+        return False
+    return True
 
 
 def outside(where: str, name: str, root: str | os.PathLike) -> InputError:

@@ -52,11 +52,7 @@ class ImageNotes:
 
     def lines(self) -> list[str]:
         """A sentence for each kind that was noticed: how many, and the first of them."""
-        return [
-            f"{len(names)} {_WORDS[kind]}; the first: {min(names)}"
-            for kind, names in self.names.items()
-            if names
-        ]
+        return [f"{len(names)} {_WORDS[kind]}; the first: {min(names)}" for kind, names in self.names.items() if names]
 
     def as_json(self) -> dict[str, dict[str, Any]]:
         """Of each kind that was noticed the number of images, and the first few of them."""

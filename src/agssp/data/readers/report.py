@@ -66,6 +66,7 @@ CAUSES: dict[str, tuple[str, str]] = {
     "contrary_names": ("guessed", "lists of class names say otherwise than the table and were not read"),
     "class_gaps": ("guessed", "class numbers have no name in the table; no label uses them"),
     "data_elsewhere": ("guessed", "table has its data in another folder, by its `path`, which was read"),
+    "outside_files": ("guessed", "pictures lie outside of the table's folder; it names them by their absolute paths"),
     "linked_folders": ("guessed", "links lead to folders elsewhere, whose files were read as the data set's own"),
     "numbers_as_places": ("guessed", "classes have numbers for names, taken as places in the asked list of classes"),
     "masks_aside": ("dropped", "pictures are masks by their names; boxes were read, and they were left out"),

@@ -74,6 +74,7 @@ def to_schema(
     files = TableFiles(source, is_hub=is_hub)
     if streamed or _names_files(dataset, files):
         dataset = dataset.map(partial(_fetched, files), features=dataset.features)
+    report.note_all("outside_files", files.outside)
     if "image_id" not in dataset.features:
         dataset = with_column(dataset, "image_id", Value("string"), ["image"], _content_id)
         dataset = dataset if streamed else _numbered_apart(dataset)
