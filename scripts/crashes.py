@@ -222,10 +222,11 @@ class Runner:
         root: folder for outputs, logs and temporary files.
     """
 
-    def __init__(self, name: str, case: Case, root: Path) -> None:
+    def __init__(self, name: str, case: Case, root: Path, logs: Path) -> None:
         self.name, self.case, self.number = name, case, 0
         self.output, self.temporary = root / "out", root / "temporary"
-        self.log = root.parent / f"{name.replace(' ', '-')}.log"
+        # Never on the small disk, on which nothing could be said once it is full.
+        self.log = logs / f"{name.replace(' ', '-')}.log"
 
     def fresh(self) -> None:
         """Begin anew."""
@@ -363,12 +364,13 @@ def main() -> int:
                 continue
             if arguments.full:
                 wrong += [
-                    f"{name}: {problem}" for problem in fill(Runner(name, case, root / "disk" / "run"), root / "disk")
+                    f"{name}: {problem}"
+                    for problem in fill(Runner(name, case, root / "disk" / "run", root), root / "disk")
                 ]
             else:
                 wrong += [
                     f"{name}: {each}"
-                    for each in kill(Runner(name, case, root / "run"), arguments.moments, arguments.seed)
+                    for each in kill(Runner(name, case, root / "run", root), arguments.moments, arguments.seed)
                 ]
     print("\n".join(wrong))
     return int(bool(wrong))
