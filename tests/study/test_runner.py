@@ -13,6 +13,7 @@ from study_cases import quick_plan, stage
 from warm_python import python
 
 from agssp.study import runner
+from agssp.study.python_stages import run_python_stage
 from agssp.study.runner import State, duration, remaining, run_missing
 from agssp.study.stage import Output, Plan
 
@@ -169,3 +170,12 @@ def test_remaining_time_is_that_of_its_like(tmp_path):
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_stage_in_python_clears_away_what_a_killed_one_left(tmp_path):
+    left = tmp_path / "images" / ".files.elsewhere-1-0.partial"
+    left.mkdir(parents=True)
+    options = {"unlabelled": 0, "labelled": 0, "normal": 1, "seed": 0, "size": 32}
+    run_python_stage("make-surfaces", {"output": str(tmp_path / "images"), **options})
+    assert sorted(path.name for path in (tmp_path / "images").iterdir() if path.name.startswith(".")) == []
+    assert (tmp_path / "images" / "dataset.json").is_file()

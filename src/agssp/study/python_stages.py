@@ -3,7 +3,7 @@
 import importlib
 from pathlib import Path
 
-from agssp.files import whole_file
+from agssp.files import holding, whole_file
 
 
 def make_surfaces(output: str, **options: int) -> None:
@@ -48,5 +48,6 @@ def stand_in_detector(output: str, detector: str, seed: int) -> None:
 
 
 def run_python_stage(name: str, values: dict) -> None:
-    """Call one of these functions by its stage's name."""
-    getattr(importlib.import_module(__name__), name.replace("-", "_"))(**values)
+    """Call one of these functions by its stage's name; what a killed run has left in its folder is cleared away."""
+    with holding(values["output"], f"study ({name})"):
+        getattr(importlib.import_module(__name__), name.replace("-", "_"))(**values)
