@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
-from agssp import files
+from agssp import faults, files, locks, parsing
 from agssp.cli import TRY_AGAIN
 from agssp.errors import InputError, StorageError
 
@@ -55,7 +55,7 @@ def test_lines_are_json_one_by_one(tmp_path):
     files.write_lines(tmp_path / "a.jsonl", [])
     assert (tmp_path / "a.jsonl").read_bytes() == b""
     files.write_lines(tmp_path / "a.jsonl", iter([{"a": "é"}, 2]))
-    assert list(files.read_lines(tmp_path / "a.jsonl")) == [{"a": "é"}, 2]
+    assert list(parsing.read_lines(tmp_path / "a.jsonl")) == [{"a": "é"}, 2]
 
 
 def test_the_longest_name_that_a_file_may_have(tmp_path):
@@ -83,6 +83,16 @@ with open_whole(sys.argv[1]) as file:
     (left,) = [name for name in names(tmp_path) if name != "a.txt"]
     assert files.remove_leftovers(tmp_path) == [left]
     assert names(tmp_path) == ["a.txt"]
+
+
+def test_leftovers_of_a_run_that_had_this_ones_number_as_in_a_container(tmp_path):
+    begun = files.beside(tmp_path / "a.txt")
+    begun.write_text("half")
+    earlier = begun.with_name(begun.name.replace(".a.txt.", ".b.txt."))
+    earlier.write_text("half")
+    assert files.remove_leftovers(tmp_path) == []
+    assert files.remove_leftovers(tmp_path, alone=True) == [earlier.name]
+    assert names(tmp_path) == [begun.name]
 
 
 def test_leftovers_of_other_machines_go_only_where_nobody_else_writes(tmp_path):
@@ -168,25 +178,30 @@ def test_a_folder_takes_the_place_of_the_old_one_only_when_it_is_whole(tmp_path)
     assert names(tmp_path / "deep") == ["best"]
 
 
-@pytest.mark.parametrize("moves", [1, 2, 3])
-def test_a_folder_survives_a_kill_between_any_two_of_the_moves(tmp_path, monkeypatch, moves):
-    fill(tmp_path / "best", "first")
-    code = """
+DYING = """
 import os, pathlib, signal, sys
-from agssp.files import whole_folder
+from agssp import files
 left = int(sys.argv[2])
-rename = pathlib.Path.rename
+move = getattr(pathlib.Path, sys.argv[3])
 def counted(self, target):
     global left
     left -= 1
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
-    return rename(self, target)
-pathlib.Path.rename = counted
-with whole_folder(sys.argv[1]) as part:
+    return move(self, target)
+setattr(pathlib.Path, sys.argv[3], counted)
+"""
+"""A program that is killed at the n-th call of one of Path's methods, before what a test has it do."""
+
+
+@pytest.mark.parametrize("moves", [1, 2, 3])
+def test_a_folder_survives_a_kill_between_any_two_of_the_moves(tmp_path, monkeypatch, moves):
+    fill(tmp_path / "best", "first")
+    code = """
+with files.whole_folder(sys.argv[1]) as part:
     (part / "second").mkdir()
 """
-    process = start(code, str(tmp_path / "best"), str(moves))
+    process = start(DYING + code, str(tmp_path / "best"), str(moves), "rename")
     process.communicate()
     assert process.returncode == (-signal.SIGKILL if moves < 3 else 0)
     files.restore_folder(tmp_path / "best")
@@ -242,22 +257,11 @@ def test_files_that_were_killed_between_the_moves_are_not_taken_for_a_whole(tmp_
     fill(tmp_path, "a")
     (tmp_path / "config.json").write_text("old")
     code = """
-import os, pathlib, signal, sys
-from agssp.files import whole_files
-left = int(sys.argv[2])
-replace = pathlib.Path.replace
-def counted(self, target):
-    global left
-    left -= 1
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return replace(self, target)
-pathlib.Path.replace = counted
-with whole_files(sys.argv[1], last="config.json") as part:
+with files.whole_files(sys.argv[1], last="config.json") as part:
     (part / "config.json").write_text("new")
     (part / "weights").write_text("new")
 """
-    process = start(code, str(tmp_path), str(moves))
+    process = start(DYING + code, str(tmp_path), str(moves), "replace")
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "config.json").exists()
@@ -323,49 +327,49 @@ def test_what_is_put_in_place_takes_the_place_of_a_file(tmp_path):
 def test_json_that_cannot_be_used_is_named(tmp_path, content, message):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(InputError, match=f"a.json: .*{message}"):
-        files.read_json(tmp_path / "a.json", keys=("a",), remedy="start again")
+        parsing.read_json(tmp_path / "a.json", keys=("a",), remedy="start again")
 
 
 def test_json_that_can_be_used(tmp_path):
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
-    assert files.read_json(tmp_path / "a.json", keys=("a",)) == {"a": 1}
+    assert parsing.read_json(tmp_path / "a.json", keys=("a",)) == {"a": 1}
     files.write_json(tmp_path / "a.json", [])
-    assert files.read_json(tmp_path / "a.json", list) == []
+    assert parsing.read_json(tmp_path / "a.json", list) == []
 
 
 def test_json_that_is_missing_or_too_large(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"none.json: no such file; run it again"):
-        files.read_json(tmp_path / "none.json", remedy="run it again")
-    monkeypatch.setattr(files, "MOST_JSON_BYTES", 3)
+        parsing.read_json(tmp_path / "none.json", remedy="run it again")
+    monkeypatch.setattr(parsing, "MOST_JSON_BYTES", 3)
     files.write_json(tmp_path / "a.json", {"a": 1})
     with pytest.raises(InputError, match=r"a.json: 1\d bytes of JSON; expected 3 at most"):
-        files.read_json(tmp_path / "a.json")
+        parsing.read_json(tmp_path / "a.json")
 
 
 def test_a_journal_whose_last_line_was_cut_off(tmp_path, caplog):
     file = tmp_path / "a.jsonl"
-    assert list(files.read_lines(file)) == []
+    assert list(parsing.read_lines(file)) == []
     file.write_bytes(b'{"a": 1}\n{"a": 2}\n{"a"')
-    assert list(files.read_lines(file)) == [{"a": 1}, {"a": 2}]
+    assert list(parsing.read_lines(file)) == [{"a": 1}, {"a": 2}]
     assert "a.jsonl, line 3: was cut off" in caplog.text
     assert file.read_bytes().endswith(b'{"a"')
-    assert list(files.read_lines(file, repair=True)) == [{"a": 1}, {"a": 2}]
+    assert list(parsing.read_lines(file, repair=True)) == [{"a": 1}, {"a": 2}]
     with file.open("a") as opened:
         files.append_line(opened, {"a": 3})
-        assert list(files.read_lines(file)) == [{"a": 1}, {"a": 2}, {"a": 3}]
+        assert list(parsing.read_lines(file)) == [{"a": 1}, {"a": 2}, {"a": 3}]
 
 
 def test_a_line_that_is_no_json_is_named(tmp_path):
     (tmp_path / "a.jsonl").write_text('{}\n\n{"a"\n{}\n')
     with pytest.raises(InputError, match=r"a\.jsonl, line 3: not valid JSON"):
-        list(files.read_lines(tmp_path / "a.jsonl"))
+        list(parsing.read_lines(tmp_path / "a.jsonl"))
 
 
 # --- one at a time ---
 
 HOLD = """
 import sys
-from agssp.files import holding
+from agssp.locks import holding
 with holding(sys.argv[1], "finetune"):
     print("holding", flush=True)
     sys.stdin.read()
@@ -383,12 +387,12 @@ def hold(folder: Path) -> subprocess.Popen:
 def test_whoever_comes_second_is_told_who_writes(tmp_path):
     process = hold(tmp_path / "out")
     said = rf"--output .*out: `agssp finetune` \(process {process.pid} on .*, since 20.*\) is writing there; wait"
-    with pytest.raises(InputError, match=said), files.holding(tmp_path / "out", "finetune"):
+    with pytest.raises(InputError, match=said), locks.holding(tmp_path / "out", "finetune"):
         pass
     process.communicate("")
     assert process.returncode == 0
-    with files.holding(tmp_path / "out", "finetune"):
-        assert names(tmp_path / "out") == [files.LOCK]
+    with locks.holding(tmp_path / "out", "finetune"):
+        assert names(tmp_path / "out") == [locks.LOCK]
     # A folder that nothing came into is not left behind; one that was there before stays.
     assert names(tmp_path) == []
 
@@ -399,9 +403,9 @@ def test_a_killed_holder_holds_nothing_and_what_it_left_is_cleared_away(tmp_path
     process.kill()
     process.communicate()
     (tmp_path / ".b.elsewhere-1-0.partial").write_bytes(b"")
-    assert names(tmp_path) == [".b.elsewhere-1-0.partial", files.LOCK]
-    with files.holding(tmp_path, "finetune"):
-        assert json.loads((tmp_path / files.LOCK).read_text())["process"] == os.getpid()
+    assert names(tmp_path) == [".b.elsewhere-1-0.partial", locks.LOCK]
+    with locks.holding(tmp_path, "finetune"):
+        assert json.loads((tmp_path / locks.LOCK).read_text())["process"] == os.getpid()
     assert names(tmp_path) == []
 
 
@@ -409,7 +413,7 @@ def test_a_killed_holder_whose_worker_ends_later_is_waited_for(tmp_path):
     # As of a DataLoader: forked, so the lock is its own too until it sees that its parent has gone.
     code = """
 import os, sys
-from agssp.files import holding
+from agssp.locks import holding
 with holding(sys.argv[1], "finetune"):
     if os.fork() == 0:
         print("forked", flush=True)
@@ -434,17 +438,17 @@ with holding(sys.argv[1], "finetune"):
 def test_a_file_is_no_folder_to_hold(tmp_path):
     (tmp_path / "out").write_bytes(b"")
     said = r"--output .*out: a file of this name exists"
-    with pytest.raises(InputError, match=said), files.holding(tmp_path / "out", "finetune"):
+    with pytest.raises(InputError, match=said), locks.holding(tmp_path / "out", "finetune"):
         pass
 
 
 def test_a_file_is_held_beside_it(tmp_path):
-    with files.holding_file(tmp_path / "new" / "a.onnx", "export"):
+    with locks.holding_file(tmp_path / "new" / "a.onnx", "export"):
         assert names(tmp_path / "new") == [".a.onnx.lock"]
-        with files.holding_file(tmp_path / "new" / "b.onnx", "export"):
+        with locks.holding_file(tmp_path / "new" / "b.onnx", "export"):
             pass
         with pytest.raises(InputError, match=r"`agssp export` .* is writing there"):
-            files.holding_file(tmp_path / "new" / "a.onnx", "export").__enter__()
+            locks.holding_file(tmp_path / "new" / "a.onnx", "export").__enter__()
     assert names(tmp_path) == []
 
 
@@ -468,16 +472,16 @@ def test_a_file_is_held_beside_it(tmp_path):
 def test_faults_of_the_machine_and_others(error, said):
     wrapped = RuntimeError("while saving")
     wrapped.__cause__ = error
-    for found in (files.storage_fault(error), files.storage_fault(wrapped)):
+    for found in (faults.storage_fault(error), faults.storage_fault(wrapped)):
         assert found is None if said is None else said in found
 
 
 def test_an_error_that_hides_another_does_not_speak_of_it():
     hidden = ValueError("mine")
     hidden.__context__, hidden.__suppress_context__ = OSError(errno.EIO, "bad"), True
-    assert files.storage_fault(hidden) is None
+    assert faults.storage_fault(hidden) is None
     hidden.__suppress_context__ = False
-    assert "Input/output error" in files.storage_fault(hidden)
+    assert "Input/output error" in faults.storage_fault(hidden)
 
 
 def to_parquet(path: str) -> None:
@@ -504,7 +508,7 @@ def test_no_room_is_seen_through_the_library_that_meets_it(tmp_path, library):
             WRITERS[library](tmp_path / "file")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "make room there" in files.storage_fault(caught.value)
+    assert "make room there" in faults.storage_fault(caught.value)
 
 
 def test_a_command_that_meets_a_full_disk_says_so_and_exits_with_75(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError
-from .files import read_yaml
+from .parsing import read_yaml
 
 CONFIGS = Path(__file__).parent / "configs"
 # The folder of packaged configurations that belongs to a command.

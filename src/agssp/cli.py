@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from . import __version__
 from .arguments import exit_with, parse_arguments
 from .errors import InputError, StorageError
-from .files import storage_fault
+from .faults import storage_fault
 from .library_messages import tame_libraries
 from .processes import close_process_group
 from .telemetry import switch_off

@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 
 from agssp import __version__
 from agssp.errors import InputError
-from agssp.files import holding, holding_file, read_json, write_json
+from agssp.files import write_json
+from agssp.locks import holding, holding_file
+from agssp.parsing import read_json
 
 SETTINGS_FILE = "settings.json"
 LATER_FLAGS = {"crowds": "auto"}

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 
 from agssp.errors import InputError, StorageError
-from agssp.files import storage_fault
+from agssp.faults import storage_fault
 
 SentError = tuple[str, str]
 """Name of an error's class, and its message."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agssp.errors import InputError
-from agssp.files import parse_json, storage_fault
+from agssp.faults import storage_fault
+from agssp.parsing import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor

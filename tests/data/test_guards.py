@@ -13,7 +13,7 @@ from agssp.data.images import ImageError, decode_image
 from agssp.data.readers.table_schema import undecoded
 from agssp.data.run_lengths import checked_polygons, checked_runs
 from agssp.errors import InputError
-from agssp.files import parse_yaml
+from agssp.parsing import parse_yaml
 
 
 @pytest.mark.parametrize("kind", ["EPS", "PDF", "ICO", "TGA", "PCX", "DIB", "SGI"])

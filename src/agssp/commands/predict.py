@@ -27,8 +27,9 @@ from PIL import Image
 from agssp import __version__
 from agssp.arguments import shell_command
 from agssp.errors import InputError
-from agssp.files import append_line, open_whole, read_lines, whole_file
+from agssp.files import append_line, open_whole, whole_file
 from agssp.output_folder import claim_output, keeps_outputs
+from agssp.parsing import read_lines
 
 if TYPE_CHECKING:
     from agssp.data.readers import ReadReport

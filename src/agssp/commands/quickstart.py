@@ -18,8 +18,9 @@ from typing import Any
 
 from agssp.arguments import parse_arguments
 from agssp.errors import InputError
-from agssp.files import read_json, write_json
+from agssp.files import write_json
 from agssp.output_folder import claim_output, keeps_outputs
+from agssp.parsing import read_json
 
 POSITIONAL = ()
 STEPS_FILE = "steps.json"

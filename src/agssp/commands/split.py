@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 from agssp.arguments import shell_command
 from agssp.errors import InputError
-from agssp.files import read_json, write_json
+from agssp.files import write_json
 from agssp.output_folder import hold_output, keeps_outputs
+from agssp.parsing import read_json
 
 POSITIONAL = ()
 RECORD = "split.json"

@@ -15,8 +15,9 @@ from agssp.data.map_store import write_parquet
 from agssp.data.parquet_files import check_footer, naming, read_table
 from agssp.data.schema import PSEUDO_CLASS, objects_feature
 from agssp.errors import InputError
-from agssp.files import read_json, whole_folder, write_text
+from agssp.files import whole_folder, write_text
 from agssp.hub_ids import written_by
+from agssp.parsing import read_json
 
 THRESHOLDS = "thresholds.json"
 _BATCH = 500

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from agssp.errors import InputError, StorageError
-from agssp.files import raise_storage_fault
+from agssp.faults import raise_storage_fault
 
 MAX_BYTES = 1024**3
 """Of one encoded image. 100 million pixels of four bands of 16 bits take 800 MB where nothing is compressed."""

@@ -18,8 +18,10 @@ from datasets.features.features import Array2DExtensionType
 from agssp.data.parquet_files import check_footer, naming, read_table
 from agssp.data.schema import map_features
 from agssp.errors import InputError
-from agssp.files import open_whole, parse_json, raise_storage_fault, read_json, write_lines, write_once
+from agssp.faults import raise_storage_fault
+from agssp.files import open_whole, write_lines, write_once
 from agssp.hub_ids import written_by
+from agssp.parsing import parse_json, read_json
 
 MANIFEST = "manifest.json"
 REFERENCES = "references.safetensors"

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from agssp.errors import InputError
-from agssp.files import read_json
 from agssp.hub_ids import is_hub_id
+from agssp.parsing import read_json
 
 DATASET_FILE = "dataset.json"
 """Beside the images, or one folder above: `name`, `title`, `synthetic`, `sources`, as far as they are known."""

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from agssp.errors import InputError
-from agssp.files import storage_fault
+from agssp.faults import storage_fault
 
 MOST_GROUP_BYTES = 16 * 1024**3
 """Of one row group unpacked, which is the least that is read at once."""

@@ -21,7 +21,8 @@ from agssp.data.readers.listing import Listing
 from agssp.data.readers.unread import what_lies_there
 from agssp.data.schema import objects_feature
 from agssp.errors import InputError
-from agssp.files import read_json, write_text
+from agssp.files import write_text
+from agssp.parsing import read_json
 
 logger = logging.getLogger(__name__)
 

@@ -25,8 +25,9 @@ from agssp.data.mosaic import DetectionTransform
 from agssp.data.readers import NamedRows
 from agssp.data.transforms import PretrainingAugmentation
 from agssp.errors import InputError
-from agssp.files import append_line, read_lines
+from agssp.files import append_line
 from agssp.letterbox import letterbox_geometry
+from agssp.parsing import read_lines
 
 logger = logging.getLogger(__name__)
 

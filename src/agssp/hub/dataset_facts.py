@@ -8,8 +8,8 @@ from agssp.data.box_store import THRESHOLDS
 from agssp.data.origin import DATASET_FILE, SPLIT_FILE
 from agssp.data.readers import find_format
 from agssp.errors import InputError
-from agssp.files import read_json
 from agssp.output_folder import SETTINGS_FILE
+from agssp.parsing import read_json
 
 from .dataset_rows import Rows
 from .errors import hub_errors

@@ -11,7 +11,8 @@ from typing import Any
 
 from agssp.data.origin import DATASET_FILE
 from agssp.errors import InputError, StorageError
-from agssp.files import parse_json, work_folder
+from agssp.files import work_folder
+from agssp.parsing import parse_json
 
 from .dataset_card import dataset_card
 from .dataset_rows import Counts, Rows, example_picture, shard_counts, write_shard

@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
 )
 
 from agssp.errors import InputError, StorageError
-from agssp.files import storage_fault
+from agssp.faults import storage_fault
 from agssp.hub_ids import near_hint
 
 # hf_xet, which carries large files, raises plain RuntimeErrors too; these are the beginnings of its own.

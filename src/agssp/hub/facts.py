@@ -7,12 +7,12 @@ from typing import Any
 
 from agssp.data.origin import describe_source
 from agssp.errors import InputError
-from agssp.files import read_json, read_lines
 from agssp.kead.saving import MODEL_TYPE
 from agssp.models.backbone import AgsspBackboneConfig
 from agssp.models.detection.catalogue import FAMILIES
 from agssp.models.pretraining import AgsspPreTrainingConfig
 from agssp.models.yolo_graphs import VARIANTS
+from agssp.parsing import read_json, read_lines
 from agssp.training.run import LOG_FILE, RUN_FILE, kept_of_origin
 
 from .licences import COPYLEFT, UNKNOWN, licences_of_images, licences_of_start, strictest

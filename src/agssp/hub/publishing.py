@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from agssp.errors import InputError
-from agssp.files import read_json, work_folder, write_bytes
+from agssp.files import work_folder, write_bytes
 from agssp.models.detection import any_detector
 from agssp.models.detection.catalogue import FAMILIES
 from agssp.output_folder import claim_output
+from agssp.parsing import read_json
 from agssp.training.run import LOG_FILE, RUN_FILE
 
 from .errors import hub_errors

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from agssp.errors import InputError
-from agssp.files import parse_yaml, read_yaml
+from agssp.parsing import parse_yaml, read_yaml
 
 KEYS = {"object", "normal", "defects"}
 # Brackets of a template, or what people write where words are still to come.

@@ -7,9 +7,10 @@ from typing import Any
 import yaml
 
 from agssp.errors import InputError
-from agssp.files import read_json, whole_files, write_text
+from agssp.files import whole_files, write_text
 from agssp.kead.knowledge_base import KnowledgeBase
 from agssp.kead.teacher_weights import file_hash
+from agssp.parsing import read_json
 
 MODEL_TYPE = "agssp_kead"
 CONFIG, KNOWLEDGE, REFERENCES = "config.json", "knowledge.yaml", "references.safetensors"

@@ -14,7 +14,8 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.import_utils import is_peft_available
 
 from agssp.errors import InputError
-from agssp.files import read_json, restore_folder
+from agssp.files import restore_folder
+from agssp.parsing import read_json
 from agssp.saved_configs import check_config
 from agssp.tensor_files import EXPECTED
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agssp.files import read_json, read_lines
 from agssp.models.pretraining.distillation import map_alignment
+from agssp.parsing import read_json, read_lines
 from agssp.training.attention_snapshots import read_examples
 from agssp.training.health import EARLY, FEWEST_IMAGES, HEALTHY, UNKNOWN, RunHealth, verdict
 from agssp.training.health_monitor import REPORT

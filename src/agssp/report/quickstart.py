@@ -13,7 +13,7 @@ from agssp.data.labels import crowds_of
 from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
 from agssp.data.schema import defect_names
-from agssp.files import read_json, read_lines
+from agssp.parsing import read_json, read_lines
 
 from . import figures
 from .evaluation import curves_figure

@@ -3,7 +3,8 @@
 import importlib
 from pathlib import Path
 
-from agssp.files import holding, whole_file
+from agssp.files import whole_file
+from agssp.locks import holding
 
 
 def make_surfaces(output: str, **options: int) -> None:

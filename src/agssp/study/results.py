@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agssp.files import read_json
+from agssp.parsing import read_json
 
 from .definition import Study
 from .runner import State

@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 
 from agssp.arguments import parse_arguments
 from agssp.errors import InputError, StorageError
-from agssp.files import append_line, parse_json, read_lines, remove_leftovers, storage_fault, write_json
+from agssp.faults import storage_fault
+from agssp.files import append_line, remove_leftovers, write_json
+from agssp.parsing import parse_json, read_lines
 from agssp.processes import received_error, sent_error
 
 from .python_stages import run_python_stage

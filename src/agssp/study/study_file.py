@@ -6,7 +6,7 @@ from typing import Any
 
 from agssp.arguments import find_config
 from agssp.errors import InputError
-from agssp.files import read_yaml
+from agssp.parsing import read_yaml
 
 from .definition import METRICS, STAGES, DataSet, Group, Row, Study, merged
 from .tables import checked, load_table, near

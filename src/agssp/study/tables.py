@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agssp.errors import InputError
-from agssp.files import parse_yaml, read_yaml
+from agssp.parsing import parse_yaml, read_yaml
 
 
 def packaged_studies() -> list[str]:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from agssp.data.training_sets import PretrainingImages, maps_in_order
 from agssp.errors import InputError
-from agssp.files import parse_json, remove_leftovers, whole_file
+from agssp.files import remove_leftovers, whole_file
 from agssp.models.pretraining.distillation import attention_map
+from agssp.parsing import parse_json
 from agssp.tensor_files import open_tensors
 
 FOLDER = "attention"

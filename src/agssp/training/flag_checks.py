@@ -13,7 +13,6 @@ from transformers.trainer_utils import IntervalStrategy
 from transformers.training_args import trainer_log_levels
 
 from agssp.errors import InputError
-from agssp.files import parse_json, read_json
 from agssp.flag_values import (
     COUNT,
     LESS_THAN_ALL,
@@ -26,6 +25,7 @@ from agssp.flag_values import (
     check_ranges,
     flag,
 )
+from agssp.parsing import parse_json, read_json
 from agssp.training.trainer_flags import HANDED_ON, WORKS
 
 OPTIMIZERS = ("auto", "sgd", "adamw")

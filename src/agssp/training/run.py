@@ -21,9 +21,10 @@ from huggingface_hub.errors import EntryNotFoundError, HTTPError
 from agssp import __version__
 from agssp.data.box_store import THRESHOLDS
 from agssp.data.map_store import MANIFEST, SKIPPED
-from agssp.files import read_json, read_lines, restore_folder, write_json, write_lines
+from agssp.files import restore_folder, write_json, write_lines
 from agssp.hub_ids import is_hub_id
 from agssp.output_folder import claim_output, hold_output
+from agssp.parsing import read_json, read_lines
 from agssp.processes import on_main_process
 from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.flag_checks import check_optimizer_flags, machine_errors

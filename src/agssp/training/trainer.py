@@ -12,7 +12,8 @@ from transformers import Trainer, TrainerCallback
 
 from agssp.data.training_sets import EMPTY_STREAM
 from agssp.errors import InputError
-from agssp.files import make_durable, read_json, whole_folder, write_json
+from agssp.files import make_durable, whole_folder, write_json
+from agssp.parsing import read_json
 from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.ema import ExponentialMovingAverage
 from agssp.training.norm_statistics import NormStatistics

@@ -18,7 +18,8 @@ from agssp.data.encoded import missing_folder
 from agssp.data.readers.folder_masks import find_masks
 from agssp.data.readers.report import ReadReport
 from agssp.errors import InputError, StorageError
-from agssp.files import is_too_deep, raise_storage_fault
+from agssp.faults import raise_storage_fault
+from agssp.parsing import is_too_deep
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".jp2"}
 OTHER_PICTURES = {

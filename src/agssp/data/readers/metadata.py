@@ -8,7 +8,7 @@ from agssp.data.readers.objects import LABEL_FIELDS, labels_of
 from agssp.data.readers.records import ImageRecord, folder_category, stated_size
 from agssp.data.readers.report import ReadReport
 from agssp.errors import InputError
-from agssp.files import parse_json
+from agssp.parsing import parse_json
 
 TABLE = "metadata.jsonl"
 

@@ -27,7 +27,7 @@ from agssp.data.readers.listing import list_files
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.splits import default_split, same_split, split_in, split_named
 from agssp.errors import InputError, StorageError
-from agssp.files import raise_storage_fault, storage_fault
+from agssp.faults import raise_storage_fault, storage_fault
 from agssp.hub_ids import near_hint
 
 logger = logging.getLogger(__name__)

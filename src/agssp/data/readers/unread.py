@@ -14,7 +14,7 @@ from agssp.data.readers.metadata import TABLE
 from agssp.data.readers.voc_files import ANNOTATION_FOLDERS, in_folder
 from agssp.data.readers.xml_files import root_tag
 from agssp.data.readers.yolo_labels import looks_like_labels
-from agssp.files import raise_storage_fault
+from agssp.faults import raise_storage_fault
 
 YOLO_LABELS = "labels/a.txt for images/a.jpg, or a.txt beside a.jpg"
 YOLO_WITHOUT = (

@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from agssp.errors import InputError
-from agssp.files import raise_storage_fault
+from agssp.faults import raise_storage_fault
 
 MOST_BYTES = 256 * 1024**2
 _SNIFFED = 4096

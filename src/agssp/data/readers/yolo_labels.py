@@ -10,7 +10,7 @@ from agssp.data.readers.report import ReadReport
 from agssp.data.readers.shapes import box_of_outline
 from agssp.data.readers.yolo_table import spell_classes
 from agssp.errors import InputError
-from agssp.files import raise_storage_fault
+from agssp.faults import raise_storage_fault
 
 _FIRST_BYTES = 4096
 

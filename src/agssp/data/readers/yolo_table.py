@@ -13,7 +13,7 @@ from agssp.data.readers.listing import Listing, read_text
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.splits import split_named
 from agssp.errors import InputError, StorageError
-from agssp.files import parse_yaml
+from agssp.parsing import parse_yaml
 
 USUAL_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 MOST_CLASSES = 100_000

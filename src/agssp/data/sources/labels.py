@@ -36,7 +36,7 @@ from agssp.data.sources.defects import Mask, MaskRuns, MaskShape
 from agssp.data.sources.outlines import move_outline
 from agssp.data.sources.table import Source
 from agssp.errors import InputError
-from agssp.files import parse_json
+from agssp.parsing import parse_json
 
 ONE_FILE = ("voc", "yolo", "labelme")
 TABLES = ("coco", "runs")

@@ -7,7 +7,7 @@ from agssp import __version__
 from agssp.data.sources.plan import Plan
 from agssp.data.sources.table import Source
 from agssp.errors import InputError
-from agssp.files import read_json
+from agssp.parsing import read_json
 
 MANIFEST = "dataset.json"
 SKIPPED = "skipped.jsonl"

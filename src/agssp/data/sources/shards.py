@@ -21,7 +21,8 @@ from agssp.data.schema import features
 from agssp.data.sources.defects import MaskFile, boxes_of_masks, read_masks
 from agssp.data.sources.image import SourceImage
 from agssp.data.sources.plan import SPLITS, Plan, Shard
-from agssp.files import parse_json, raise_storage_fault
+from agssp.faults import raise_storage_fault
+from agssp.parsing import parse_json
 
 DATA = "data"
 # Streams read a row group at a time.

@@ -8,7 +8,7 @@ from typing import Any
 
 from agssp.data.readers.listing import read_text
 from agssp.errors import InputError
-from agssp.files import parse_yaml
+from agssp.parsing import parse_yaml
 
 PACKAGE = Path(__file__).parents[2]
 # Of a wheel, else of a checkout.

@@ -17,7 +17,7 @@ from agssp.data.masks import decode_mask, named_masks
 from agssp.data.readers.tables import SHARD_NAME
 from agssp.data.schema import defect_names
 from agssp.errors import InputError, StorageError
-from agssp.files import raise_storage_fault
+from agssp.faults import raise_storage_fault
 
 # Boxes are stored as float32.
 ROUNDING = 0.01

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from agssp.errors import InputError
-from agssp.files import storage_fault
+from agssp.faults import storage_fault
 from agssp.hub.machine_traces import check_no_traces
 from agssp.models.detection.catalogue import is_ours
 from agssp.models.detection.faster_rcnn import FasterRcnnForObjectDetection

@@ -18,8 +18,8 @@ from PIL import Image
 
 from agssp.data.images import decode_image
 from agssp.errors import InputError
-from agssp.files import read_json
 from agssp.letterbox import letterbox_geometry, letterboxed_input
+from agssp.parsing import read_json
 
 from .description import INSTALL, description_file
 

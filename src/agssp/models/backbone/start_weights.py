@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from agssp.errors import InputError
-from agssp.files import read_json
 from agssp.hub_ids import near_hint
 from agssp.packaged_weights import PACKAGES, packaged_state_dict
+from agssp.parsing import read_json
 from agssp.tensor_files import read_tensors
 
 from .csp_darknet import VARIANTS, CSPDarknet
