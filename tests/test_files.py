@@ -452,6 +452,18 @@ def test_a_file_is_held_beside_it(tmp_path):
     assert names(tmp_path) == []
 
 
+def test_a_file_system_that_knows_no_locks_is_said_and_written_to(tmp_path, monkeypatch, caplog):
+    # No such file system can be mounted here.
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with locks.holding(tmp_path, "finetune"):
+        pass
+    assert "its file system knows no locks; see to it that only one command writes there" in caplog.text
+    assert names(tmp_path) == []
+
+
 # --- faults that pass ---
 
 

@@ -1,6 +1,7 @@
 """One command at a time on an output: whoever comes second is told who writes there."""
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
 _ENDING_SECONDS = 30
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 @contextlib.contextmanager
@@ -62,7 +64,8 @@ def holding_file(path: str | os.PathLike, command: str, *, flag: str = "--output
 def _locked(file: Path, command: str, what: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
-    lock = FileLock(file, thread_local=False)
+    # Without filelock's way out, a marker file, whose content would be the one that is written below.
+    lock = FileLock(file, thread_local=False, fallback_to_soft=False)
     made = [folder for folder in (file.parent, *file.parent.parents) if not folder.exists()]
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -73,8 +76,11 @@ def _locked(file: Path, command: str, what: str) -> Iterator[None]:
         ) from error
     except PermissionError as error:
         raise InputError(f"{what}: no right to write there ({error}); name another") from error
-    except NotImplementedError:
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
         logger.warning("%s: its file system knows no locks; see to it that only one command writes there", what)
+        file.unlink(missing_ok=True)
         yield
         return
     try:
