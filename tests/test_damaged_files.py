@@ -14,26 +14,26 @@ from safetensors.torch import save_file
 from torch import nn
 
 from agssp.arguments import read_config
+from agssp.boxes.store import box_facts, read_boxes
 from agssp.commands import split
-from agssp.data.box_store import box_facts, read_boxes
-from agssp.data.map_store import MapStore
 from agssp.data.origin import describe_source
 from agssp.data.readers import read_dataset
-from agssp.data.sources.manifest import read_manifest
-from agssp.data.sources.table import read_source
 from agssp.errors import InputError
 from agssp.hub.export import OnnxDetector
 from agssp.hub.facts import read_facts
-from agssp.kead.knowledge_base import KnowledgeBase
-from agssp.kead.references import ReferenceBank, load_banks, save_banks
-from agssp.kead.saving import open_kead
-from agssp.kead.teacher_weights import load_weights
+from agssp.maps.knowledge_base import KnowledgeBase
+from agssp.maps.references import ReferenceBank, load_banks, save_banks
+from agssp.maps.saving import open_kead
+from agssp.maps.store import MapStore
+from agssp.maps.teacher_weights import load_weights
 from agssp.models.backbone.saved_detectors import saved_input_settings
 from agssp.models.backbone.start_weights import read_safetensors
 from agssp.models.detection import catalogue
 from agssp.models.detection.yolo.weights import read_weights
 from agssp.output_folder import claim_output
 from agssp.report.pretraining import read_health
+from agssp.sources.manifest import read_manifest
+from agssp.sources.table import read_source
 from agssp.study.study_file import read_study
 from agssp.training.attention_snapshots import read_examples, write_examples
 from agssp.training.ema import ExponentialMovingAverage

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from agssp.data.readers.yolo_table import _TextLoader
-from agssp.kead.knowledge_base import _UniqueKeyLoader
+from agssp.maps.knowledge_base import _UniqueKeyLoader
 
 ROOT = Path(__file__).parents[1]
 FILES = [file for folder in ("src", "scripts", "datasets_scripts") for file in sorted((ROOT / folder).rglob("*.py"))]

@@ -3,8 +3,8 @@
 import tomllib
 from pathlib import Path
 
-from agssp.data.sources import table
 from agssp.hub import templates
+from agssp.sources import table
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torchvision.ops import nms
 
-from agssp.boxes import category_statistics, category_threshold, pseudo_boxes
+from agssp.boxes.extraction import category_statistics, category_threshold, pseudo_boxes
 
 Found = tuple[np.ndarray, np.ndarray]
 

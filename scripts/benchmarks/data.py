@@ -21,8 +21,8 @@ from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from agssp.boxes.store import pseudo_objects
 from agssp.data.anomaly_map import AnomalyMap
-from agssp.data.box_store import pseudo_objects
 from agssp.data.images import decode_image
 from agssp.data.mosaic import DetectionTransform
 from agssp.data.schema import features

@@ -74,7 +74,7 @@ def make_coco(folder: Path, count: int) -> None:
 
 def make_store(folder: Path, count: int) -> None:
     """A store of maps with a spot each."""
-    from agssp.data.map_store import MapStore
+    from agssp.maps.store import MapStore
 
     store = MapStore.create(folder, {"teacher": "made-up", "categories": ["plate"], "grid_size": GRID})
     shards = -(-count // SHARD)
@@ -92,7 +92,7 @@ def make_store(folder: Path, count: int) -> None:
 
 def make_boxes(folder: Path, count: int) -> None:
     """Parquet files as `agssp pseudo-boxes` writes them."""
-    from agssp.data.box_store import pseudo_objects, write_boxes
+    from agssp.boxes.store import pseudo_objects, write_boxes
 
     shards = -(-count // SHARD)
     for shard in range(shards):
@@ -144,9 +144,9 @@ def split_files(folder: Path, count: int) -> Run:
 
 def evaluate(folder: Path, count: int) -> Run:
     """Average precision of 20 boxes an image, as `agssp evaluate` collects them, beside what that command imports."""
-    import agssp.detection_inference
+    import agssp.evaluation.inference
     import agssp.report.evaluation  # noqa: F401
-    from agssp.metrics.detection import DetectionMetrics
+    from agssp.evaluation.detection_metrics import DetectionMetrics
 
     def run() -> None:
         metrics = DetectionMetrics(CLASSES)
@@ -174,14 +174,14 @@ def pseudo_boxes(folder: Path, count: int) -> Run:
 
 def coco_file(folder: Path, count: int) -> Run:
     """Pseudo boxes as one COCO file."""
-    from agssp.data.box_store import BoxRows, write_coco
+    from agssp.boxes.store import BoxRows, write_coco
 
     return lambda: write_coco(folder / "coco.json", BoxRows(sorted((folder / "data").iterdir())))
 
 
 def yolo_files(folder: Path, count: int) -> Run:
     """Pseudo boxes as a YOLO file an image."""
-    from agssp.data.box_store import BoxRows, write_yolo
+    from agssp.boxes.store import BoxRows, write_yolo
 
     return lambda: write_yolo(folder / "yolo", BoxRows(sorted((folder / "data").iterdir())))
 

@@ -17,11 +17,11 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
-from agssp.kead.knowledge_base import KnowledgeBase
-from agssp.kead.modeling_kead import KeAD
-from agssp.map_drawing import RowImages, chunks, finish_shard
+from agssp.maps.drawing import RowImages, chunks, finish_shard
+from agssp.maps.knowledge_base import KnowledgeBase
+from agssp.maps.modeling_kead import KeAD
+from agssp.maps.store import MapStore
 
 CATEGORY = "metal_surface"
 

@@ -19,9 +19,9 @@ from agssp.data.masks import named_masks
 from agssp.data.readers import read_dataset
 from agssp.data.splits import shuffled_order
 from agssp.errors import InputError
-from agssp.kead.knowledge_base import KnowledgeBase
-from agssp.kead.modeling_kead import KeAD
-from agssp.metrics.anomaly import PixelScores, binary_scores
+from agssp.evaluation.anomaly_metrics import PixelScores, binary_scores
+from agssp.maps.knowledge_base import KnowledgeBase
+from agssp.maps.modeling_kead import KeAD
 
 
 def read_rows(args: argparse.Namespace) -> list[dict]:

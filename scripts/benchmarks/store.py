@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from agssp.data.map_store import MapStore
+from agssp.maps.store import MapStore
 
 Row = dict[str, Any]
 # The store's own settings, so that both sides compress the same numbers in the same way.

@@ -26,8 +26,8 @@ from datasets import Image as ImageColumn
 from PIL import Image
 
 from agssp.data.schema import features
+from agssp.evaluation.profiling import hardware
 from agssp.hub.dataset_rows import ROW_GROUP, shard_counts, write_shard
-from agssp.profiling import hardware
 
 PROGRAM = """
 import sys

@@ -22,12 +22,12 @@ _PUBLIC = {
     "FasterRcnnConfig": "agssp.models.detection.faster_rcnn.configuration_faster_rcnn",
     "FasterRcnnForObjectDetection": "agssp.models.detection.faster_rcnn.modeling_faster_rcnn",
     "InputError": "agssp.errors",
-    "KeAD": "agssp.kead.modeling_kead",
-    "KnowledgeBase": "agssp.kead.knowledge_base",
-    "MapStore": "agssp.data.map_store",
+    "KeAD": "agssp.maps.modeling_kead",
+    "KnowledgeBase": "agssp.maps.knowledge_base",
+    "MapStore": "agssp.maps.store",
     "YoloConfig": "agssp.models.detection.yolo.configuration_yolo",
     "YoloForObjectDetection": "agssp.models.detection.yolo.modeling_yolo",
-    "pseudo_boxes": "agssp.boxes",
+    "pseudo_boxes": "agssp.boxes.extraction",
     "read_dataset": "agssp.data.readers",
 }
 __all__ = sorted(_PUBLIC)

@@ -13,14 +13,14 @@ from map_cases import arguments as bare_arguments
 from PIL import Image
 from safetensors.torch import save_file
 
-from agssp import map_drawing
 from agssp.commands.anomaly_maps import main
 from agssp.data.images import decode_image
-from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
 from agssp.errors import InputError
-from agssp.kead.knowledge_base import KnowledgeBase
-from agssp.kead.modeling_kead import KeAD
+from agssp.maps import drawing as map_drawing
+from agssp.maps.knowledge_base import KnowledgeBase
+from agssp.maps.modeling_kead import KeAD
+from agssp.maps.store import MapStore
 
 CLIP = {
     "embed_dim": 48,

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from agssp.commands.anomaly_maps import main
 from agssp.data.content import content_hash
 from agssp.data.images import decode_image
-from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
 from agssp.errors import InputError, StorageError
-from agssp.kead.modeling_kead import KeAD
+from agssp.maps.modeling_kead import KeAD
+from agssp.maps.store import MapStore
 
 
 @pytest.fixture(autouse=True)
@@ -226,7 +226,7 @@ def test_the_kead_that_drew_the_maps_is_saved_and_draws_them_again(files):
 
 def test_a_share_that_is_gone_ends_the_command_skips_nothing_and_the_same_command_goes_on(files, monkeypatch):
     main(arguments(files, "whole"))
-    from agssp import map_drawing
+    from agssp.maps import drawing as map_drawing
 
     draw, count = map_drawing.finish_shard, 0
 

@@ -24,13 +24,13 @@ from agssp.commands.dataset_verify import DatasetVerifyArguments
 from agssp.data.encoded import ImageError
 from agssp.data.readers import read_dataset
 from agssp.data.schema import category_names, check_schema, defect_names
-from agssp.data.sources.defects import MaskShape
-from agssp.data.sources.image import SourceImage, SourceReport
-from agssp.data.sources.layout import read_source_images
-from agssp.data.sources.plan import plan_source
-from agssp.data.sources.shards import make_row, write_shard
-from agssp.data.sources.table import find_source, sources
 from agssp.errors import InputError, StorageError
+from agssp.sources.defects import MaskShape
+from agssp.sources.image import SourceImage, SourceReport
+from agssp.sources.layout import read_source_images
+from agssp.sources.plan import plan_source
+from agssp.sources.shards import make_row, write_shard
+from agssp.sources.table import find_source, sources
 
 SOURCES = sorted(sources())
 WHOLE = [name for name in SOURCES if not sources()[name].subset]

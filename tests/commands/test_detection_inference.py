@@ -7,8 +7,8 @@ from detector_cases import detector, save_detector
 from PIL import Image
 from safetensors.torch import save_file
 
-from agssp.detection_inference import choose_device, detect, load_detector
 from agssp.errors import InputError
+from agssp.evaluation.inference import choose_device, detect, load_detector
 from agssp.models.detection import YoloConfig, YoloForObjectDetection
 
 

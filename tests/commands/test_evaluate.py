@@ -13,7 +13,7 @@ from PIL import Image
 from warm_python import torchrun
 
 from agssp.cli import run
-from agssp.detection_inference import detect
+from agssp.evaluation.inference import detect
 
 
 @pytest.fixture

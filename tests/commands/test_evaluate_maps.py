@@ -10,8 +10,8 @@ from sklearn.metrics import jaccard_score, roc_auc_score
 
 from agssp.cli import run
 from agssp.commands.evaluate_maps import EvaluateMapsArguments, main
-from agssp.data.map_store import MapStore
 from agssp.data.synthetic import make_surfaces
+from agssp.maps.store import MapStore
 
 CATEGORIES = ["plate", "strip"]
 GRID = 7

@@ -14,8 +14,8 @@ from detector_cases import make_images, save_detector
 from agssp import AgsspBackbone
 from agssp.cli import main as agssp
 from agssp.commands.export import ExportArguments, main
-from agssp.detection_inference import detect, load_detector
 from agssp.errors import InputError
+from agssp.evaluation.inference import detect, load_detector
 from agssp.hub.export.description import describe_detector
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.detection import any_detector, catalogue

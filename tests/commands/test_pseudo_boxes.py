@@ -12,12 +12,12 @@ import torch
 from map_cases import contents
 from PIL import Image
 
-from agssp.boxes import pseudo_boxes
+from agssp.boxes.extraction import pseudo_boxes
+from agssp.boxes.store import read_boxes
 from agssp.commands.pseudo_boxes import PseudoBoxesArguments, main
-from agssp.data.box_store import read_boxes
-from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
 from agssp.errors import InputError
+from agssp.maps.store import MapStore
 
 CATEGORIES = ["plate", "strip"]
 SHARDS = (5, 3, 0, 8)  # of the third no image could be read

@@ -5,9 +5,9 @@ import pytest
 from datasets import Dataset, Features, Value
 
 from agssp.data.labels import crowds_of, object_classes, paint_crowds, trainable_rows, without_crowds_alone
+from agssp.data.letterbox import GREY
 from agssp.data.schema import objects_feature
 from agssp.errors import InputError
-from agssp.letterbox import GREY
 
 COLUMNS = Features({"image_id": Value("string"), "objects": objects_feature(["pit", "scratch"])})
 

@@ -25,7 +25,7 @@ from agssp.data.readers import read_dataset
 from agssp.data.schema import features
 from agssp.data.training_sets import _Images
 from agssp.errors import InputError, StorageError
-from agssp.map_drawing import prepare
+from agssp.maps.drawing import prepare
 
 
 def write_image(path: Path, size=(64, 48)) -> Path:

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from agssp.data.letterbox import GREY, letterbox
 from agssp.data.mosaic import DetectionTransform, compose, keep_visible
 from agssp.errors import InputError
-from agssp.letterbox import GREY, letterbox
 from agssp.models.ultralytics import import_ultralytics
 
 PLAIN = {"image_mean": (0, 0, 0), "image_std": (1, 1, 1), "hsv": (0, 0, 0)}

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import distributed
 
-from agssp.metrics.anomaly import PixelScores
-from agssp.metrics.detection import DetectionMetrics
+from agssp.evaluation.anomaly_metrics import PixelScores
+from agssp.evaluation.detection_metrics import DetectionMetrics
 
 IMAGES = 9
 

@@ -9,7 +9,7 @@ from PIL import Image
 from warm_python import torchrun
 
 from agssp.cli import run
-from agssp.data.map_store import MapStore
+from agssp.maps.store import MapStore
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate_maps.py"
 

@@ -7,7 +7,7 @@ import pytest
 from warm_python import torchrun
 
 from agssp.cli import run
-from agssp.data.map_store import MapStore
+from agssp.maps.store import MapStore
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "pseudo_boxes.py"
 

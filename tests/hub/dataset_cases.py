@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from agssp.boxes.store import THRESHOLDS, pseudo_objects, write_boxes
 from agssp.commands.dataset_push import DatasetPushArguments, main
-from agssp.data.box_store import THRESHOLDS, pseudo_objects, write_boxes
-from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
 from agssp.errors import InputError
+from agssp.maps.store import MapStore
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "commands"))
 

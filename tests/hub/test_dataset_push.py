@@ -13,12 +13,12 @@ from test_push import run_all
 from agssp.cli import TRY_AGAIN
 from agssp.commands.dataset_push import DatasetPushArguments, main
 from agssp.data.images import decode_image
-from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
 from agssp.errors import InputError
 from agssp.hub.dataset_facts import describe_rows
 from agssp.hub.dataset_rows import Rows, write_shard
 from agssp.hub.image_ids import hashed_id
+from agssp.maps.store import MapStore
 
 LOAD = """
 import hashlib, json

@@ -13,7 +13,7 @@ from test_model_loading import open_all
 
 from agssp import KeAD
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "kead"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "maps"))
 
 from kead_cases import KNOWLEDGE, small_clip
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from agssp.boxes.store import THRESHOLDS, pseudo_objects, write_boxes
 from agssp.commands.finetune import DetectorTrainingArguments, FinetuneArguments
 from agssp.commands.pretrain_backbone import BackboneTrainingArguments, PretrainBackboneArguments
 from agssp.commands.pretrain_detector import PretrainDetectorArguments, PretrainDetectorTrainingArguments
-from agssp.data.box_store import THRESHOLDS, pseudo_objects, write_boxes
-from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
+from agssp.maps.store import MapStore
 
 
 def write_all(root: Path, count: int = 12) -> Path:

@@ -16,8 +16,8 @@ from export_cases import detector
 
 from agssp import AgsspBackbone
 from agssp.commands import evaluate, export, finetune, predict, pretrain_detector, profile
-from agssp.detection_inference import load_detector
 from agssp.errors import InputError
+from agssp.evaluation.inference import load_detector
 from agssp.hub.export import OnnxDetector
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.detection import any_detector, catalogue

@@ -9,12 +9,12 @@ from chain_cases import backbone_arguments, detector_arguments
 from datasets import Array2D, Dataset, Features, Value
 from safetensors.torch import load_file
 
+from agssp.boxes.store import boxes_of, pseudo_objects, read_boxes
 from agssp.commands import pretrain_backbone, pretrain_detector
-from agssp.data.box_store import boxes_of, pseudo_objects, read_boxes
-from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
 from agssp.data.schema import objects_feature
 from agssp.errors import InputError
+from agssp.maps.store import MapStore
 
 
 @pytest.fixture

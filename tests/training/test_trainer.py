@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from test_commands import interrupted, losses, run_facts
 
 from agssp.arguments import parse_arguments
+from agssp.boxes.store import THRESHOLDS
 from agssp.commands import finetune, pretrain_backbone, pretrain_detector
-from agssp.data.box_store import THRESHOLDS
 from agssp.data.training_sets import DetectionImages, PretrainingImages
 from agssp.errors import InputError
 from agssp.training.run import content_fingerprint

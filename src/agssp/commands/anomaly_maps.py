@@ -20,9 +20,9 @@ from agssp.arguments import shell_command
 from agssp.errors import InputError
 
 if TYPE_CHECKING:
-    from agssp.data.map_store import MapStore
     from agssp.data.readers import ReadReport
-    from agssp.kead.reference_choice import ReferencePool
+    from agssp.maps.reference_choice import ReferencePool
+    from agssp.maps.store import MapStore
 
 POSITIONAL = ()
 # References that come from the data set itself; any other word is a folder.
@@ -109,14 +109,14 @@ def main(arguments: AnomalyMapsArguments) -> None:
 
     from agssp import __version__
     from agssp.data.fingerprint import dataset_fingerprint
-    from agssp.data.map_store import MANIFEST, READING, REFERENCES, MapStore
     from agssp.data.readers import NamedRows
     from agssp.data.reading import keep_reading, read_told
     from agssp.files import remove_leftovers
-    from agssp.kead.knowledge_base import KnowledgeBase
-    from agssp.kead.modeling_kead import KeAD
-    from agssp.kead.reference_choice import ReferencePool, choose_references
-    from agssp.map_drawing import STREAM_HEAD, Drawing, draw_shards, draw_stream
+    from agssp.maps.drawing import STREAM_HEAD, Drawing, draw_shards, draw_stream
+    from agssp.maps.knowledge_base import KnowledgeBase
+    from agssp.maps.modeling_kead import KeAD
+    from agssp.maps.reference_choice import ReferencePool, choose_references
+    from agssp.maps.store import MANIFEST, READING, REFERENCES, MapStore
 
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     for name in ("batch_size", "shard_size", "reference_count"):
@@ -278,8 +278,8 @@ def reference_pool(
         InputError: the folder lacks a category.
     """
     from agssp.data.reading import read_told
-    from agssp.kead.reference_choice import ReferencePool
-    from agssp.map_drawing import STREAM_HINT
+    from agssp.maps.drawing import STREAM_HINT
+    from agssp.maps.reference_choice import ReferencePool
 
     asked = arguments.references
     if asked in OWN_REFERENCES:
@@ -293,8 +293,8 @@ def reference_pool(
 
 def keep_references(kead: Any, store: Any, pool: Any, occurring: list[str], arguments: AnomalyMapsArguments) -> None:
     """Compute the store's reference tokens and text features and write them, unless another process was first."""
-    from agssp.data.map_store import REFERENCES
     from agssp.files import write_once
+    from agssp.maps.store import REFERENCES
 
     references = store.manifest["references"]
     for name, entry in references["chosen"].items():

@@ -21,9 +21,9 @@ from agssp.errors import InputError
 from agssp.output_folder import claim_output, keeps_outputs
 
 if TYPE_CHECKING:
-    from agssp.data.sources.image import SourceImage
-    from agssp.data.sources.plan import Plan
-    from agssp.data.sources.table import Source
+    from agssp.sources.image import SourceImage
+    from agssp.sources.plan import Plan
+    from agssp.sources.table import Source
 
 POSITIONAL = ("name",)
 
@@ -67,7 +67,7 @@ ARGUMENTS = (DatasetBuildArguments,)
 def main(arguments: DatasetBuildArguments) -> None:
     """Finish the data set under the output folder, or list the sources."""
     from agssp.data.readers.crowds import check_crowds
-    from agssp.data.sources.table import CORPUS, sources
+    from agssp.sources.table import CORPUS, sources
 
     if arguments.list:
         for source in sources().values():
@@ -111,7 +111,7 @@ def describe(source: "Source") -> str:
 
 def has_crowds(name: str) -> bool:
     """Whether boxes of a source may be marked as crowds."""
-    from agssp.data.sources.table import CORPUS, OWN_LINE, find_source
+    from agssp.sources.table import CORPUS, OWN_LINE, find_source
 
     if name in (CORPUS, OWN_LINE):
         return name == OWN_LINE
@@ -121,8 +121,8 @@ def has_crowds(name: str) -> bool:
 
 def build_source(arguments: DatasetBuildArguments, root: Path) -> None:
     """Build one source, a subset of one, or a user's own folder."""
-    from agssp.data.sources.plan import plan_source
-    from agssp.data.sources.table import OWN_LINE, download_folder, find_source, missing_folder
+    from agssp.sources.plan import plan_source
+    from agssp.sources.table import OWN_LINE, download_folder, find_source, missing_folder
 
     source = find_source(str(arguments.name))
     if source.name == OWN_LINE:
@@ -139,8 +139,8 @@ def build_source(arguments: DatasetBuildArguments, root: Path) -> None:
 
 def build_corpus(arguments: DatasetBuildArguments, root: Path) -> None:
     """Build all sources of the corpus that are found below the root as one unlabelled data set."""
-    from agssp.data.sources.plan import plan_corpus
-    from agssp.data.sources.table import download_folder, sources
+    from agssp.sources.plan import plan_corpus
+    from agssp.sources.table import download_folder, sources
 
     members = [source for source in sources().values() if source.corpus]
     parts: list[tuple[Source, list[SourceImage]]] = []
@@ -174,8 +174,8 @@ def own_line(source: "Source", arguments: DatasetBuildArguments) -> "Source":
 
 def read_images(source: "Source", folder: Path, crowds: str = "auto") -> "tuple[list[SourceImage], dict[str, Any]]":
     """All images of a source, and the record of what reading it found, changed and left out, which it says, too."""
-    from agssp.data.sources.image import SourceReport
-    from agssp.data.sources.layout import read_source_images
+    from agssp.sources.image import SourceReport
+    from agssp.sources.layout import read_source_images
 
     report = SourceReport()
     images = read_source_images(source, folder, report, crowds)
@@ -191,9 +191,9 @@ def write(
     """Write the missing shards, then what the data set holds."""
     from tqdm import tqdm
 
-    from agssp.data.sources.manifest import MANIFEST, SKIPPED, dataset_facts, source_facts
-    from agssp.data.sources.shards import count_rows, is_done, skipped_images, skipped_of, write_shard
     from agssp.files import remove_leftovers, write_json, write_lines
+    from agssp.sources.manifest import MANIFEST, SKIPPED, dataset_facts, source_facts
+    from agssp.sources.shards import count_rows, is_done, skipped_images, skipped_of, write_shard
 
     output = Path(str(arguments.output))
     settings = {

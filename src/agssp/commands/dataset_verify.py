@@ -34,8 +34,8 @@ def main(arguments: DatasetVerifyArguments) -> None:
     """Print every problem; an error if there is any."""
     from tqdm import tqdm
 
-    from agssp.data.sources.manifest import read_manifest
-    from agssp.data.sources.verification import count_problems, verify_rows
+    from agssp.sources.manifest import read_manifest
+    from agssp.sources.verification import count_problems, verify_rows
 
     folder = Path(arguments.dataset)
     manifest = read_manifest(folder)

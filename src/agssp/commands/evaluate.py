@@ -84,7 +84,7 @@ def main(arguments: EvaluateArguments) -> dict[str, Any] | None:
     from agssp.data.readers.relabelling import without_unused
     from agssp.data.reading import read_labelled
     from agssp.data.schema import defect_names
-    from agssp.detection_inference import check_detection_flags, choose_device, load_detector
+    from agssp.evaluation.inference import check_detection_flags, choose_device, load_detector
 
     check_detection_flags(arguments)
     device = choose_device(arguments.device)
@@ -180,8 +180,8 @@ def _measure_share(
     from tqdm import tqdm
 
     from agssp.data.labels import crowds_of
-    from agssp.detection_inference import detect
-    from agssp.metrics.detection import DetectionMetrics
+    from agssp.evaluation.detection_metrics import DetectionMetrics
+    from agssp.evaluation.inference import detect
 
     numbers = range(state.process_index, len(dataset), state.num_processes)
     found = detect(
@@ -238,7 +238,7 @@ def _the_worst(judged: list[Any]) -> list[Any]:
 
 def _joined(shares: Sequence[_Share], classes: list[str]) -> tuple[Any, list[dict[str, str]], list[Any]]:
     """The metrics of all processes, the images that could not be read in the order of rows, and the worst ones."""
-    from agssp.metrics.detection import DetectionMetrics
+    from agssp.evaluation.detection_metrics import DetectionMetrics
 
     metrics = DetectionMetrics(classes)
     for share in shares:

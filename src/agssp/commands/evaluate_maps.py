@@ -36,9 +36,9 @@ from agssp.errors import InputError
 from agssp.output_folder import claim_output, keeps_outputs
 
 if TYPE_CHECKING:
-    from agssp.data.map_store import MapStore
     from agssp.data.mask_reading import MaskReading
-    from agssp.map_evaluation import Compared, Levels
+    from agssp.evaluation.maps import Compared, Levels
+    from agssp.maps.store import MapStore
 
 POSITIONAL = ("maps",)
 DELTAS = {"paper": np.linspace(-0.3, 0.3, 13), "relative": np.linspace(-0.4, 1.0, 15), "robust": np.arange(-6.0, 7.0)}
@@ -94,11 +94,11 @@ def main(arguments: EvaluateMapsArguments) -> dict[str, Any] | None:
     from tqdm import tqdm
 
     from agssp.commands.pseudo_boxes import PseudoBoxesArguments, threshold_rule
-    from agssp.data.map_store import MapStore
     from agssp.data.reading import read_told
+    from agssp.evaluation.anomaly_metrics import PixelScores
+    from agssp.evaluation.maps import TRUTH_COLUMNS, compare_shard, measure
     from agssp.files import write_json
-    from agssp.map_evaluation import TRUTH_COLUMNS, compare_shard, measure
-    from agssp.metrics.anomaly import PixelScores
+    from agssp.maps.store import MapStore
     from agssp.processes import on_main_process
     from agssp.report.maps import write_map_report
 
@@ -214,9 +214,9 @@ def images_with_crowds(truth: Any) -> int:
 
 def choose_levels(arguments: EvaluateMapsArguments, store: "MapStore", rule: str, delta: float) -> "Levels":
     """The thresholds to try: asked for, or over the rule's usual deltas and over the range of the store's maps."""
-    from agssp.boxes import category_threshold
+    from agssp.boxes.extraction import category_threshold
     from agssp.commands.pseudo_boxes import store_statistics
-    from agssp.map_evaluation import Levels
+    from agssp.evaluation.maps import Levels
 
     statistics = store_statistics(store)
     deltas = flag_numbers("--deltas", arguments.deltas, DELTAS[rule])

@@ -95,7 +95,7 @@ def _checked(arguments: ExportArguments) -> Path:
 
 
 def _export_onnx(arguments: ExportArguments, output: Path) -> list[str]:
-    from agssp.detection_inference import load_detector
+    from agssp.evaluation.inference import load_detector
     from agssp.hub.export.check_images import drawn_images
     from agssp.hub.export.description import describe_detector
     from agssp.hub.export.onnx import IR_VERSION, OLDEST_RUNTIME, OPSETS, write_onnx
@@ -160,7 +160,7 @@ def _export_timm(arguments: ExportArguments, output: Path) -> list[str]:
 
 
 def _export_ultralytics(arguments: ExportArguments, output: Path) -> list[str]:
-    from agssp.detection_inference import load_detector
+    from agssp.evaluation.inference import load_detector
     from agssp.hub.export.check_images import drawn_images
     from agssp.hub.export.description import describe_detector
     from agssp.hub.export.ultralytics import export_ultralytics

@@ -30,7 +30,7 @@ ARGUMENTS = (KnowledgeArguments,)
 
 def main(arguments: KnowledgeArguments) -> None:
     """Check one file or list the packaged ones."""
-    from agssp.kead.knowledge_base import KnowledgeBase, packaged_files
+    from agssp.maps.knowledge_base import KnowledgeBase, packaged_files
 
     if arguments.action not in ACTIONS:
         raise InputError(f"knowledge {arguments.action}: expected one of {', '.join(ACTIONS)}")
@@ -45,7 +45,7 @@ def main(arguments: KnowledgeArguments) -> None:
 
     if arguments.file is None:
         raise InputError("knowledge check: name a YAML file, or a packaged one such as metal")
-    from agssp.kead.tokens import prompt_counter
+    from agssp.maps.tokens import prompt_counter
 
     knowledge = KnowledgeBase.load(arguments.file)
     for name in arguments.category or []:

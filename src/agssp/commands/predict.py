@@ -78,7 +78,7 @@ def main(arguments: PredictArguments) -> None:
 
     from agssp.data.images import configured_bit_depth
     from agssp.data.reading import keep_reading
-    from agssp.detection_inference import check_detection_flags, choose_device, detect, load_detector
+    from agssp.evaluation.inference import check_detection_flags, choose_device, detect, load_detector
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("predict runs in one process; give each process a part of the images and its own --output")

@@ -178,20 +178,20 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     from agssp.arguments import command_line
     from agssp.data.exclusion import without_excluded
     from agssp.data.fingerprint import dataset_fingerprint
-    from agssp.data.held_out import choose_maps, divide_rows, divide_stream, with_maps
-    from agssp.data.map_store import MapStore
     from agssp.data.origin import describe_source, recorded_about
     from agssp.data.reading import read_told
     from agssp.data.schema import category_names
     from agssp.data.training_sets import collate_pretraining
     from agssp.data.views import augmentation
     from agssp.files import remove_leftovers, whole_folder
+    from agssp.maps.store import MapStore
     from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
     from agssp.models.backbone.networks import drop_path_args, full_name, name_of_weights
     from agssp.models.pretraining.modeling_agssp_pretraining import AgsspForPreTraining
     from agssp.report.pretraining import write_pretraining_page
     from agssp.training.backbone_recipe import DROP_PATHS, choose_backbone_optimizer
     from agssp.training.health_monitor import HealthMonitor
+    from agssp.training.held_out import choose_maps, divide_rows, divide_stream, with_maps
     from agssp.training.run import begin, common_facts, content_fingerprint, finish, optimizer_line, train
     from agssp.training.trainer import BEST, AgsspTrainer
 

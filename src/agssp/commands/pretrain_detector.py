@@ -102,7 +102,7 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     import transformers
 
     from agssp.arguments import command_line, shell_command
-    from agssp.data.box_store import box_facts, boxes_of, read_boxes
+    from agssp.boxes.store import box_facts, boxes_of, read_boxes
     from agssp.data.exclusion import without_excluded
     from agssp.data.fingerprint import dataset_fingerprint
     from agssp.data.labels import crowds_of

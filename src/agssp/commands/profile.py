@@ -50,9 +50,9 @@ def main(arguments: ProfileArguments) -> list[dict[str, Any]]:
     Returns:
         What profile.json holds of each model.
     """
-    from agssp.detection_inference import choose_device
+    from agssp.evaluation.inference import choose_device
+    from agssp.evaluation.profiling import hardware
     from agssp.models.detection.start import SCRATCH
-    from agssp.profiling import hardware
     from agssp.report.profile import markdown
 
     for flag, value in (("batch-sizes", min(arguments.batch_sizes, default=0)), ("repeats", arguments.repeats)):
@@ -92,7 +92,7 @@ def open_model(name: str, arguments: ProfileArguments) -> tuple[Any, int]:
     """
     import torch
 
-    from agssp.detection_inference import load_detector
+    from agssp.evaluation.inference import load_detector
     from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
     from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
     from agssp.models.detection import any_detector, catalogue
@@ -129,8 +129,8 @@ def measure(model: Any, image_size: int, arguments: ProfileArguments, device: An
     import numpy as np
     import torch
 
+    from agssp.evaluation.profiling import count_flops, count_parameters, peak_memory, time_in_turns
     from agssp.models.detection.home_networks import home_network
-    from agssp.profiling import count_flops, count_parameters, peak_memory, time_in_turns
 
     home = home_network(model, image_size)
     networks = {"agssp": model} | ({} if home.network is None else {"home": home.network})
@@ -169,7 +169,7 @@ def end_to_end(model: Any, image_size: int, arguments: ProfileArguments, device:
     from PIL import Image
 
     from agssp.data.synthetic import SURFACES
-    from agssp.detection_inference import detect
+    from agssp.evaluation.inference import detect
 
     surface = next(iter(SURFACES.values()))(image_size * 3 // 2, np.random.default_rng(0))[:image_size]
     file = io.BytesIO()

@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from agssp.arguments import shell_command
-from agssp.boxes import RULES, CategoryStatistics, category_statistics, category_threshold, pseudo_boxes
-from agssp.data.box_store import (
+from agssp.boxes.extraction import RULES, CategoryStatistics, category_statistics, category_threshold, pseudo_boxes
+from agssp.boxes.store import (
     THRESHOLDS,
     BoxRows,
     check_yolo_names,
@@ -28,9 +28,9 @@ from agssp.data.box_store import (
     write_coco,
     write_yolo,
 )
-from agssp.data.map_store import MapStore
 from agssp.errors import InputError
 from agssp.files import write_json
+from agssp.maps.store import MapStore
 from agssp.output_folder import hold_output, keeps_outputs
 
 POSITIONAL = ()

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from agssp.data.letterbox import GREY
 from agssp.data.masks import box_mask
 from agssp.errors import InputError
-from agssp.letterbox import GREY
 
 
 def with_known_boxes(dataset: Any, source: str) -> Any:

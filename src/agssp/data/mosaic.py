@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agssp.data.letterbox import GREY, letterbox, letterbox_geometry
 from agssp.data.transforms import jitter_hsv, normalise
 from agssp.errors import InputError
-from agssp.letterbox import GREY, letterbox, letterbox_geometry
 
 MIN_SIDE = 2.0
 MIN_VISIBLE = 0.1

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from agssp.errors import InputError
-from agssp.hub_ids import is_hub_id
+from agssp.hub_client.names import is_hub_id
 from agssp.parsing import read_json
 
 DATASET_FILE = "dataset.json"

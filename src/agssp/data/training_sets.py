@@ -21,12 +21,12 @@ from torch import Tensor
 
 from agssp.data.images import ImageError, decode_image
 from agssp.data.labels import crowds_of, paint_crowds
+from agssp.data.letterbox import letterbox_geometry
 from agssp.data.mosaic import DetectionTransform
 from agssp.data.readers import NamedRows
 from agssp.data.transforms import PretrainingAugmentation
 from agssp.errors import InputError
 from agssp.files import append_line
-from agssp.letterbox import letterbox_geometry
 from agssp.parsing import read_lines
 
 logger = logging.getLogger(__name__)

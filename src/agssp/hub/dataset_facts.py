@@ -4,18 +4,18 @@ from pathlib import Path
 from typing import Any
 
 from agssp import __version__
-from agssp.data.box_store import THRESHOLDS
+from agssp.boxes.store import THRESHOLDS
 from agssp.data.origin import DATASET_FILE, SPLIT_FILE
 from agssp.data.readers import find_format
 from agssp.errors import InputError
+from agssp.hub_client.errors import hub_errors
+from agssp.hub_client.retries import with_retries
 from agssp.output_folder import SETTINGS_FILE
 from agssp.parsing import read_json
 
 from .dataset_rows import Rows
-from .errors import hub_errors
 from .image_ids import published_id
 from .paths import without_paths
-from .retries import with_retries
 
 OWN_LINE = "own-line"
 MAP_FACTS = ("teacher", "pretrained", "licence", "image_size", "layers", "knowledge", "references", "version", "dtype")

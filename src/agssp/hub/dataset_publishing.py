@@ -12,14 +12,14 @@ from typing import Any
 from agssp.data.origin import DATASET_FILE
 from agssp.errors import InputError, StorageError
 from agssp.files import work_folder
+from agssp.hub_client.errors import NO_ROOM, hub_errors
+from agssp.hub_client.retries import with_retries
 from agssp.parsing import parse_json
 
 from .dataset_card import dataset_card
 from .dataset_rows import Counts, Rows, example_picture, shard_counts, write_shard
-from .errors import NO_ROOM, hub_errors
 from .machine_traces import check_no_traces
 from .names import check_name
-from .retries import with_retries
 from .rights import check_may_write
 
 PICTURE = "example.jpg"

@@ -15,15 +15,15 @@ import pyarrow.parquet as pq
 from datasets import Array2D, Features, Image, Value
 from datasets.features.features import Array2DExtensionType
 
-from agssp.data.box_store import pseudo_objects, read_boxes
+from agssp.boxes.store import pseudo_objects, read_boxes
 from agssp.data.image_metadata import without_metadata
 from agssp.data.images import ImageError, checked_content, decode_image
 from agssp.data.labels import crowds_of
-from agssp.data.map_store import MapStore
 from agssp.data.mask_reading import MaskReading
 from agssp.data.masks import named_masks
 from agssp.data.schema import PSEUDO_CLASS, category_names, defect_names, features
 from agssp.errors import InputError
+from agssp.maps.store import MapStore
 
 from .image_ids import published_id
 from .paths import is_machine_path

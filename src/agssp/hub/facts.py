@@ -7,7 +7,7 @@ from typing import Any
 
 from agssp.data.origin import describe_source
 from agssp.errors import InputError
-from agssp.kead.saving import MODEL_TYPE
+from agssp.maps.saving import MODEL_TYPE
 from agssp.models.backbone import AgsspBackboneConfig
 from agssp.models.detection.catalogue import FAMILIES
 from agssp.models.pretraining import AgsspPreTrainingConfig

@@ -1,10 +1,10 @@
 """Publishes the metrics as Spaces, where `evaluate.load("OWNER/agssp_detection")` looks for them."""
 
-from agssp.metrics import MODULES, module_path
+from agssp.evaluation import MODULES, module_path
+from agssp.hub_client.errors import hub_errors
+from agssp.hub_client.retries import with_retries
 
-from .errors import hub_errors
 from .names import check_name
-from .retries import with_retries
 from .templates import render
 
 
@@ -12,7 +12,7 @@ def publish_metric(name: str, owner: str, *, token: str | bool | None = None) ->
     """Push one metric in one commit.
 
     Args:
-        name: of a metric, see `agssp.metrics.module_path`.
+        name: of a metric, see `agssp.evaluation.module_path`.
         owner: user or organisation on the Hub.
         token: default: the one that the machine is logged in with.
 

@@ -1,7 +1,7 @@
 """Says what a repository may be called, before anything heavy is imported."""
 
 from agssp.errors import InputError
-from agssp.hub_ids import is_hub_id
+from agssp.hub_client.names import is_hub_id
 
 
 def check_name(repo_id: str) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 
 from agssp.errors import InputError
 from agssp.files import work_folder, write_bytes
+from agssp.hub_client.errors import hub_errors
+from agssp.hub_client.retries import with_retries
 from agssp.models.detection import any_detector
 from agssp.models.detection.catalogue import FAMILIES
 from agssp.output_folder import claim_output
 from agssp.parsing import read_json
 from agssp.training.run import LOG_FILE, RUN_FILE
 
-from .errors import hub_errors
 from .facts import KINDS, ModelFacts, read_facts
 from .machine_traces import check_no_traces
 from .model_card import model_card
@@ -25,7 +26,6 @@ from .names import check_name
 from .paths import without_paths
 from .pictures import examples_picture, training_picture
 from .results import eval_result_files
-from .retries import with_retries
 from .rights import check_may_write
 
 PICTURE = "picture.png"

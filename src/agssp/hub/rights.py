@@ -3,9 +3,8 @@
 from typing import Any
 
 from agssp.errors import InputError
-
-from .errors import LOG_IN
-from .retries import with_retries
+from agssp.hub_client.errors import LOG_IN
+from agssp.hub_client.retries import with_retries
 
 
 def check_may_write(api: Any, repo_id: str) -> None:

@@ -44,7 +44,7 @@ def opening(kind: str, name: str | PathLike | None) -> Iterator[None]:
         raise
     except Exception as error:
         # The client is imported with transformers anyway; the rooms that publish are not.
-        from agssp.hub.errors import explain
+        from agssp.hub_client.errors import explain
 
         told = explain(error, str(name))
         if told is not None:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from agssp.data.images import ImageError, decode_image
-from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
 from agssp.errors import InputError, StorageError
+from agssp.maps.store import MapStore
 from agssp.report.figures import contact_sheet, histogram
 from agssp.report.page import Picture, Row, Section, Table, write_page
 from agssp.report.pictures import tile

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from agssp.boxes import resize_map
+from agssp.boxes.extraction import resize_map
 from agssp.data.images import ImageError, decode_image
-from agssp.data.map_store import MapStore
 from agssp.data.mask_reading import MaskReading
 from agssp.data.masks import image_truth
-from agssp.map_evaluation import Compared, Levels
+from agssp.evaluation.maps import Compared, Levels
+from agssp.maps.store import MapStore
 
 from . import figures
 from .page import Code, Picture, Row, Section, Table, Text, write_page

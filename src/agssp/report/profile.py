@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from agssp.profiling import COUNTED
+from agssp.evaluation.profiling import COUNTED
 
 NOTES = f"""\
 Both networks of a model have the same weights and take turns in one run. The ratio is the median over the rounds of

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from agssp.data.box_store import read_boxes
+from agssp.boxes.store import read_boxes
 from agssp.data.images import decode_image
 from agssp.data.labels import crowds_of
-from agssp.data.map_store import MapStore
 from agssp.data.readers import read_dataset
 from agssp.data.schema import defect_names
+from agssp.maps.store import MapStore
 from agssp.parsing import read_json, read_lines
 
 from . import figures
@@ -219,7 +219,7 @@ def _finetuning(metrics: dict[str, dict[str, Any]], output: Path) -> Section:
 
 def _finds(output: Path, count: int = 6) -> Section:
     """Test images with labels and with the finds of both detectors."""
-    from agssp.detection_inference import detect, load_detector
+    from agssp.evaluation.inference import detect, load_detector
 
     dataset = read_dataset(output / "few" / "test")
     names = defect_names(dataset)

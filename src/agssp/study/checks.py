@@ -10,7 +10,7 @@ from pathlib import Path
 from agssp.arguments import parse_arguments
 from agssp.errors import InputError
 from agssp.faults import raise_storage_fault
-from agssp.hub_ids import is_hub_id, near_hint
+from agssp.hub_client.names import is_hub_id, near_hint
 
 from .definition import STAGES, STAND_IN, SYNTHETIC, DataSet, Group, Study
 from .stage import PYTHON_STAGES, Plan, Stage, command_module, without_output

@@ -11,7 +11,7 @@ import transformers
 from transformers import TrainingArguments
 
 from agssp.errors import InputError
-from agssp.hub_ids import is_hub_id
+from agssp.hub_client.names import is_hub_id
 from agssp.training import flag_checks
 from agssp.training.flag_help import GROUPS, HELP, RARE
 from agssp.training.trainer_flags import refusals

@@ -7,7 +7,7 @@ import torch
 from accelerate import PartialState
 from torch.utils.data import DataLoader, Subset
 
-from agssp.metrics.detection import DetectionMetrics
+from agssp.evaluation.detection_metrics import DetectionMetrics
 from agssp.models.detection import any_detector
 
 

@@ -19,10 +19,10 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HTTPError
 
 from agssp import __version__
-from agssp.data.box_store import THRESHOLDS
-from agssp.data.map_store import MANIFEST, SKIPPED
+from agssp.boxes.store import THRESHOLDS
 from agssp.files import restore_folder, write_json, write_lines
-from agssp.hub_ids import is_hub_id
+from agssp.hub_client.names import is_hub_id
+from agssp.maps.store import MANIFEST, SKIPPED
 from agssp.output_folder import claim_output, hold_output
 from agssp.parsing import read_json, read_lines
 from agssp.processes import on_main_process

@@ -10,12 +10,12 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
+from agssp.boxes.store import THRESHOLDS, read_boxes, write_boxes
 from agssp.commands.split import SplitArguments, main
-from agssp.data.box_store import THRESHOLDS, read_boxes, write_boxes
-from agssp.data.map_store import MapStore
 from agssp.data.readers import find_splits, read_dataset
 from agssp.data.schema import features
 from agssp.errors import InputError
+from agssp.maps.store import MapStore
 
 # A name, and one beside it that it would mean as a pattern.
 NAMES = [("line [3]", "line 3"), ("a*b", "axxb"), ("a?b", "axb"), ("[!x]", "y"), ("x**y", "xy"), ("{a,b}", "a")]

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torchvision.ops import batched_nms
 
-from agssp.detection_inference import detect
 from agssp.errors import InputError
+from agssp.evaluation.inference import detect
 from agssp.hub.export import OnnxDetector
 from agssp.hub.export.description import describe_detector
 from agssp.hub.export.onnx_runner import suppress_overlaps

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from warm_python import python
 
+from agssp.data.letterbox import letterbox_geometry
 from agssp.errors import InputError
+from agssp.evaluation.detection_metrics import DetectionMetrics
 from agssp.hub.export.ultralytics import export_ultralytics
 from agssp.hub.export.ultralytics_graph import CHILDREN, RESNETS, describe
-from agssp.letterbox import letterbox_geometry
-from agssp.metrics.detection import DetectionMetrics
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.detection import DinoConfig, YoloConfig, YoloForObjectDetection, YoloImageProcessor
 from agssp.models.detection.yolo.neck_and_head import class_convolutions

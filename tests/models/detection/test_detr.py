@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from agssp.errors import InputError
-from agssp.metrics.detection import DetectionMetrics
+from agssp.evaluation.detection_metrics import DetectionMetrics
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
 from agssp.models.detection import detr

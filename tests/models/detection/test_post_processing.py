@@ -6,8 +6,8 @@ from torchvision.ops import box_convert, box_iou
 from transformers import RTDetrImageProcessor
 from transformers.models.rt_detr.modeling_rt_detr import RTDetrObjectDetectionOutput
 
+from agssp.data.letterbox import letterbox_geometry
 from agssp.errors import InputError
-from agssp.letterbox import letterbox_geometry
 from agssp.models.detection.image_processing import LetterboxImageProcessor
 from agssp.models.detection.post_processing import post_process_object_detection
 

@@ -17,7 +17,7 @@ from agssp.data.readers.unread import unread_labels
 from agssp.data.readers.voc_files import is_voc, voc_lists
 from agssp.data.readers.yolo import has_labels, has_table
 from agssp.errors import InputError
-from agssp.hub_ids import is_hub_id, near_hint
+from agssp.hub_client.names import is_hub_id, near_hint
 from agssp.parsing import read_json
 
 FORMATS = (

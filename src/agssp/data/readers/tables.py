@@ -28,7 +28,7 @@ from agssp.data.readers.report import ReadReport
 from agssp.data.readers.splits import default_split, same_split, split_in, split_named
 from agssp.errors import InputError, StorageError
 from agssp.faults import raise_storage_fault, storage_fault
-from agssp.hub_ids import near_hint
+from agssp.hub_client.names import near_hint
 
 logger = logging.getLogger(__name__)
 

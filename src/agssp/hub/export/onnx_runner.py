@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from agssp.data.images import decode_image
+from agssp.data.letterbox import letterbox_geometry, letterboxed_input
 from agssp.errors import InputError
-from agssp.letterbox import letterbox_geometry, letterboxed_input
 from agssp.parsing import read_json
 
 from .description import INSTALL, description_file

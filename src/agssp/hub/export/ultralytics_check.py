@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agssp.data.letterbox import letterboxed_input
 from agssp.errors import InputError
-from agssp.letterbox import letterboxed_input
 from agssp.models.ultralytics import import_ultralytics
 
 PIXELS, LOGIT = 0.1, 0.01

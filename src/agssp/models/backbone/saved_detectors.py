@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-from agssp.hub_ids import is_hub_id
+from agssp.hub_client.names import is_hub_id
 from agssp.models.loading import opening
 from agssp.parsing import read_json
 

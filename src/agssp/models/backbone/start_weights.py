@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from agssp.errors import InputError
-from agssp.hub_ids import near_hint
+from agssp.hub_client.names import near_hint
 from agssp.packaged_weights import PACKAGES, packaged_state_dict
 from agssp.parsing import read_json
 from agssp.tensor_files import read_tensors

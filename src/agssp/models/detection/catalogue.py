@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from agssp.errors import InputError
 from agssp.files import restore_folder
-from agssp.hub_ids import is_hub_id, near_hint
+from agssp.hub_client.names import is_hub_id, near_hint
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.loading import opening, saved_config
 from agssp.models.ultralytics import import_ultralytics

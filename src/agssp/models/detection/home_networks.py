@@ -18,13 +18,13 @@ from transformers import TimmBackboneConfig
 
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
 from agssp.models.backbone.networks import is_of_timm
+from agssp.models.detection.yolo.home_network import ultralytics_network
 from agssp.models.yolo_graphs import VARIANTS
 
 from .dino import DinoForObjectDetection
 from .faster_rcnn import FasterRcnnForObjectDetection
 from .transfer import detector_backbone
 from .yolo import YoloForObjectDetection
-from .yolo.home_network import ultralytics_network
 
 TORCHVISION_RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 RESNET_LAYERS = {"4": "layer1", "8": "layer2", "16": "layer3", "32": "layer4"}

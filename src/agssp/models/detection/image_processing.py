@@ -9,8 +9,8 @@ from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import make_flat_list_of_images
 
+from agssp.data.letterbox import letterboxed_input
 from agssp.errors import InputError
-from agssp.letterbox import letterboxed_input
 
 from .post_processing import post_process_object_detection
 

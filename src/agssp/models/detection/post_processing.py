@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_convert
 
+from agssp.data.letterbox import letterbox_geometry
 from agssp.errors import InputError
-from agssp.letterbox import letterbox_geometry
 
 # As many candidates enter the suppression at most; ultralytics has the same limit.
 MAX_CANDIDATES = 30_000

@@ -19,7 +19,7 @@ from torchvision.ops import box_convert
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForObjectDetection
 
 from agssp.errors import InputError
-from agssp.metrics.detection import DetectionMetrics
+from agssp.evaluation.detection_metrics import DetectionMetrics
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
 from agssp.models.detection.faster_rcnn import FasterRcnnConfig, FasterRcnnForObjectDetection

@@ -10,8 +10,8 @@ from PIL import Image
 from transformers import AutoImageProcessor, pipeline
 from yolo_cases import build
 
+from agssp.data.letterbox import letterbox
 from agssp.errors import InputError
-from agssp.letterbox import letterbox
 from agssp.models.backbone.configuration_agssp_backbone import AgsspBackboneConfig
 from agssp.models.detection.yolo import YoloImageProcessor
 from agssp.models.ultralytics import import_ultralytics

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torchvision.ops import box_convert
 
+from agssp.data.letterbox import letterbox_geometry
 from agssp.errors import InputError
-from agssp.letterbox import letterbox_geometry
 from agssp.models.detection import post_processing
 from agssp.models.detection.post_processing import undo_letterbox
 from agssp.models.detection.yolo.image_processing_yolo import IOU_THRESHOLD

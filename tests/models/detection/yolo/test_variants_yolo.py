@@ -13,7 +13,7 @@ from transformers import AutoImageProcessor, AutoModelForObjectDetection, pipeli
 from yolo_cases import build, ultralytics_model
 
 from agssp.errors import InputError
-from agssp.metrics.detection import DetectionMetrics
+from agssp.evaluation.detection_metrics import DetectionMetrics
 from agssp.models.backbone import AgsspBackbone, AgsspBackboneConfig
 from agssp.models.detection.image_processing import LetterboxImageProcessor
 from agssp.models.detection.yolo import YoloConfig, YoloForObjectDetection
