@@ -9,8 +9,7 @@ from typing import Any
 
 from .auto_classes import announce_models
 from .telemetry import switch_off
-
-__version__ = "0.1.0"
+from .version import __version__ as __version__
 
 _PUBLIC = {
     "AgsspBackbone": "agssp.models.backbone.modeling_agssp_backbone",

@@ -1,7 +1,8 @@
 """Lets transformers' Auto classes and pipelines open our models after `import agssp`, which itself imports nothing.
 
 transformers asks one table which configuration class a `model_type` has. Stand-ins for ours are written into it as soon
-as it exists; the first question to one of them imports our models, which register themselves.
+as it exists; the first question to one of them imports our models, which register themselves. That our classes publish
+with a card is arranged here as well, since this place may know both of them.
 """
 
 import importlib
@@ -12,6 +13,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from .hub_client import pushing
 from .telemetry import forget_session
 
 TABLE = "transformers.models.auto.configuration_auto"
@@ -75,11 +77,16 @@ class _Announcer(MetaPathFinder):
 
 def announce_models() -> None:
     """Announce our model types to transformers: now if it is imported, else when it will be."""
+    pushing.find_publisher = _find_publisher
     table = sys.modules.get(TABLE)
     if table is not None:
         _announce(table)
     elif not any(isinstance(finder, _Announcer) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Announcer())
+
+
+def _find_publisher() -> ModuleType:
+    return importlib.import_module("agssp.hub.publishing")
 
 
 def _announce(table: Any) -> None:

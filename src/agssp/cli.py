@@ -5,13 +5,13 @@ import re
 import sys
 from collections.abc import Sequence
 
-from . import __version__
 from .arguments import exit_with, parse_arguments
 from .errors import InputError, StorageError
 from .faults import storage_fault
 from .library_messages import tame_libraries
 from .processes import close_process_group
 from .telemetry import switch_off
+from .version import __version__
 
 TRY_AGAIN = 75
 """Exit status of `sysexits.h` for what fails now and need not fail later."""

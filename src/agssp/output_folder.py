@@ -11,11 +11,11 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agssp import __version__
 from agssp.errors import InputError
 from agssp.files import write_json
 from agssp.locks import holding, holding_file
 from agssp.parsing import read_json
+from agssp.version import __version__
 
 SETTINGS_FILE = "settings.json"
 LATER_FLAGS = {"crowds": "auto"}

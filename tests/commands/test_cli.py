@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import agssp
-from agssp.arguments import command_line, parse_arguments, shell_command
+from agssp.arguments import parse_arguments
 from agssp.cli import COMMANDS, main
+from agssp.command_lines import command_line, shell_command
 from agssp.errors import InputError
 
 PACKAGED = "knowledge"

@@ -3,7 +3,7 @@
 import torch
 from accelerate import PartialState
 
-from agssp.arguments import command_line
+from agssp.command_lines import command_line
 from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.run import hardware
 

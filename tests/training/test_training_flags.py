@@ -6,8 +6,9 @@ import pytest
 from chain_cases import backbone_arguments, detector_arguments, finetune_arguments
 from transformers.trainer_pt_utils import AcceleratorConfig
 
-from agssp.arguments import command_line, parse_arguments
+from agssp.arguments import parse_arguments
 from agssp.cli import main
+from agssp.command_lines import command_line
 from agssp.commands import finetune, pretrain_backbone, pretrain_detector
 from agssp.errors import InputError
 from agssp.training import evaluators

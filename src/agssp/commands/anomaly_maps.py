@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from agssp.arguments import shell_command
+from agssp.command_lines import shell_command
 from agssp.errors import InputError
 
 if TYPE_CHECKING:
@@ -107,7 +107,6 @@ def main(arguments: AnomalyMapsArguments) -> None:
     import torch
     from datasets import IterableDataset
 
-    from agssp import __version__
     from agssp.data.fingerprint import dataset_fingerprint
     from agssp.data.readers import NamedRows
     from agssp.data.reading import keep_reading, read_told
@@ -117,6 +116,7 @@ def main(arguments: AnomalyMapsArguments) -> None:
     from agssp.maps.modeling_kead import KeAD
     from agssp.maps.reference_choice import ReferencePool, choose_references
     from agssp.maps.store import MANIFEST, READING, REFERENCES, MapStore
+    from agssp.version import __version__
 
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     for name in ("batch_size", "shard_size", "reference_count"):

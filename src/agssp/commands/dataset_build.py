@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from agssp.arguments import shell_command
+from agssp.command_lines import shell_command
 from agssp.data.images import MAX_PIXELS
 from agssp.errors import InputError
 from agssp.output_folder import claim_output, keeps_outputs

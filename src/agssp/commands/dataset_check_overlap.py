@@ -20,10 +20,10 @@ from itertools import chain, islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from agssp import __version__
 from agssp.data.images import MAX_PIXELS
 from agssp.errors import InputError
 from agssp.output_folder import claim_output, keeps_outputs
+from agssp.version import __version__
 
 if TYPE_CHECKING:
     from agssp.data.image_notes import ImageNotes

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from agssp.arguments import maps_command, shell_command
+from agssp.command_lines import maps_command, shell_command
 from agssp.errors import InputError
 from agssp.output_folder import hold_output, keeps_outputs
 

@@ -9,7 +9,7 @@ Status 0 if all is well, 2 if not.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agssp.arguments import maps_command
+from agssp.command_lines import maps_command
 from agssp.data.images import MAX_PIXELS
 from agssp.errors import InputError
 

@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from agssp import __version__
-from agssp.arguments import shell_command
+from agssp.command_lines import shell_command
 from agssp.errors import InputError
 from agssp.files import write_json
 from agssp.output_folder import claim_output, keeps_outputs
 from agssp.processes import on_main_process
+from agssp.version import __version__
 
 POSITIONAL = ("model",)
 CLASS_AGNOSTIC = "defect"

@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from agssp import __version__
-from agssp.arguments import shell_command
+from agssp.command_lines import shell_command
 from agssp.errors import InputError
 from agssp.output_folder import claim_output, keeps_outputs
+from agssp.version import __version__
 
 if TYPE_CHECKING:
     from agssp.data.mask_reading import MaskReading

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agssp.arguments import shell_command
+from agssp.command_lines import shell_command
 from agssp.errors import InputError
 from agssp.output_folder import hold_output, keeps_outputs
 
@@ -227,7 +227,7 @@ def _backbone(source: str) -> tuple[Any, str | None]:
     """The backbone of a folder or Hub repository, and the licence line of the detector that it is a part of, if any."""
     import torch
 
-    from agssp import AgsspBackbone
+    from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
     from agssp.models.detection import catalogue
     from agssp.models.detection.transfer import detector_backbone
 

@@ -97,7 +97,7 @@ def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None
     """Finetune and save the detector."""
     import transformers
 
-    from agssp.arguments import command_line, shell_command
+    from agssp.command_lines import command_line, shell_command
     from agssp.data.fingerprint import dataset_fingerprint, label_fingerprint
     from agssp.data.labels import crowds_of, object_classes, without_crowds_alone
     from agssp.data.mosaic import DetectionTransform

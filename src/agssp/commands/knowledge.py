@@ -6,7 +6,7 @@ agssp knowledge list
 
 from dataclasses import dataclass, field
 
-from agssp.arguments import shell_command
+from agssp.command_lines import shell_command
 from agssp.errors import InputError
 
 POSITIONAL = ("action", "file")

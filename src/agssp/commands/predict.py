@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from agssp import __version__
-from agssp.arguments import shell_command
+from agssp.command_lines import shell_command
 from agssp.errors import InputError
 from agssp.files import append_line, open_whole, whole_file
 from agssp.output_folder import claim_output, keeps_outputs
 from agssp.parsing import read_lines
+from agssp.version import __version__
 
 if TYPE_CHECKING:
     from agssp.data.readers import ReadReport

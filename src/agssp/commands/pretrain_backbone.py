@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from agssp.arguments import shell_command
+from agssp.command_lines import shell_command
 from agssp.commands.push import check_before_training, publish_result
 from agssp.errors import InputError
 from agssp.flag_values import (
@@ -175,7 +175,7 @@ def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments)
     from timm.layers import convert_sync_batchnorm
     from transformers.trainer_utils import IntervalStrategy
 
-    from agssp.arguments import command_line
+    from agssp.command_lines import command_line
     from agssp.data.exclusion import without_excluded
     from agssp.data.fingerprint import dataset_fingerprint
     from agssp.data.origin import describe_source, recorded_about

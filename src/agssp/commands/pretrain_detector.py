@@ -101,8 +101,8 @@ def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments)
     """Pretrain and save the detector."""
     import transformers
 
-    from agssp.arguments import command_line, shell_command
     from agssp.boxes.store import box_facts, boxes_of, read_boxes
+    from agssp.command_lines import command_line, shell_command
     from agssp.data.exclusion import without_excluded
     from agssp.data.fingerprint import dataset_fingerprint
     from agssp.data.labels import crowds_of

@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from agssp.arguments import shell_command
 from agssp.boxes.extraction import RULES, CategoryStatistics, category_statistics, category_threshold, pseudo_boxes
 from agssp.boxes.store import (
     THRESHOLDS,
@@ -28,6 +27,7 @@ from agssp.boxes.store import (
     write_coco,
     write_yolo,
 )
+from agssp.command_lines import shell_command
 from agssp.errors import InputError
 from agssp.files import write_json
 from agssp.maps.store import MapStore

@@ -14,7 +14,7 @@ the corpus on a backbone's card. After an interruption the same command goes on.
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from agssp.arguments import shell_command
+from agssp.command_lines import shell_command
 from agssp.errors import InputError
 from agssp.output_folder import keeps_outputs
 

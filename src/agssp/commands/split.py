@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from agssp.arguments import shell_command
+from agssp.command_lines import shell_command
 from agssp.errors import InputError
 from agssp.files import write_json
 from agssp.output_folder import hold_output, keeps_outputs

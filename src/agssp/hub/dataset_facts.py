@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from agssp import __version__
 from agssp.boxes.store import THRESHOLDS
 from agssp.data.origin import DATASET_FILE, SPLIT_FILE
 from agssp.data.readers import find_format
@@ -12,6 +11,7 @@ from agssp.hub_client.errors import hub_errors
 from agssp.hub_client.retries import with_retries
 from agssp.output_folder import SETTINGS_FILE
 from agssp.parsing import read_json
+from agssp.version import __version__
 
 from .dataset_rows import Rows
 from .image_ids import published_id

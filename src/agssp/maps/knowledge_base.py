@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,26 +13,12 @@ from typing import Any
 import yaml
 
 from agssp.errors import InputError
+from agssp.maps.prompts import TEMPLATES, Knowledge, anomalous_states, normal_states
 from agssp.parsing import parse_yaml, read_yaml
 
 KEYS = {"object", "normal", "defects"}
 # Brackets of a template, or what people write where words are still to come.
 UNFILLED = re.compile(r"[{}<>\[\]]|\.\.\.|…|\?\?|\b(to-?do|tbd|tba|fixme|x{3,})\b", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Knowledge:
-    """Words for one category.
-
-    Attributes:
-        object: how the object is called in a prompt, for instance `steel plate`.
-        normal: phrases for a sound object beside the general ones.
-        defects: defect type -> how it appears.
-    """
-
-    object: str
-    normal: tuple[str, ...] = ()
-    defects: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,8 +83,6 @@ class KnowledgeBase:
         Raises:
             InputError: a prompt is too long; the category and phrase are named.
         """
-        from agssp.maps.prompts import TEMPLATES, anomalous_states, normal_states
-
         longest = max(TEMPLATES, key=lambda template: count_tokens(template.format("")))
         most = 0
         for name, entry in self.categories.items():

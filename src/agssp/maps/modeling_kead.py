@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from agssp.data.images import decode_image
 from agssp.errors import InputError
-from agssp.hub.mixin import PushesWithCard
+from agssp.hub_client.pushing import PushesWithCard
 from agssp.maps.knowledge_base import KnowledgeBase
 from agssp.maps.open_clip_teacher import OpenClipTeacher, load_open_clip
 from agssp.maps.references import MODES, ReferenceBank, load_banks, save_banks

@@ -1,6 +1,7 @@
 """Knowledge in words -> the prompts whose text features stand for `normal` and `anomalous` (METHOD 1.3)."""
 
-from agssp.maps.knowledge_base import Knowledge
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 # WinCLIP's photo templates (Jeong et al., CVPR 2023, appendix A).
 TEMPLATES = (
@@ -27,6 +28,21 @@ TEMPLATES = (
     "a photo of the {} for anomaly detection.",
     "a photo of a {} for anomaly detection.",
 )
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Words for one category.
+
+    Attributes:
+        object: how the object is called in a prompt, for instance `steel plate`.
+        normal: phrases for a sound object beside the general ones.
+        defects: defect type -> how it appears.
+    """
+
+    object: str
+    normal: tuple[str, ...] = ()
+    defects: Mapping[str, str] = field(default_factory=dict)
 
 
 def normal_states(knowledge: Knowledge) -> list[str]:

@@ -15,9 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from PIL import Image
 
-from agssp import __version__
 from agssp.data.image_headers import open_picture
 from agssp.files import write_text
+from agssp.version import __version__
 
 from .figures import GRID, INK, MUTED
 from .pictures import to_pil

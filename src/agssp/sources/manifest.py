@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from agssp import __version__
 from agssp.errors import InputError
 from agssp.parsing import read_json
 from agssp.sources.plan import Plan
 from agssp.sources.table import Source
+from agssp.version import __version__
 
 MANIFEST = "dataset.json"
 SKIPPED = "skipped.jsonl"

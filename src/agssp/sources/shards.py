@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from agssp import __version__
 from agssp.data.encoded import read_encoded
 from agssp.data.images import ImageError, decode_image
 from agssp.data.parquet_files import check_footer, read_table
@@ -23,6 +22,7 @@ from agssp.parsing import parse_json
 from agssp.sources.defects import MaskFile, boxes_of_masks, read_masks
 from agssp.sources.image import SourceImage
 from agssp.sources.plan import SPLITS, Plan, Shard
+from agssp.version import __version__
 
 DATA = "data"
 # Streams read a row group at a time.

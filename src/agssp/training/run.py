@@ -18,7 +18,6 @@ from accelerate import PartialState
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HTTPError
 
-from agssp import __version__
 from agssp.boxes.store import THRESHOLDS
 from agssp.files import restore_folder, write_json, write_lines
 from agssp.hub_client.names import is_hub_id
@@ -29,6 +28,7 @@ from agssp.processes import on_main_process
 from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.flag_checks import check_optimizer_flags, machine_errors
 from agssp.training.trainer import BEST, COMPLETE, EMA_FILE, AgsspTrainer, last_checkpoint
+from agssp.version import __version__
 
 RUN_FILE = "run.json"
 LOG_FILE = "log.jsonl"

@@ -5,13 +5,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from agssp import __version__
 from agssp.data.letterbox import GREY
 from agssp.errors import InputError
 from agssp.files import write_json
 from agssp.hub.machine_traces import check_no_traces
 from agssp.hub.paths import without_paths
 from agssp.parsing import read_json
+from agssp.version import __version__
 
 INSTALL = "pip install 'agssp[export]'"
 

@@ -12,7 +12,7 @@ from transformers.modeling_outputs import BackboneOutput
 
 from agssp.errors import InputError
 from agssp.files import whole_files
-from agssp.hub.mixin import PushesWithCard, pop_push, push_saved
+from agssp.hub_client.pushing import PushesWithCard, pop_push, push_saved
 from agssp.models.loading import check_saved, opening, saved_model_type
 
 from .configuration_agssp_backbone import AgsspBackboneConfig

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from agssp.errors import InputError
 from agssp.files import whole_files
-from agssp.hub.mixin import PushesWithCard, pop_push, push_saved
+from agssp.hub_client.pushing import PushesWithCard, pop_push, push_saved
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
 from agssp.models.loading import check_saved, opening, saved_model_type
 

@@ -1,11 +1,24 @@
-"""`push_to_hub` of our model classes: the files and the card that `agssp push` would publish."""
+"""`push_to_hub` of our model classes: the files and the card that `agssp push` would publish.
 
+The classes know that they can be published, not how: `find_publisher` is set by `agssp.auto_classes`, which stands
+above them and above the room that publishes.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from agssp.errors import InputError
 
 _OPTIONS = ("repo_id", "private", "token", "revision", "commit_message", "replace")
+
+
+def _nobody() -> Any:
+    raise RuntimeError("agssp.auto_classes has not been imported, which says how models are published")
+
+
+find_publisher: Callable[[], Any] = _nobody
+"""Gives the module with `publish_model`, `collect` and `publish`; it is imported when something is published."""
 
 
 def push_to_hub(model: Any, repo_id: str, **options: Any) -> str:
@@ -26,9 +39,7 @@ def push_to_hub(model: Any, repo_id: str, **options: Any) -> str:
     Raises:
         InputError: it cannot be published; see `hub.publishing.publish`.
     """
-    from .publishing import publish_model
-
-    return publish_model(model, repo_id, **_checked(options))
+    return find_publisher().publish_model(model, repo_id, **_checked(options))
 
 
 class PushesWithCard:
@@ -48,10 +59,9 @@ def pop_push(options: dict[str, Any]) -> dict[str, Any] | None:
 
 def push_saved(folder: Any, options: dict[str, Any]) -> str:
     """Publish a folder that was saved just now; `options` are from `pop_push`."""
-    from .publishing import collect, publish
-
     repo_id = options.pop("repo_id")
-    return publish(collect(Path(folder), repo_id), repo_id, **_checked(options))
+    publisher = find_publisher()
+    return publisher.publish(publisher.collect(Path(folder), repo_id), repo_id, **_checked(options))
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
