@@ -221,9 +221,10 @@ def test_images_without_labels_are_refused(model, tmp_path, capsys):
 
 
 def test_classes_are_matched_by_name_not_by_number(model, tmp_path):
-    from agssp.commands.evaluate import EvaluateArguments, match_classes
+    from agssp.steps.evaluate import match_classes
+    from agssp.steps.step import Asked
 
-    arguments = EvaluateArguments(model="m", dataset="d")
+    arguments = Asked(model="m", dataset="d", class_agnostic=False)
     np.testing.assert_array_equal(match_classes({0: "light", 1: "dark"}, ["dark", "light"], arguments), [1, 0])
     # A class without labels counts in no average.
     np.testing.assert_array_equal(match_classes({0: "light", 1: "dark"}, ["dark"], arguments), [-1, 0])
@@ -264,9 +265,10 @@ def test_finds_in_a_crowd_region_are_neither_right_nor_wrong():
 
 
 def test_next_step_predicts_at_the_measured_size():
-    from agssp.commands.evaluate import EvaluateArguments, next_step
+    from agssp.steps.evaluate import next_step
+    from agssp.steps.step import Asked
 
-    arguments = EvaluateArguments(model="my model", dataset="d", image_size=96)
+    arguments = Asked(model="my model", image_size=96)
     assert next_step(arguments) == "agssp predict 'my model' IMAGES --image-size 96 --output found"
 
 

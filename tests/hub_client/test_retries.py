@@ -55,11 +55,11 @@ def test_what_works_is_called_once():
     "error",
     [answer(500), answer(429), answer(503, {"Retry-After": "0"}), wrapped(answer(500)), *OF_THE_LINE],
 )
-def test_a_passing_fault_is_tried_again(error, capsys):
+def test_a_passing_fault_is_tried_again(error, caplog):
     call = Failing(error, error)
     assert with_retries(call, first_wait=0.0) == "done"
     assert call.calls == 3
-    assert capsys.readouterr().out.count("trying again") == 2
+    assert caplog.text.count("trying again") == 2
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from agssp.command_lines import shell_command
 from agssp.errors import InputError
+from agssp.terminal import on_terminal
 
 if TYPE_CHECKING:
     from agssp.data.readers import ReadReport
@@ -102,6 +103,7 @@ class AnomalyMapsArguments:
 ARGUMENTS = (AnomalyMapsArguments,)
 
 
+@on_terminal
 def main(arguments: AnomalyMapsArguments) -> None:
     """Finish the store under the output folder."""
     import torch

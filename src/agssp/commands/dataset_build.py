@@ -19,6 +19,7 @@ from agssp.command_lines import shell_command
 from agssp.data.images import MAX_PIXELS
 from agssp.errors import InputError
 from agssp.output_folder import claim_output, keeps_outputs
+from agssp.terminal import on_terminal
 
 if TYPE_CHECKING:
     from agssp.sources.image import SourceImage
@@ -63,6 +64,7 @@ class DatasetBuildArguments:
 ARGUMENTS = (DatasetBuildArguments,)
 
 
+@on_terminal
 @keeps_outputs
 def main(arguments: DatasetBuildArguments) -> None:
     """Finish the data set under the output folder, or list the sources."""

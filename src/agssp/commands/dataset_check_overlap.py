@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from agssp.data.images import MAX_PIXELS
 from agssp.errors import InputError
 from agssp.output_folder import claim_output, keeps_outputs
+from agssp.terminal import on_terminal
 from agssp.version import __version__
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class CheckOverlapArguments:
 ARGUMENTS = (CheckOverlapArguments,)
 
 
+@on_terminal
 @keeps_outputs
 def main(arguments: CheckOverlapArguments) -> None:
     """Write the table and the page."""

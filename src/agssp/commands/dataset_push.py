@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from agssp.command_lines import maps_command, shell_command
 from agssp.errors import InputError
 from agssp.output_folder import hold_output, keeps_outputs
+from agssp.terminal import on_terminal
 
 if TYPE_CHECKING:
     from agssp.data.readers import ReadReport
@@ -79,6 +80,7 @@ class DatasetPushArguments:
 ARGUMENTS = (DatasetPushArguments,)
 
 
+@on_terminal
 @keeps_outputs
 def main(arguments: DatasetPushArguments) -> None:
     """Publish, or write the card alone."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from agssp.command_lines import maps_command
 from agssp.data.images import MAX_PIXELS
 from agssp.errors import InputError
+from agssp.terminal import on_terminal
 
 POSITIONAL = ("dataset",)
 
@@ -30,6 +31,7 @@ class DatasetVerifyArguments:
 ARGUMENTS = (DatasetVerifyArguments,)
 
 
+@on_terminal
 def main(arguments: DatasetVerifyArguments) -> None:
     """Print every problem; an error if there is any."""
     from tqdm import tqdm

@@ -33,6 +33,7 @@ import numpy as np
 from agssp.command_lines import shell_command
 from agssp.errors import InputError
 from agssp.output_folder import claim_output, keeps_outputs
+from agssp.terminal import on_terminal
 from agssp.version import __version__
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class EvaluateMapsArguments:
 ARGUMENTS = (EvaluateMapsArguments,)
 
 
+@on_terminal
 @keeps_outputs
 def main(arguments: EvaluateMapsArguments) -> dict[str, Any] | None:
     """Run the command.

@@ -18,6 +18,7 @@ from typing import Any
 from agssp.command_lines import shell_command
 from agssp.errors import InputError
 from agssp.output_folder import hold_output, keeps_outputs
+from agssp.terminal import on_terminal
 
 POSITIONAL = ("model",)
 SUFFIXES = {"onnx": ".onnx", "timm": "-timm", "ultralytics": ".pt"}
@@ -47,6 +48,7 @@ class ExportArguments:
 ARGUMENTS = (ExportArguments,)
 
 
+@on_terminal
 @keeps_outputs
 def main(arguments: ExportArguments) -> Path:
     """Run the command.

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 from agssp.commands.push import check_before_training, publish_result
 from agssp.flag_values import LESS_THAN_ALL, NOT_NEGATIVE, SHARE, Range, check_ranges
 from agssp.output_folder import keeps_outputs
+from agssp.terminal import on_terminal
 from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.flag_checks import check_measuring
 
@@ -92,6 +93,7 @@ class DetectorTrainingArguments(AgsspTrainingArguments):
 ARGUMENTS = (FinetuneArguments, DetectorTrainingArguments)
 
 
+@on_terminal
 @keeps_outputs
 def main(arguments: FinetuneArguments, training: AgsspTrainingArguments) -> None:
     """Finetune and save the detector."""

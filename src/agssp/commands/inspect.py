@@ -16,6 +16,7 @@ from typing import Any
 from agssp.command_lines import maps_command, shell_command
 from agssp.errors import InputError
 from agssp.output_folder import hold_output, keeps_outputs
+from agssp.terminal import on_terminal
 
 POSITIONAL = ("dataset",)
 MARK = "Written by agssp"
@@ -41,6 +42,7 @@ class InspectArguments:
 ARGUMENTS = (InspectArguments,)
 
 
+@on_terminal
 @keeps_outputs
 def main(arguments: InspectArguments) -> None:
     """Write the page and the report."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from agssp.command_lines import shell_command
 from agssp.errors import InputError
+from agssp.terminal import on_terminal
 
 POSITIONAL = ("action", "file")
 ACTIONS = ("check", "list")
@@ -28,6 +29,7 @@ class KnowledgeArguments:
 ARGUMENTS = (KnowledgeArguments,)
 
 
+@on_terminal
 def main(arguments: KnowledgeArguments) -> None:
     """Check one file or list the packaged ones."""
     from agssp.maps.knowledge_base import KnowledgeBase, packaged_files

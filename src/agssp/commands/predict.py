@@ -29,6 +29,7 @@ from agssp.errors import InputError
 from agssp.files import append_line, open_whole, whole_file
 from agssp.output_folder import claim_output, keeps_outputs
 from agssp.parsing import read_lines
+from agssp.terminal import on_terminal
 from agssp.version import __version__
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class PredictArguments:
 ARGUMENTS = (PredictArguments,)
 
 
+@on_terminal
 @keeps_outputs
 def main(arguments: PredictArguments) -> None:
     """Run the command."""

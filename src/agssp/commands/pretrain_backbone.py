@@ -33,6 +33,7 @@ from agssp.flag_values import (
     flag,
 )
 from agssp.output_folder import keeps_outputs
+from agssp.terminal import on_terminal
 from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.flag_checks import check_measuring, check_stream, given
 
@@ -167,6 +168,7 @@ class BackboneTrainingArguments(AgsspTrainingArguments):
 ARGUMENTS = (PretrainBackboneArguments, BackboneTrainingArguments)
 
 
+@on_terminal
 @keeps_outputs
 def main(arguments: PretrainBackboneArguments, training: AgsspTrainingArguments) -> None:
     """Pretrain and save the backbone."""

@@ -21,6 +21,7 @@ from agssp.commands.push import check_before_training, publish_result
 from agssp.errors import InputError
 from agssp.flag_values import LESS_THAN_ALL, check_ranges
 from agssp.output_folder import keeps_outputs
+from agssp.terminal import on_terminal
 from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.flag_checks import check_measuring
 
@@ -96,6 +97,7 @@ class PretrainDetectorTrainingArguments(DetectorTrainingArguments):
 ARGUMENTS = (PretrainDetectorArguments, PretrainDetectorTrainingArguments)
 
 
+@on_terminal
 @keeps_outputs
 def main(arguments: PretrainDetectorArguments, training: AgsspTrainingArguments) -> None:
     """Pretrain and save the detector."""

@@ -16,6 +16,7 @@ from typing import Any
 from agssp.errors import InputError
 from agssp.files import write_json, write_text
 from agssp.output_folder import claim_output, keeps_outputs
+from agssp.terminal import on_terminal
 
 POSITIONAL = ("models",)
 END_TO_END_ROUNDS = 3
@@ -43,6 +44,7 @@ class ProfileArguments:
 ARGUMENTS = (ProfileArguments,)
 
 
+@on_terminal
 @keeps_outputs
 def main(arguments: ProfileArguments) -> list[dict[str, Any]]:
     """Run the command.

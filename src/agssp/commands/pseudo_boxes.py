@@ -32,6 +32,7 @@ from agssp.errors import InputError
 from agssp.files import write_json
 from agssp.maps.store import MapStore
 from agssp.output_folder import hold_output, keeps_outputs
+from agssp.terminal import on_terminal
 
 POSITIONAL = ()
 DEFAULT_DELTA = {"paper": 0.1, "relative": 0.2, "robust": 3.0}
@@ -86,6 +87,7 @@ class PseudoBoxesArguments:
 ARGUMENTS = (PseudoBoxesArguments,)
 
 
+@on_terminal
 @keeps_outputs
 def main(arguments: PseudoBoxesArguments) -> None:
     """Write the boxes of every map in the store."""

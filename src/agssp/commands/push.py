@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from agssp.command_lines import shell_command
 from agssp.errors import InputError
 from agssp.output_folder import keeps_outputs
+from agssp.terminal import on_terminal
 
 POSITIONAL = ("folder", "repo_id")
 
@@ -52,6 +53,7 @@ class PushArguments:
 ARGUMENTS = (PushArguments,)
 
 
+@on_terminal
 @keeps_outputs
 def main(arguments: PushArguments) -> None:
     """Publish, or write the card alone."""

@@ -21,6 +21,7 @@ from agssp.errors import InputError
 from agssp.files import write_json
 from agssp.output_folder import claim_output, keeps_outputs
 from agssp.parsing import read_json
+from agssp.terminal import on_terminal
 
 POSITIONAL = ()
 STEPS_FILE = "steps.json"
@@ -79,6 +80,7 @@ class Step:
         return shlex.join(("agssp", *self.argv))
 
 
+@on_terminal
 @keeps_outputs
 def main(arguments: QuickstartArguments) -> None:
     """Run the command."""

@@ -15,6 +15,7 @@ from agssp.errors import InputError
 from agssp.files import write_json
 from agssp.output_folder import hold_output, keeps_outputs
 from agssp.parsing import read_json
+from agssp.terminal import on_terminal
 
 POSITIONAL = ()
 RECORD = "split.json"
@@ -54,6 +55,7 @@ class SplitArguments:
 ARGUMENTS = (SplitArguments,)
 
 
+@on_terminal
 @keeps_outputs
 def main(arguments: SplitArguments) -> None:
     """Write train/ and test/ under the output folder."""

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 from agssp.errors import InputError
 from agssp.study.tables import packaged_studies
+from agssp.terminal import on_terminal
 
 POSITIONAL = ("study",)
 PAGE_SECONDS = 60.0
@@ -54,6 +55,7 @@ class StudyArguments:
 ARGUMENTS = (StudyArguments,)
 
 
+@on_terminal
 def main(arguments: StudyArguments) -> None:
     """Run what is missing and write the results."""
     from agssp.output_folder import claim_output

@@ -1,5 +1,6 @@
 """Leaves out images that must not be trained on, such as those that `agssp dataset check-overlap` found."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ from datasets import IterableDataset
 
 from agssp.data.readers.listing import read_text
 from agssp.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 def without_excluded(dataset: Any, file: str | None) -> Any:
@@ -27,7 +30,7 @@ def without_excluded(dataset: Any, file: str | None) -> Any:
         raise InputError(f"--exclude {file}: no such file; expected one image id a line")
     excluded = {line.strip() for line in read_text(path).splitlines()} - {""}
     if isinstance(dataset, IterableDataset):
-        print(f"the {len(excluded)} images that {file} names are left out as they come")
+        logger.info(f"the {len(excluded)} images that {file} names are left out as they come")
         return dataset.filter(lambda image_id: image_id not in excluded, input_columns="image_id")
     ids = dataset["image_id"]
     kept = [row for row, image_id in enumerate(ids) if image_id not in excluded]
@@ -38,5 +41,5 @@ def without_excluded(dataset: Any, file: str | None) -> Any:
         )
     if not kept:
         raise InputError(f"--exclude {file}: leaves out all {len(ids)} images")
-    print(f"{len(ids) - len(kept)} of {len(ids)} images are left out, as {file} says")
+    logger.info(f"{len(ids) - len(kept)} of {len(ids)} images are left out, as {file} says")
     return dataset.select(kept)

@@ -1,5 +1,6 @@
 """Which images can be trained on or measured, and which of their boxes are examples: crowd regions are none."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,9 +10,11 @@ from agssp.data.letterbox import GREY
 from agssp.data.masks import box_mask
 from agssp.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 
 def with_known_boxes(dataset: Any, source: str) -> Any:
-    """The rows of a data set whose boxes are known, be there none; how many others are left out is printed.
+    """The rows of a data set whose boxes are known, be there none; how many others are left out is logged.
 
     Args:
         dataset: rows of the schema with `objects`; null there means that nothing is known.
@@ -28,7 +31,7 @@ def with_known_boxes(dataset: Any, source: str) -> Any:
             f"{source}: its {len(dataset)} images have no labels (`objects` is null); give boxes, an empty list for an "
             "image without defects"
         )
-    print(f"{source}: {len(dataset) - len(known)} of {len(dataset)} images have no labels and are left out")
+    logger.info(f"{source}: {len(dataset) - len(known)} of {len(dataset)} images have no labels and are left out")
     return dataset.select(known)
 
 
@@ -71,7 +74,7 @@ def trainable_rows(dataset: Any, source: str) -> list[int]:
 
 
 def without_crowds_alone(dataset: Any, source: str) -> Any:
-    """The rows that a detector can learn from; what crowd regions take from the training is printed.
+    """The rows that a detector can learn from; what crowd regions take from the training is logged.
 
     Args:
         dataset: rows of the schema, `objects` known.
@@ -85,7 +88,7 @@ def without_crowds_alone(dataset: Any, source: str) -> Any:
     if not any(counts):
         return dataset
     painted = sum(counts[row] > 0 for row in kept)
-    print(
+    logger.info(
         f"{source}: {sum(counts)} crowd regions (iscrowd 1) are left out of training: they are painted over in "
         f"{painted} images; {len(dataset) - len(kept)} images have no other box and are left out"
     )

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ SMALL = (int(MIN_SIDE), 4, 8)
 
 
 def read_told(source: str, flag: str = "--dataset", **options: Any) -> tuple[Any, ReadReport]:
-    """Read a data set, and print and log what was found, changed and left out.
+    """Read a data set, and log what was found, changed and left out.
 
     Args:
         source: as `read_dataset` takes it.
@@ -61,10 +60,8 @@ def read_told(source: str, flag: str = "--dataset", **options: Any) -> tuple[Any
 
 
 def tell(report: ReadReport, source: str) -> None:
-    """Print a report, on the first process alone, and log it as information, on each."""
+    """Log a report as information; a command prints it, on the first process alone."""
     for line in (*report.summary(), *report.lines()):
-        if os.environ.get("RANK", "0") == "0":
-            print(f"{source}: {line}")
         logger.info("%s: %s", source, line)
 
 
@@ -168,7 +165,7 @@ def small_boxes(shares: Mapping[str, Sequence[float]], image_size: int) -> dict[
 
 
 def tell_small_boxes(shares: Mapping[str, Sequence[float]], image_size: int, source: str) -> None:
-    """Print which boxes are small at an input size.
+    """Log which boxes are small at an input size.
 
     Args:
         shares: see `small_boxes`.
@@ -195,9 +192,7 @@ def tell_small_boxes(shares: Mapping[str, Sequence[float]], image_size: int, sou
             counts = ", ".join(f"{row[f'under {limit} px']} under {limit} px" for limit in SMALL)
             lines.append(f"  {name}: of {row['boxes']} boxes {counts}")
     for line in lines:
-        if os.environ.get("RANK", "0") == "0":
-            print(line)
-        logger.info(line)
+        logger.info("%s", line)
 
 
 def box_shares(dataset: Dataset, boxes: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[float]:

@@ -49,12 +49,12 @@ class ImageDetections:
         return self.row["image_id"]
 
 
-def load_detector(model: str | os.PathLike, class_names: list[str] | None = None) -> Any:
+def load_detector(model: str | os.PathLike | nn.Module, class_names: list[str] | None = None) -> Any:
     """Open a trained detector for prediction.
 
     Args:
         model: Folder or Hub id of a detector of any family, or a safetensors file of ultralytics or of torchvision's
-            Faster R-CNN.
+            Faster R-CNN; or a detector that is open already.
         class_names: Names for the classes of a file, which holds none; COCO's are told by their number.
 
     Returns:
@@ -63,6 +63,8 @@ def load_detector(model: str | os.PathLike, class_names: list[str] | None = None
     Raises:
         InputError: there is no such folder, or what is in it is no detector.
     """
+    if isinstance(model, nn.Module):
+        return model.eval()
     if not Path(model).is_file():
         return catalogue.open_folder(model)
     detector = catalogue.open_file(model)

@@ -2,6 +2,7 @@
 
 import filecmp
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from .paths import without_paths
 from .pictures import examples_picture, training_picture
 from .results import eval_result_files
 from .rights import check_may_write
+
+logger = logging.getLogger(__name__)
 
 PICTURE = "picture.png"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
@@ -281,7 +284,7 @@ def _commit(api: Any, publication: Publication, repo_id: str, revision: str | No
         and (replace or any(fnmatch(name, pattern) for pattern in ours))
     ]
     if stale:
-        print(f"taken away, as no part of this model: {', '.join(stale)}")
+        logger.info(f"taken away, as no part of this model: {', '.join(stale)}")
     operations: list[Any] = [CommitOperationDelete(name) for name in stale]
     operations += [CommitOperationAdd(name, content) for name, content in publication.files.items()]
     return api.create_commit(repo_id, operations, commit_message=title, revision=revision, parent_commit=there.sha)

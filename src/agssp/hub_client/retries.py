@@ -1,5 +1,6 @@
 """Tries a conversation with the Hub again while the fault is the Hub's or the line's, waiting longer each time."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -7,6 +8,8 @@ from typing import TypeVar
 from huggingface_hub.errors import HfHubHTTPError
 
 from .errors import is_of_the_line
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -39,7 +42,9 @@ def with_retries(call: Callable[[], Result], *, attempts: int = 6, first_wait: f
             if not left or not _passes(error):
                 raise
             pause = max(wait, _asked_pause(error))
-            print(f"the Hub did not take it ({_name(error)}); trying again in {pause:.0f} s, {left} more times at most")
+            logger.warning(
+                f"the Hub did not take it ({_name(error)}); trying again in {pause:.0f} s, {left} more times at most"
+            )
             time.sleep(pause)
             wait = min(wait * 2, 30.0)
     raise AssertionError("unreachable: the last attempt returns or raises")

@@ -121,7 +121,7 @@ class AgsspTrainingArguments(TrainingArguments):
         self.dataloader_persistent_workers = self.dataloader_num_workers > 0
         if self.n_gpu > 1:
             # transformers would split batches over the GPUs of one process, which detectors' labels do not survive.
-            print(f"using one of {self.n_gpu} GPUs; for all of them: accelerate launch -m agssp COMMAND ...")
+            logger.info(f"using one of {self.n_gpu} GPUs; for all of them: accelerate launch -m agssp COMMAND ...")
             self._n_gpu = 1
         # Streams are split over ranks by our own data set, and items of other lengths could not be dispatched.
         accelerator: Any = self.accelerator_config

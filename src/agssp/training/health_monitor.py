@@ -1,5 +1,6 @@
 """Follows a pretraining run: measures held-out images, keeps what is looked at, and says and draws how it stands."""
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from agssp.training.alignment import AlignmentEvaluator
 from agssp.training.attention_snapshots import AttentionSnapshots
 from agssp.training.health import RunHealth, health_line, verdict
 from agssp.training.trainer import last_checkpoint
+
+logger = logging.getLogger(__name__)
 
 REPORT = "report.html"
 REPORT_SHARE = 0.05
@@ -75,7 +78,7 @@ class HealthMonitor(TrainerCallback):
         self.start = self._evaluator(model)
         if self._snapshots is not None:
             self._snapshots.begin(model, resumed=last_checkpoint(self.output) is not None)
-            print("starting weights: " + ", ".join(f"{name} {value:.4f}" for name, value in self.start.items()))
+            logger.info("starting weights: " + ", ".join(f"{name} {value:.4f}" for name, value in self.start.items()))
 
     def measure(self, model: Any) -> dict[str, float]:
         """Measure the weights at hand on the held-out images, on every process, and keep what they look at."""

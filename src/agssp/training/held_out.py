@@ -1,5 +1,6 @@
 """Which images a backbone is pretrained on, and which are held out: by rows, or by ids where they come as a stream."""
 
+import logging
 from pathlib import Path
 
 from datasets import Dataset, IterableDataset
@@ -18,6 +19,8 @@ from agssp.data.training_sets import (
 from agssp.data.transforms import PretrainingAugmentation
 from agssp.errors import InputError
 from agssp.maps.store import MapStore
+
+logger = logging.getLogger(__name__)
 
 STREAM_HEAD = 2000  # rows at the start of a stream among which the held-out ones are measured
 
@@ -67,7 +70,7 @@ def with_maps(dataset: Dataset, store: MapSource, maps: str | None, source: str)
             f"look like {first!r}, here like {ids[0]!r}. Give the data set the maps were made of"
         )
     if len(rows) < len(ids):
-        print(f"{len(ids) - len(rows)} of {len(ids)} images have no map and are left out")
+        logger.info(f"{len(ids) - len(rows)} of {len(ids)} images have no map and are left out")
     return dataset.select(rows)
 
 

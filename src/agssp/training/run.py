@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import logging
 import platform
 import shutil
 from collections import deque
@@ -29,6 +30,8 @@ from agssp.training.arguments import AgsspTrainingArguments
 from agssp.training.flag_checks import check_optimizer_flags, machine_errors
 from agssp.training.trainer import BEST, COMPLETE, EMA_FILE, AgsspTrainer, last_checkpoint
 from agssp.version import __version__
+
+logger = logging.getLogger(__name__)
 
 RUN_FILE = "run.json"
 LOG_FILE = "log.jsonl"
@@ -180,7 +183,7 @@ def train(trainer: AgsspTrainer, *, final: str = "best") -> dict[str, Any]:
         if not (folder / COMPLETE).is_file() and trainer.is_world_process_zero():
             shutil.rmtree(folder)
     if checkpoint is not None:
-        print(f"going on from {checkpoint}")
+        logger.info(f"going on from {checkpoint}")
         trainer.ema.load(checkpoint / EMA_FILE)
     with machine_errors(trainer.args):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
