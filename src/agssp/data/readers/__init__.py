@@ -117,8 +117,11 @@ def read_dataset(
                 if listing is None
                 else _read_folder(listing, name, split, category, found)
             )
+            # Its names of all files are needed no more.
+            del listing
             boxes = settle_boxes(StatedImages(records, found), found, crowds)
             dataset = to_dataset(records, boxes, str(source), names)
+            del records
         _count(dataset, boxes, names, found)
         if streaming:
             dataset = dataset.to_iterable_dataset(num_shards=min(8, len(dataset)))

@@ -1,5 +1,6 @@
 """How records become a data set: as Arrow arrays, without a Python object for each list in them."""
 
+import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from agssp.data.readers.records import Box, ImageRecord, check_names, class_orde
 from agssp.data.schema import features
 from agssp.errors import InputError
 
-PART = 4096
+PART = 1000
 """Records that are held at once."""
 
 
@@ -50,7 +51,7 @@ def to_dataset(
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
         raise InputError(f"{source}: no images found; expected files with {suffixes}{_what_is_there(source)}")
     told = _columns_of(records, part)
-    if pc.count_distinct(told.ids).as_py() != len(records):
+    if len(np.unique(told.id_hashes)) < len(records) and len(set(told.ids.to_pylist())) < len(records):
         raise InputError(_same_ids(records, told.ids, source))
     categories = sorted(told.categories)
     category_index = {name: index for index, name in enumerate(categories)}
@@ -78,7 +79,18 @@ def to_dataset(
         normal = pc.fill_null(told.is_normal, False).to_numpy(zero_copy_only=False)
         columns["objects"] = objects_array(boxes, index, types_of["objects"], none=normal)
     # `Dataset.from_dict` would encode value by value in Python what is in the form of the schema already.
-    return Dataset(pa.Table.from_pydict(columns, schema=schema.arrow_schema), info=DatasetInfo(features=schema))
+    table = pa.Table.from_pydict(columns, schema=schema.arrow_schema)
+    return Dataset(table, info=DatasetInfo(features=schema), fingerprint=_fingerprint(table))
+
+
+def _fingerprint(table: pa.Table) -> str:
+    """What `datasets` calls its caches by: a hash of all rows, which by itself it makes of a copy of all of them."""
+    found = hashlib.sha256(str(table.schema).encode())
+    for column in table.columns:
+        for chunk in column.chunks:
+            for buffer in chunk.buffers():
+                found.update(b"" if buffer is None else buffer)
+    return found.hexdigest()[:16]
 
 
 @dataclass
@@ -88,6 +100,7 @@ class _Columns:
     Attributes:
         paths: of the images, absolute.
         ids: of the images.
+        id_hashes: (R,) Python's own hash of each id.
         masks: absolute paths; null where there is none.
         is_normal: null where nothing tells.
         categories: their names, and the number of each, in the order in which they come.
@@ -98,6 +111,7 @@ class _Columns:
 
     paths: pa.Array
     ids: pa.Array
+    id_hashes: np.ndarray
     masks: pa.Array
     is_normal: pa.Array
     categories: dict[str, int]
@@ -108,28 +122,25 @@ class _Columns:
 
 def _columns_of(records: Sequence[ImageRecord], part: int) -> _Columns:
     """Go through records, so many at a time."""
-    parts = []
+    parts: dict[str, list[pa.Array]] = {"path": [], "image_id": [], "mask": [], "is_normal": []}
     categories: dict[str, int] = {}
     defect_types: dict[str, str] = {}
-    numbers, has_labels = array("q"), False
+    numbers, hashes, has_labels = array("q"), array("q"), False
     for start in range(0, len(records), part):
         held = records[start : start + part]
         masks = [None if record.mask is None else str(record.mask.absolute()) for record in held]
-        parts.append(
-            (
-                pa.array([str(record.path.absolute()) for record in held], pa.string()),
-                pa.array([record.image_id for record in held], pa.string()),
-                pa.array(masks, pa.string()),
-                pa.array([record.is_normal for record in held], pa.bool_()),
-            )
-        )
+        parts["path"].append(pa.array([str(record.path.absolute()) for record in held], pa.string()))
+        parts["image_id"].append(pa.array([record.image_id for record in held], pa.string()))
+        parts["mask"].append(pa.array(masks, pa.string()))
+        parts["is_normal"].append(pa.array([record.is_normal for record in held], pa.bool_()))
+        hashes.extend(hash(record.image_id) for record in held)
         for record in held:
             numbers.append(categories.setdefault(record.category, len(categories)))
             if record.labels is not None:
                 has_labels = True
                 defect_types |= dict.fromkeys(class_names(record.labels), record.image_id)
-    paths, ids, masks, is_normal = (pa.concat_arrays(column) for column in zip(*parts, strict=True))
-    return _Columns(paths, ids, masks, is_normal, categories, numbers, has_labels, defect_types)
+    paths, ids, masks, is_normal = (pa.concat_arrays(parts.pop(name)) for name in list(parts))
+    return _Columns(paths, ids, np.asarray(hashes), masks, is_normal, categories, numbers, has_labels, defect_types)
 
 
 def _same_ids(records: Sequence[ImageRecord], ids: pa.Array, source: str) -> str:

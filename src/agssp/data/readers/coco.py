@@ -200,12 +200,12 @@ def read_coco(
     root, paths = find_images(listing, name, images.file_names, report)
     object_category = category or folder_category(listing.root / root)
     prefix = f"{root}/" if root else ""
-    labels, sizes = images.labels, images.sizes
+    labels, sizes, folder = images.labels, images.sizes, listing.root
     note_unlisted(listing, root, paths, elsewhere, report)
 
     def record(number: int) -> ImageRecord:
         return ImageRecord(
-            path=listing.path(paths[number]),
+            path=folder / paths[number],
             image_id=paths[number].removeprefix(prefix),
             category=object_category,
             labels=None if labels is None else labels.of(number),
@@ -256,8 +256,23 @@ def parse_coco(
         raise InputError(f"{file}: two categories share an id")
     if annotations is not None and not is_list(annotations):
         raise InputError(f"{file}: expected annotations to be a list, got {type(annotations).__name__}")
-    labels, used = images.labels, set[int | str]()
-    for index, row in enumerate([] if labels is None else annotations):
+    used = (
+        set() if images.labels is None else _read_annotations(annotations, images, images.labels, names, file, report)
+    )
+    return images, _classes(names, above, used, file, report)
+
+
+def _read_annotations(
+    rows: Iterable[Any],
+    images: CocoImages,
+    labels: LabelColumns,
+    names: Mapping[int | str, str],
+    file: str,
+    report: ReadReport,
+) -> set[int | str]:
+    """Read the annotations of a file into the labels of its images; gives the ids of the categories that they have."""
+    used: set[int | str] = set()
+    for index, row in enumerate(rows):
         if not isinstance(row, dict):
             raise InputError(f"{file} annotation {index}: expected an object, got {row!r}")
         where = f"{file} annotation {row.get('id', index)}"
@@ -275,9 +290,8 @@ def parse_coco(
         labels.add(image, bbox, names[label], row.get("id", index), score, crowd_flag(row.get("iscrowd"), where))
         if images.outlines is not None:
             images.outlines[image].append(row.get("segmentation") or None)
-    if labels is not None:
-        labels.group(len(images))
-    return images, _classes(names, above, used, file, report)
+    labels.group(len(images))
+    return used
 
 
 def _classes(

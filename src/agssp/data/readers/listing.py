@@ -114,6 +114,12 @@ class Listing:
             return self._by_suffix.get(suffixes[0], [])
         return sorted(name for suffix in suffixes for name in self._by_suffix.get(suffix, []))
 
+    def named_like_images_first(self, suffix: str) -> list[str]:
+        """Files of a suffix, those that have the name of an image beside them first."""
+        stems = {posixpath.splitext(name)[0] for name in self.with_suffix(suffix)}
+        named = {stem for name in self.images if stems and (stem := posixpath.splitext(name)[0]) in stems}
+        return sorted(self.with_suffix(suffix), key=lambda name: posixpath.splitext(name)[0] not in named)
+
     def in_folder(self, folder: str) -> list[str]:
         """Files that lie right in a folder; `""` is the root."""
         return [name for name in self.files if posixpath.dirname(name) == folder]
