@@ -1,6 +1,7 @@
 """How records become a data set: as Arrow arrays, without a Python object for each list in them."""
 
 import hashlib
+import os
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -128,8 +129,8 @@ def _columns_of(records: Sequence[ImageRecord], part: int) -> _Columns:
     numbers, hashes, has_labels = array("q"), array("q"), False
     for start in range(0, len(records), part):
         held = records[start : start + part]
-        masks = [None if record.mask is None else str(record.mask.absolute()) for record in held]
-        parts["path"].append(pa.array([str(record.path.absolute()) for record in held], pa.string()))
+        masks = [None if record.mask is None else _absolute(record.mask) for record in held]
+        parts["path"].append(pa.array([_absolute(record.path) for record in held], pa.string()))
         parts["image_id"].append(pa.array([record.image_id for record in held], pa.string()))
         parts["mask"].append(pa.array(masks, pa.string()))
         parts["is_normal"].append(pa.array([record.is_normal for record in held], pa.bool_()))
@@ -141,6 +142,10 @@ def _columns_of(records: Sequence[ImageRecord], part: int) -> _Columns:
                 defect_types |= dict.fromkeys(class_names(record.labels), record.image_id)
     paths, ids, masks, is_normal = (pa.concat_arrays(parts.pop(name)) for name in list(parts))
     return _Columns(paths, ids, np.asarray(hashes), masks, is_normal, categories, numbers, has_labels, defect_types)
+
+
+def _absolute(path: Path | str) -> str:
+    return str(path) if os.path.isabs(path) else str(Path(path).absolute())  # noqa: PTH117 (a text as often as a path)
 
 
 def _same_ids(records: Sequence[ImageRecord], ids: pa.Array, source: str) -> str:

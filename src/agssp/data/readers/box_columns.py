@@ -32,11 +32,12 @@ class BoxColumns(Sequence[list[Box] | None]):
     def append(self, boxes: Sequence[Box] | None) -> None:
         """Add the boxes of one more image."""
         for box in boxes or ():
-            if box.defect_type not in self._numbers:
-                self._numbers[box.defect_type] = len(self.names)
+            number = self._numbers.get(box.defect_type)
+            if number is None:
+                number = self._numbers[box.defect_type] = len(self.names)
                 self.names.append(box.defect_type)
             self._bboxes.extend(box.bbox)
-            self._classes.append(self._numbers[box.defect_type])
+            self._classes.append(number)
             self._scores.append(box.score)
             self._crowds.append(box.iscrowd)
         self._known.append(boxes is not None)

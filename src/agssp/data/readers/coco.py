@@ -5,7 +5,6 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,7 @@ class CocoImages(Mapping[int | str, CocoImage]):
             self.file_names.append(str(row["file_name"]))
             size = stated_size(row.get("width"), row.get("height"))
             self.sizes.append(same.setdefault(size, size))
-        self.labels = LabelColumns(partial("{} annotation {}".format, file)) if labelled else None
+        self.labels = LabelColumns(lambda mark: f"{file} annotation {mark}") if labelled else None
         self.outlines: list[list[Any]] | None = [[] for _ in self.file_names] if with_outlines else None
 
     def __len__(self) -> int:
@@ -200,12 +199,14 @@ def read_coco(
     root, paths = find_images(listing, name, images.file_names, report)
     object_category = category or folder_category(listing.root / root)
     prefix = f"{root}/" if root else ""
-    labels, sizes, folder = images.labels, images.sizes, listing.root
+    labels, sizes = images.labels, images.sizes
+    # As text, which is made ten times as fast as a path.
+    folder = str(listing.root / "_")[:-1]
     note_unlisted(listing, root, paths, elsewhere, report)
 
     def record(number: int) -> ImageRecord:
         return ImageRecord(
-            path=folder / paths[number],
+            path=folder + paths[number],
             image_id=paths[number].removeprefix(prefix),
             category=object_category,
             labels=None if labels is None else labels.of(number),

@@ -48,7 +48,7 @@ class StatedImages(Sequence[StatedLabels]):
         return len(self._records)
 
     def __iter__(self) -> Iterator[StatedLabels]:
-        return map(self._stated, range(len(self)))
+        return map(self._stated, range(len(self)), self._records)
 
     @overload
     def __getitem__(self, index: int) -> StatedLabels: ...
@@ -56,10 +56,11 @@ class StatedImages(Sequence[StatedLabels]):
     def __getitem__(self, index: slice) -> list[StatedLabels]: ...
     def __getitem__(self, index: int | slice) -> StatedLabels | list[StatedLabels]:
         chosen = range(len(self))[index]
-        return [self._stated(number) for number in chosen] if isinstance(chosen, range) else self._stated(chosen)
+        if isinstance(chosen, range):
+            return [self._stated(number, self._records[number]) for number in chosen]
+        return self._stated(chosen, self._records[chosen])
 
-    def _stated(self, number: int) -> StatedLabels:
-        record = self._records[number]
+    def _stated(self, number: int, record: ImageRecord) -> StatedLabels:
         frame = self._frames[number]
         if frame is _UNREAD:
             frame = read_frame(record.path, str(record.path), self._report) if record.labels else None

@@ -47,7 +47,7 @@ class Frame:
         return self.size if self.orientation < 5 else (self.size[1], self.size[0])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StatedLabels:
     """The labels of one image as their file states them, beside what the header of the image tells.
 

@@ -26,8 +26,7 @@ class LabelColumns:
         self._other_marks: dict[int, Any] = {}
         self._names: list[str] = []
         self._numbers: dict[str, int] = {}
-        # Of the labels grouped by image the place where each was added, and where those of each image begin.
-        self._order: Sequence[int] = ()
+        # Once they are grouped, the place of each image's first label among all of them.
         self._starts = array("q", [0])
 
     def add(
@@ -43,14 +42,15 @@ class LabelColumns:
             score: of `Label`.
             iscrowd: of `Label`.
         """
-        if name not in self._numbers:
-            self._numbers[name] = len(self._names)
+        number = self._numbers.get(name)
+        if number is None:
+            number = self._numbers[name] = len(self._names)
             self._names.append(name)
         if type(mark) is not int or mark not in _INT64:
             self._other_marks[len(self._marks)] = mark
             mark = 0
         self._images.append(image)
-        self._classes.append(self._numbers[name])
+        self._classes.append(number)
         self._bboxes.extend(bbox)
         self._scores.append(score)
         self._crowds.append(iscrowd)
@@ -59,28 +59,50 @@ class LabelColumns:
     def group(self, count: int) -> None:
         """Group the labels by their images, of which there are so many; those of one stay in the order of `add`."""
         images = np.array(self._images, np.intc)
-        is_grouped = (np.diff(images) >= 0).all()
-        order = np.argsort(images, kind="stable").astype(np.intc)
-        self._order = range(len(images)) if is_grouped else array("i", order.tobytes())
-        self._starts = array("q", np.searchsorted(images, np.arange(count + 1), sorter=order).tobytes())
         self._images = array("i")
+        if (np.diff(images) < 0).any():
+            order = np.argsort(images, kind="stable")
+            images = images[order]
+            self._classes, self._scores = _sorted(self._classes, order), _sorted(self._scores, order)
+            self._marks, self._bboxes = _sorted(self._marks, order), _sorted(self._bboxes, order, 4)
+            self._crowds = bytearray(np.asarray(self._crowds)[order])
+            places = np.argsort(order)
+            self._other_marks = {int(places[number]): mark for number, mark in self._other_marks.items()}
+        self._starts = array("q", np.searchsorted(images, np.arange(count + 1)).tobytes())
 
     def of(self, image: int) -> "ImageLabels":
         """The labels of an image."""
         return ImageLabels(self, self._starts[image], self._starts[image + 1])
 
-    def labels(self, places: Iterable[int]) -> Iterator[Label]:
-        """The labels at places among those grouped by image."""
-        for place in places:
-            number = self._order[place]
-            mark = self._other_marks[number] if number in self._other_marks else self._marks[number]
-            x, y, w, h = self._bboxes[4 * number : 4 * number + 4]
-            name = self._names[self._classes[number]]
-            yield Label((x, y, w, h), name, self._where(mark), self._scores[number], self._crowds[number] == 1)
+    def labels(self, start: int, stop: int) -> list[Label]:
+        """The labels from one place among those grouped by image to another."""
+        sides = iter(self._bboxes[4 * start : 4 * stop])
+        marks: Iterable[Any] = self._marks[start:stop]
+        if self._other_marks:
+            marks = [self._other_marks.get(place, mark) for place, mark in enumerate(marks, start)]
+        names, where = self._names, self._where
+        return [
+            Label(bbox, names[number], where(mark), score, crowd == 1)
+            for bbox, number, mark, score, crowd in zip(
+                zip(sides, sides, sides, sides, strict=True),
+                self._classes[start:stop],
+                marks,
+                self._scores[start:stop],
+                self._crowds[start:stop],
+                strict=True,
+            )
+        ]
 
-    def class_names(self, places: Iterable[int]) -> Iterator[str]:
-        """The class of each of the labels at these places."""
-        return (self._names[self._classes[self._order[place]]] for place in places)
+    def class_names(self, start: int, stop: int) -> list[str]:
+        """The class of each of these labels."""
+        return [self._names[number] for number in self._classes[start:stop]]
+
+
+def _sorted(column: array, order: np.ndarray, width: int = 1) -> array:
+    """A column of `width` numbers a label in another order of the labels."""
+    found = array(column.typecode)
+    found.frombytes(np.asarray(column).reshape(-1, width)[order].tobytes())
+    return found
 
 
 class ImageLabels(Sequence[Label]):
@@ -92,28 +114,27 @@ class ImageLabels(Sequence[Label]):
         stop: place behind the last.
     """
 
-    __slots__ = ("_columns", "_places")
+    __slots__ = ("_columns", "_start", "_stop")
 
     def __init__(self, columns: LabelColumns, start: int, stop: int) -> None:
-        self._columns, self._places = columns, range(start, stop)
+        self._columns, self._start, self._stop = columns, start, stop
 
     def __len__(self) -> int:
-        return len(self._places)
+        return self._stop - self._start
 
     def __iter__(self) -> Iterator[Label]:
-        return self._columns.labels(self._places)
+        return iter(self._columns.labels(self._start, self._stop))
 
     @overload
     def __getitem__(self, index: int) -> Label: ...
     @overload
     def __getitem__(self, index: slice) -> list[Label]: ...
     def __getitem__(self, index: int | slice) -> Label | list[Label]:
-        chosen = self._places[index]
-        return list(self._columns.labels(chosen)) if isinstance(chosen, range) else next(self._columns.labels([chosen]))
+        return self._columns.labels(self._start, self._stop)[index]
 
-    def class_names(self) -> Iterator[str]:
+    def class_names(self) -> list[str]:
         """The class of each label."""
-        return self._columns.class_names(self._places)
+        return self._columns.class_names(self._start, self._stop)
 
 
 def class_names(labels: Iterable[Label]) -> Iterable[str]:

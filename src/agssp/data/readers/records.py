@@ -60,7 +60,7 @@ class ImageRecord:
         upright: whether the labels are of the upright image, though the stated size may be that of the stored pixels.
     """
 
-    path: Path
+    path: Path | str
     image_id: str
     category: str
     is_normal: bool | None = None
