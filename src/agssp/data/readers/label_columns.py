@@ -132,6 +132,12 @@ class ImageLabels(Sequence[Label]):
     def __getitem__(self, index: int | slice) -> Label | list[Label]:
         return self._columns.labels(self._start, self._stop)[index]
 
+    def __eq__(self, other: object) -> bool:
+        """Whether a sequence has the same labels."""
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
     def class_names(self) -> list[str]:
         """The class of each label."""
         return self._columns.class_names(self._start, self._stop)
