@@ -101,7 +101,10 @@ def test_data_sets_that_differ_have_other_fingerprints():
     others = [to_dataset(records, rows, "made up", NAMES)._fingerprint]
     others.append(to_dataset(records[:3], rows[:3], "made up", NAMES)._fingerprint)
     others.append(to_dataset(records, rows, "made up", NAMES[::-1])._fingerprint)
-    assert len({whole, *others}) == 4
+    many = [f"class {number}" for number in range(300)]
+    for names in (many, [*many[:-1], "other"]):
+        others.append(to_dataset(records, [[] for _ in rows], "made up", [*NAMES, *names])._fingerprint)
+    assert len({whole, *others}) == 6
 
 
 def test_two_images_of_one_id_are_named():

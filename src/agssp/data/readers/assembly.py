@@ -86,7 +86,7 @@ def to_dataset(
 
 def _fingerprint(table: pa.Table) -> str:
     """What `datasets` calls its caches by: a hash of all rows, which by itself it makes of a copy of all of them."""
-    found = hashlib.sha256(str(table.schema).encode())
+    found = hashlib.sha256(table.schema.serialize())
     for column in table.columns:
         for chunk in column.chunks:
             for buffer in chunk.buffers():
@@ -122,7 +122,7 @@ class _Columns:
 
 
 def _columns_of(records: Sequence[ImageRecord], part: int) -> _Columns:
-    """Go through records, so many at a time."""
+    """What records say, of which so many are held at a time."""
     parts: dict[str, list[pa.Array]] = {"path": [], "image_id": [], "mask": [], "is_normal": []}
     categories: dict[str, int] = {}
     defect_types: dict[str, str] = {}

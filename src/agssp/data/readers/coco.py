@@ -28,8 +28,8 @@ _WORDS = re.compile(r"[A-Za-z0-9]+")
 class CocoImage:
     """One image of a COCO file: its name there, the (width, height) px that it states, and the labels.
 
-    `outlines` holds the segmentation of each label, null where there is none. `labels` is None where the file has no
-    annotations at all, as those of images to be tested have none.
+    `outlines` holds the segmentation of each label, null where there is none; it is empty where they are not kept.
+    `labels` is None where the file has no annotations at all, as those of images to be tested have none.
     """
 
     file_name: str

@@ -17,6 +17,7 @@ PART = 64 * 1024
 _BOM = codecs.BOM_UTF8
 _SPACE = re.compile(r"[ \t\n\r]*")
 _BORDER = re.compile(r"\}[ \t\n\r]*,[ \t\n\r]*(?=\{)")
+# Characters at the end of a part among which the last row's end is looked for.
 _LONG_ROW = 4096
 _AFTER_VALUE = re.compile(r"[ \t\n\r]*[,:\]}]")
 _AFTER_ROW = re.compile(r"[ \t\n\r]*([,\]])[ \t\n\r]*")

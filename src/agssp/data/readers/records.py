@@ -49,7 +49,7 @@ class ImageRecord:
     """One image of a data set, not opened yet.
 
     Attributes:
-        path: its file.
+        path: its file; a text where records are made in great numbers.
         image_id: unique and stable: the path below the data set's folder.
         category: the object category.
         is_normal: None where nothing tells.
