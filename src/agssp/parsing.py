@@ -81,12 +81,19 @@ def parse_json(content: bytes | str, name: str, *, remedy: str = "") -> Any:
     return value
 
 
+_CONTAINERS = frozenset((dict, list))
+
+
 def is_too_deep(value: Any) -> bool:
     """Whether what JSON says has lists and tables in one another to more than `MOST_DEPTH` levels."""
     level = [value] if type(value) in (dict, list) else []
     for _ in range(MOST_DEPTH):
-        parts = (part for outer in level for part in (outer.values() if type(outer) is dict else outer))
-        level = [part for part in parts if type(part) is dict or type(part) is list]
+        level = [
+            part
+            for outer in level
+            for part in (outer.values() if type(outer) is dict else outer)
+            if type(part) in _CONTAINERS
+        ]
         if not level:
             return False
     return True

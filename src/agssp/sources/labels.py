@@ -60,7 +60,7 @@ class Told:
         split: None where the format tells none.
     """
 
-    labels: list[Label] | None = None
+    labels: Sequence[Label] | None = None
     outlines: Sequence[Any] = ()
     size: tuple[float, float] | None = None
     fractions: bool = False

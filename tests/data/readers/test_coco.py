@@ -1,6 +1,8 @@
 """COCO files as tools write them; `exact` boxes were read off the drawings by hand."""
 
 import json
+import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from PIL import Image
 
 from agssp.data.readers import ReadReport, read_dataset
 from agssp.data.readers.coco import box_of_segmentation, parse_coco
+from agssp.data.readers.json_rows import load_rows
 from agssp.data.schema import defect_names
 from agssp.errors import InputError
 
@@ -408,3 +411,100 @@ def test_the_json_is_parsed_once(tmp_path, monkeypatch, place):
     monkeypatch.setattr("json.loads", lambda given, loads=json.loads: parsed.append(given) or loads(given))
     assert len(read_dataset(tmp_path)) == 2
     assert parsed.count(text) == 1
+
+
+def odd_content(generator, count):
+    """A COCO file with all that tools write in their own ways, its annotations in any order."""
+    table = content([f"{number}.png" for number in range(count)], [])
+    for row in table["images"]:
+        row["id"] = generator.choice([row["id"], str(row["id"]), float(row["id"])])
+    for number in range(4 * count):
+        bbox = [
+            generator.uniform(-2, 40),
+            generator.uniform(-2, 20),
+            generator.uniform(-3, 20),
+            generator.uniform(0, 9),
+        ]
+        row = {"id": generator.choice([number, f"a{number}", 2**70, None]), "image_id": generator.randrange(count)}
+        row |= {"category_id": generator.choice([7, "2"]), "bbox": bbox, "iscrowd": generator.choice([0, 0, 1, "1"])}
+        row |= generator.choice([{}, {}, {"score": 0.5}, {"attributes": {"rotation": 30, "t": "}, {"}}])
+        row |= generator.choice([{}, {}, {"segmentation": POLYGON}, {"segmentation": POLYGON, "bbox": []}])
+        table["annotations"].append(row)
+    return table
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_large_file_is_read_as_a_small_one(tmp_path, monkeypatch, seed, indent):
+    generator = random.Random(seed)
+    table = odd_content(generator, 30)
+    folder(tmp_path, table, [f"{number}.png" for number in range(30)])
+    (tmp_path / "labels.json").write_text(json.dumps(table, indent=indent))
+    small, told = read(tmp_path)
+    monkeypatch.setattr("agssp.data.readers.listing.MOST_HELD", 0)
+    monkeypatch.setattr("agssp.data.readers.json_rows.load_rows.__defaults__", (100,))
+    for source in (tmp_path, tmp_path / "labels.json"):
+        large, told_of_large = read(source)
+        assert large.to_list() == small.to_list()
+        assert (large.features, large._fingerprint) == (small.features, small._fingerprint)
+        assert told_of_large.as_json() == told.as_json()
+        assert told_of_large.shares == told.shares
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_id": 9}, r"l\.json annotation 77: image_id 9 is not among"),
+        ({"category_id": 9}, r"l\.json annotation 77: category_id 9 is not among the 2 categories"),
+        ({"bbox": [1, 2]}, r"l\.json annotation 77: expected bbox"),
+        ({"score": "x"}, r"l\.json annotation 77: expected a number as its score"),
+        ({"iscrowd": 5}, r"l\.json annotation 77: iscrowd must be 0 or 1"),
+    ],
+)
+def test_an_annotation_of_a_large_file_is_named(tmp_path, monkeypatch, change, message):
+    monkeypatch.setattr("agssp.data.readers.listing.MOST_HELD", 0)
+    table = content(boxes=[(0, 7, [1, 2, 3, 4])] * 9)
+    table["annotations"][5] |= {"id": 77} | change
+    folder(tmp_path, table, file="l.json")
+    with pytest.raises(InputError, match=message):
+        read(tmp_path)
+    table["annotations"][5] = 3
+    write(tmp_path / "l.json", table)
+    with pytest.raises(InputError, match=r"l\.json annotation 5: expected an object, got 3"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"images": [', '{"images": [], "annotations": [], "categories": []} x', "[" * 100_000]
+)
+def test_a_large_file_that_is_no_json(tmp_path, monkeypatch, text):
+    monkeypatch.setattr("agssp.data.readers.listing.MOST_HELD", 0)
+    (tmp_path / "l.json").write_text(text)
+    with pytest.raises(InputError, match=r"l\.json: not valid JSON"):
+        read(tmp_path / "l.json")
+
+
+@pytest.mark.parametrize("keys", [("annotations", "categories"), ("annotations", "images"), ("annotations",)])
+def test_a_large_file_that_lacks_a_list_is_told(tmp_path, monkeypatch, keys):
+    picture(tmp_path / "a.png")
+    table = content()
+    write(tmp_path / "l.json", {key: table[key] for key in keys})
+    small = read(tmp_path)[1].as_json()
+    assert small["changes"]["unread_files"]["count"] == 1
+    monkeypatch.setattr("agssp.data.readers.listing.MOST_HELD", 0)
+    assert read(tmp_path)[1].as_json() == small
+
+
+def test_the_labels_of_images_fill_no_memory_as_objects(tmp_path):
+    count = 3000
+    table = content([f"{number}.png" for number in range(count)], [(n, 7, [1, 2, 3, 4]) for n in range(count)] * 3)
+    path = write(tmp_path / "l.json", table)
+    rows = load_rows(str(path), ("images", "annotations"))
+    tracemalloc.start()
+    try:
+        images, _ = parse_coco(rows, "l.json", ReadReport(), with_outlines=False)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert sum(len(image.labels) for image in images.values()) == 3 * count
+    assert held / count < 600

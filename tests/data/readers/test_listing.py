@@ -1,6 +1,7 @@
 import pytest
 
 from agssp.data.readers import ReadReport
+from agssp.data.readers.json_rows import JsonRows
 from agssp.data.readers.listing import Listing, find_images, read_text
 from agssp.errors import InputError
 
@@ -63,6 +64,26 @@ def test_forgotten_json_is_parsed_anew(tmp_path):
     assert files.below("x").json("a.json") == 1
     files.below("x").forget_json()
     assert files.json("x/a.json") == 2
+
+
+def test_files_named_like_images_come_first(tmp_path):
+    assert listing(tmp_path, "a.png").named_like_images_first(".json") == []
+    files = listing(tmp_path, "x/a.json", "b.JSON", "c.json", "x/d.json", "c.png", "x/d.jpg", "e.png")
+    assert files.named_like_images_first(".json") == ["c.json", "x/d.json", "b.JSON", "x/a.json"]
+
+
+@pytest.mark.parametrize("text", ['{"images": [1, {}], "x": [2]}', "[1]", "7", "{", '{"images": [1]', "[" * 100_000])
+def test_large_json_is_that_of_a_small_file(tmp_path, monkeypatch, text):
+    files = listing(tmp_path, "a.json")
+    (tmp_path / "a.json").write_text(text)
+    small = files.json("a.json")
+    files.forget_json()
+    monkeypatch.setattr("agssp.data.readers.listing.MOST_HELD", 0)
+    large = files.json("a.json")
+    if isinstance(small, dict):
+        assert isinstance(large["images"], JsonRows)
+        large = large | {"images": list(large["images"])}
+    assert large == small
 
 
 def test_what_is_found_in_a_listing_is_found_once(tmp_path):

@@ -6,7 +6,7 @@ from PIL import Image
 
 from agssp.data.readers import ReadReport, read_dataset
 from agssp.data.readers.listing import list_files
-from agssp.data.readers.records import check_names, class_order
+from agssp.data.readers.records import ImageRecord, MadeRecords, check_names, class_order
 from agssp.errors import InputError
 
 FORMATS = ("metadata", "coco", "yolo", "voc")
@@ -126,6 +126,24 @@ def test_corners_in_another_order_and_boxes_that_stand_there_twice(tmp_path, sty
     data = read_dataset(labelled(tmp_path, style, [[5, 6, 7, 8], [12, 14, -7, -8]]), report=report)
     assert data[0]["objects"]["bbox"] == [[5, 6, 7, 8]]
     assert (report.count("reversed"), report.count("duplicates")) == (1, 1)
+
+
+def test_records_that_are_made_when_they_are_asked_for():
+    made = []
+
+    def make(number):
+        made.append(number)
+        return ImageRecord(f"{number}.png", str(number), "plate")
+
+    assert list(MadeRecords(0, make)) == MadeRecords(0, make)[:2] == []
+    records = MadeRecords(5, make)
+    assert (len(records), made) == (5, [])
+    assert [record.image_id for record in records] == ["0", "1", "2", "3", "4"]
+    assert [record.image_id for record in records[1:4:2]] == ["1", "3"]
+    assert records[-1] == make(4)
+    assert records[0] is not records[0]
+    with pytest.raises(IndexError):
+        records[5]
 
 
 def test_order_of_classes_that_nothing_tells():

@@ -2,17 +2,21 @@
 
 import posixpath
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
 from datasets import Dataset, IterableDataset
 
 from agssp.data.image_notes import begin_image_notes
 from agssp.data.readers.assembly import to_dataset
+from agssp.data.readers.box_columns import BoxColumns
 from agssp.data.readers.coco import choose_coco, locate_coco, read_coco
 from agssp.data.readers.crowds import check_crowds
 from agssp.data.readers.cvat import choose_cvat, read_cvat
-from agssp.data.readers.frames import stated_labels
+from agssp.data.readers.frames import StatedImages
 from agssp.data.readers.garbage import rare_collections
 from agssp.data.readers.geometry import settle_boxes
 from agssp.data.readers.image_folder import read_image_folder
@@ -30,7 +34,7 @@ from agssp.data.readers.layouts import (
 )
 from agssp.data.readers.listing import OTHER_PICTURES, Listing, locate_table
 from agssp.data.readers.metadata import read_metadata_folder
-from agssp.data.readers.records import ImageRecord
+from agssp.data.readers.records import ImageRecord, MadeRecords
 from agssp.data.readers.relabelling import relabel
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.table_schema import to_schema
@@ -45,7 +49,7 @@ __all__ = ["FORMATS", "NamedRows", "ReadReport", "find_format", "find_splits", "
 # The suffix of the files of labels of layouts that have one for each image.
 BESIDE = {"voc": ".xml", "labelme": ".json", "yolo": ".txt"}
 # Records, and the class names in order where the layout tells it.
-Read = tuple[list[ImageRecord], list[str] | None]
+Read = tuple[Sequence[ImageRecord], list[str] | None]
 
 
 def read_dataset(
@@ -113,9 +117,12 @@ def read_dataset(
                 if listing is None
                 else _read_folder(listing, name, split, category, found)
             )
-            boxes = settle_boxes(stated_labels(records, found), found, crowds)
-            _count(records, boxes, names, found)
+            # Its names of all files are needed no more.
+            del listing
+            boxes = settle_boxes(StatedImages(records, found), found, crowds)
             dataset = to_dataset(records, boxes, str(source), names)
+            del records
+        _count(dataset, boxes, names, found)
         if streaming:
             dataset = dataset.to_iterable_dataset(num_shards=min(8, len(dataset)))
     dataset = relabel(dataset, str(source), categories, defect_types, found)
@@ -151,17 +158,15 @@ def _read_folder(listing: Listing, name: str, split: str | None, category: str |
             return [record for record in records if record.image_id.startswith(f"{folder}/")], None
         # Ids stay relative to the source, so that they are the same whichever split is read.
         report.layout = layout_of(below)
-        records, names = _read_folder(below, report.layout, None, category, report)
-        for record in records:
-            record.image_id = f"{folder}/{record.image_id}"
-        return records, names
+        found, names = _read_folder(below, report.layout, None, category, report)
+        return MadeRecords(len(found), lambda number: _in_folder(folder, found[number])), names
     others = [other for other in (*labelled_layouts(listing), *labels_beside(listing)) if other != name]
     if name != "imagefolder":
         report.note_all("ignored_tables", [f"{other} in {listing.root}" for other in dict.fromkeys(others)])
     if name in BESIDE:
-        records, names = _read_beside(listing, name, split, category, report)
-        _unknown_where_others_tell(listing, records, [BESIDE[other] for other in others if other in BESIDE], report)
-        return records, names
+        beside, names = _read_beside(listing, name, split, category, report)
+        _unknown_where_others_tell(listing, beside, [BESIDE[other] for other in others if other in BESIDE], report)
+        return beside, names
     if name in ("coco", "label_studio"):
         report.note_all("unread_files", broken_tables(listing))
     if name == "coco":
@@ -174,6 +179,10 @@ def _read_folder(listing: Listing, name: str, split: str | None, category: str |
         return read_metadata_folder(listing, category, report), None
     report.note_all("unread_files", [f"{listing.path(file)} ({what})" for file, what in unread_labels(listing)])
     return read_image_folder(listing, category, report), None
+
+
+def _in_folder(folder: str, record: ImageRecord) -> ImageRecord:
+    return replace(record, image_id=f"{folder}/{record.image_id}")
 
 
 def _read_beside(listing: Listing, name: str, split: str | None, category: str | None, report: ReadReport) -> Read:
@@ -192,18 +201,22 @@ def _unknown_where_others_tell(
     """Of images without boxes that have a file of labels of another tool beside them nothing is known."""
     others = {posixpath.splitext(name)[0] for suffix in suffixes for name in listing.with_suffix(suffix)}
     for record in records:
-        if record.labels == [] and posixpath.splitext(record.image_id)[0] in others:
+        if record.labels is not None and not record.labels and posixpath.splitext(record.image_id)[0] in others:
             record.labels = None
             report.note("other_labels", record.image_id)
             report.take_back("no_label_file", record.image_id)
 
 
-def _count(
-    records: Sequence[ImageRecord], boxes: Sequence[Any], names: Sequence[str] | None, report: ReadReport
-) -> None:
+def _count(dataset: Dataset, boxes: BoxColumns, names: Sequence[str] | None, report: ReadReport) -> None:
     """Fill in the numbers of a report."""
+    table = dataset.data
+    normal = [pc.fill_null(pc.equal(table["is_normal"], said), False).to_numpy() for said in (True, False)]
+    with_boxes, known = np.diff(boxes.starts) > 0, boxes.known
+    report.images += len(dataset)
+    report.with_mask = len(dataset) - table["mask"].null_count if "mask" in table.column_names else 0
+    report.with_boxes += int(with_boxes.sum())
+    report.sound += int((~with_boxes & ~normal[1] & (known | normal[0])).sum())
+    report.unknown += int((~with_boxes & ~normal[1] & ~known & ~normal[0]).sum())
+    report.crowds += int(boxes.crowds.sum())
     report.boxes |= dict.fromkeys(names or [], 0)
-    report.with_mask = sum(record.mask is not None for record in records)
-    for record, row in zip(records, boxes, strict=True):
-        classes = None if row is None else [box.defect_type for box in row if not box.iscrowd]
-        report.add_image(classes, record.is_normal, 0 if row is None else len(row) - len(classes or []))
+    report.boxes |= {name: report.boxes.get(name, 0) + len(places) for name, places in boxes.of_classes().items()}

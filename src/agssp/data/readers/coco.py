@@ -3,15 +3,17 @@
 import math
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agssp.data.readers.coco_images import find_images, image_folders, note_unlisted
 from agssp.data.readers.crowds import crowd_flag
+from agssp.data.readers.json_rows import is_list
+from agssp.data.readers.label_columns import LabelColumns
 from agssp.data.readers.listing import Listing
-from agssp.data.readers.records import ImageRecord, Label, folder_category, score_of, stated_size
+from agssp.data.readers.records import ImageRecord, Label, MadeRecords, folder_category, score_of, stated_size
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.shapes import XYWH, box_of_outline, rotated_box
 from agssp.data.readers.splits import default_split, same_split, split_in
@@ -26,14 +28,64 @@ _WORDS = re.compile(r"[A-Za-z0-9]+")
 class CocoImage:
     """One image of a COCO file: its name there, the (width, height) px that it states, and the labels.
 
-    `outlines` holds the segmentation of each label, null where there is none. `labels` is None where the file has no
-    annotations at all, as those of images to be tested have none.
+    `outlines` holds the segmentation of each label, null where there is none; it is empty where they are not kept.
+    `labels` is None where the file has no annotations at all, as those of images to be tested have none.
     """
 
     file_name: str
     size: tuple[float, float] | None
-    labels: list[Label] | None
-    outlines: list[Any]
+    labels: Sequence[Label] | None
+    outlines: Sequence[Any]
+
+
+class CocoImages(Mapping[int | str, CocoImage]):
+    """The images of a COCO file by their ids, made from columns each time one is asked for.
+
+    Args:
+        rows: the file's list of images.
+        labelled: whether the file has annotations.
+        with_outlines: whether segmentations are kept.
+        file: names the file in errors and the report.
+
+    Attributes:
+        numbers: the number of the image of each id.
+        file_names: of each image.
+        sizes: (width, height) px that the file states for each image.
+        labels: of all images; None where the file has no annotations.
+        outlines: of each image; None where they are not kept.
+
+    Raises:
+        KeyError, TypeError, AttributeError: a row is no image of a COCO file.
+    """
+
+    def __init__(self, rows: Iterable[Any], labelled: bool, with_outlines: bool, file: str) -> None:
+        self.numbers: dict[int | str, int] = {}
+        self.file_names: list[str] = []
+        self.sizes: list[tuple[float, float] | None] = []
+        # Most images have the size of many others.
+        same: dict[tuple[float, float] | None, tuple[float, float] | None] = {}
+        for row in rows:
+            self.numbers[_id(row["id"])] = len(self.file_names)
+            self.file_names.append(str(row["file_name"]))
+            size = stated_size(row.get("width"), row.get("height"))
+            self.sizes.append(same.setdefault(size, size))
+        self.labels = LabelColumns(lambda mark: f"{file} annotation {mark}") if labelled else None
+        self.outlines: list[list[Any]] | None = [[] for _ in self.file_names] if with_outlines else None
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[int | str]:
+        return iter(self.numbers)
+
+    def __getitem__(self, key: int | str) -> CocoImage:
+        number = self.numbers[key]
+        return CocoImage(
+            self.file_names[number],
+            self.sizes[number],
+            None if self.labels is None else self.labels.of(number),
+            [] if self.outlines is None else self.outlines[number],
+        )
 
 
 def find_coco(listing: Listing) -> list[str]:
@@ -50,7 +102,7 @@ def is_coco(content: Any) -> bool:
     """Whether the content of a JSON file is a COCO detection file."""
     if not isinstance(content, dict) or not {"images", "categories"} <= content.keys():
         return False
-    return isinstance(content["images"], list) and isinstance(content["categories"], list)
+    return is_list(content["images"]) and is_list(content["categories"])
 
 
 def is_upright(content: dict[str, Any]) -> bool:
@@ -93,7 +145,8 @@ def locate_coco(file: Path) -> tuple[Listing, str]:
     inside = Listing(file.parent)
     content = inside.json(file.name)
     rows = content.get("images") if isinstance(content, dict) else None
-    first = rows[0].get("file_name") if isinstance(rows, list) and rows and isinstance(rows[0], dict) else None
+    row = rows[0] if is_list(rows) and rows else None
+    first = row.get("file_name") if isinstance(row, dict) else None
     if isinstance(first, str) and file.name in inside:
         own = posixpath.basename(first.replace("\\", "/"))
         if not any(posixpath.basename(name).lower() == own.lower() for name in inside.images):
@@ -109,7 +162,7 @@ def locate_coco(file: Path) -> tuple[Listing, str]:
 
 def read_coco(
     listing: Listing, name: str, category: str | None, report: ReadReport
-) -> tuple[list[ImageRecord], list[str]]:
+) -> tuple[Sequence[ImageRecord], list[str]]:
     """Read a COCO detection file.
 
     Images are looked for beside the file and one folder up, there also in `images/`, `data/` and in the folder that the
@@ -135,7 +188,7 @@ def read_coco(
         raise InputError(f"{file}: not valid JSON; expected a COCO file with images, annotations and categories")
     others = (listing.json(other)["images"] for other in find_coco(listing) if other != name)
     elsewhere = [str(row.get("file_name")) for rows in others for row in rows if isinstance(row, dict)]
-    images, classes = parse_coco(content, str(file), report)
+    images, classes = parse_coco(content, str(file), report, with_outlines=False)
     upright = is_upright(content)
     # A parsed file takes several times the memory of what is kept of it.
     del content
@@ -143,26 +196,30 @@ def read_coco(
     if not images:
         raise InputError(f"{file}: lists no images")
     report.labels_from = name
-    root, paths = find_images(listing, name, [image.file_name for image in images.values()], report)
+    root, paths = find_images(listing, name, images.file_names, report)
     object_category = category or folder_category(listing.root / root)
     prefix = f"{root}/" if root else ""
-    records = []
-    for image, path in zip(images.values(), paths, strict=True):
-        records.append(
-            ImageRecord(
-                path=listing.path(path),
-                image_id=path.removeprefix(prefix),
-                category=object_category,
-                labels=image.labels,
-                stated_size=image.size,
-                upright=upright,
-            )
-        )
+    labels, sizes = images.labels, images.sizes
+    # As text, which is made ten times as fast as a path.
+    folder = str(listing.root / "_")[:-1]
     note_unlisted(listing, root, paths, elsewhere, report)
-    return records, classes
+
+    def record(number: int) -> ImageRecord:
+        return ImageRecord(
+            path=folder + paths[number],
+            image_id=paths[number].removeprefix(prefix),
+            category=object_category,
+            labels=None if labels is None else labels.of(number),
+            stated_size=sizes[number],
+            upright=upright,
+        )
+
+    return MadeRecords(len(paths), record), classes
 
 
-def parse_coco(content: Any, file: str, report: ReadReport) -> tuple[dict[int | str, CocoImage], list[str]]:
+def parse_coco(
+    content: Any, file: str, report: ReadReport, *, with_outlines: bool = True
+) -> tuple[CocoImages, list[str]]:
     """What a COCO file says, its images not looked for yet.
 
     Ids may be numbers or text. Two categories of one name of which one stands above the other are one class; a category
@@ -172,6 +229,7 @@ def parse_coco(content: Any, file: str, report: ReadReport) -> tuple[dict[int | 
         content: of the JSON file.
         file: names it in errors.
         report: gets a note of what was changed or left out.
+        with_outlines: whether segmentations are kept.
 
     Returns:
         Images by their id, and the class names in the order of their ids.
@@ -180,17 +238,9 @@ def parse_coco(content: Any, file: str, report: ReadReport) -> tuple[dict[int | 
         InputError: it is no COCO file, or an annotation of it is none; named by its id.
     """
     try:
-        rows, categories = list(content["images"]), list(content["categories"])
         annotations = content.get("annotations")
-        images = {
-            _id(row["id"]): CocoImage(
-                str(row["file_name"]),
-                stated_size(row.get("width"), row.get("height")),
-                None if annotations is None else [],
-                [],
-            )
-            for row in rows
-        }
+        images = CocoImages(content["images"], annotations is not None, with_outlines, file)
+        categories = list(content["categories"])
         names = {_id(row["id"]): _name(row["name"]) for row in sorted(categories, key=_order)}
         # A class may name itself as what it belongs to, and stands above no other for that.
         above = {
@@ -201,19 +251,34 @@ def parse_coco(content: Any, file: str, report: ReadReport) -> tuple[dict[int | 
         }
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{file}: expected a COCO file with images, annotations and categories: {error!r}") from error
-    if len(images) != len(rows):
+    if len(images) != len(images.file_names):
         raise InputError(f"{file}: two images share an id")
     if len(names) != len(categories):
         raise InputError(f"{file}: two categories share an id")
-    if annotations is not None and not isinstance(annotations, list):
+    if annotations is not None and not is_list(annotations):
         raise InputError(f"{file}: expected annotations to be a list, got {type(annotations).__name__}")
+    used = (
+        set() if images.labels is None else _read_annotations(annotations, images, images.labels, names, file, report)
+    )
+    return images, _classes(names, above, used, file, report)
+
+
+def _read_annotations(
+    rows: Iterable[Any],
+    images: CocoImages,
+    labels: LabelColumns,
+    names: Mapping[int | str, str],
+    file: str,
+    report: ReadReport,
+) -> set[int | str]:
+    """Read the annotations of a file into the labels of its images; gives the ids of the categories that they have."""
     used: set[int | str] = set()
-    for index, row in enumerate(annotations or []):
+    for index, row in enumerate(rows):
         if not isinstance(row, dict):
             raise InputError(f"{file} annotation {index}: expected an object, got {row!r}")
         where = f"{file} annotation {row.get('id', index)}"
-        key, label = _id(row.get("image_id")), _id(row.get("category_id"))
-        if key not in images:
+        image, label = images.numbers.get(_id(row.get("image_id"))), _id(row.get("category_id"))
+        if image is None:
             raise InputError(f"{where}: image_id {row.get('image_id')!r} is not among the file's images")
         if label not in names:
             raise InputError(
@@ -221,12 +286,13 @@ def parse_coco(content: Any, file: str, report: ReadReport) -> tuple[dict[int | 
                 f"({', '.join(f'{number} {name}' for number, name in names.items())})"
             )
         used.add(label)
-        bbox = _bbox(row, where, report, images[key].size)
+        bbox = _bbox(row, where, report, images.sizes[image])
         score = score_of(row.get("score"), where)
-        label_here = Label(bbox, names[label], where, score, crowd_flag(row.get("iscrowd"), where))
-        images[key].labels.append(label_here)  # type: ignore[union-attr]
-        images[key].outlines.append(row.get("segmentation") or None)
-    return images, _classes(names, above, used, file, report)
+        labels.add(image, bbox, names[label], row.get("id", index), score, crowd_flag(row.get("iscrowd"), where))
+        if images.outlines is not None:
+            images.outlines[image].append(row.get("segmentation") or None)
+    labels.group(len(images))
+    return used
 
 
 def _classes(

@@ -5,9 +5,9 @@ COCO's own files have for crowds alone); a file in which no box is unmarked is o
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
+from agssp.data.readers.box_columns import BoxColumns, box_columns
 from agssp.data.readers.records import Box
 from agssp.errors import InputError
 
@@ -39,9 +39,7 @@ def check_crowds(mode: str) -> None:
         raise InputError(f"--crowds {mode!r}: expected {', '.join(CROWDS[:-1])} or {CROWDS[-1]}")
 
 
-def resolve_crowds(
-    boxes_by_image: Sequence[list[Box] | None], mode: str = "auto"
-) -> tuple[list[list[Box] | None], str | None]:
+def resolve_crowds(boxes_by_image: Sequence[list[Box] | None], mode: str = "auto") -> tuple[BoxColumns, str | None]:
     """Decide for all boxes of one file whether those marked as crowds are crowd regions or single objects.
 
     Args:
@@ -55,12 +53,10 @@ def resolve_crowds(
         InputError: no such mode.
     """
     check_crowds(mode)
-    everything = [box for boxes in boxes_by_image for box in boxes or []]
-    marked = sum(box.iscrowd for box in everything)
-    told = crowd_line(marked, len(everything), mode)
-    if not marked or not are_objects(marked, len(everything), mode):
-        return list(boxes_by_image), told
-    return [boxes and [replace(box, iscrowd=False) for box in boxes] for boxes in boxes_by_image], told
+    boxes = box_columns(boxes_by_image)
+    marked, count = int(boxes.crowds.sum()), len(boxes.crowds)
+    told = crowd_line(marked, count, mode)
+    return boxes.without_crowds() if marked and are_objects(marked, count, mode) else boxes, told
 
 
 def are_objects(marked: int, count: int, mode: str) -> bool:

@@ -5,11 +5,14 @@ cannot tell whether its labels are of the stored or of the upright pixels follow
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from agssp.data.readers.box_columns import BoxColumns, box_columns
 from agssp.data.readers.crowds import resolve_crowds
 from agssp.data.readers.records import Box, Label
 from agssp.data.readers.report import ReadReport
@@ -44,7 +47,7 @@ class Frame:
         return self.size if self.orientation < 5 else (self.size[1], self.size[0])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StatedLabels:
     """The labels of one image as their file states them, beside what the header of the image tells.
 
@@ -85,7 +88,7 @@ class Move:
     turn: int
 
 
-def settle_boxes(images: Sequence[StatedLabels], report: ReadReport, crowds: str = "auto") -> list[list[Box] | None]:
+def settle_boxes(images: Sequence[StatedLabels], report: ReadReport, crowds: str = "auto") -> BoxColumns:
     """Bring the labels of a whole data set to boxes in px of the upright images.
 
     Sizes that files state: of the same proportions as the image, within 1 %, the boxes are scaled. Of the proportions
@@ -95,7 +98,7 @@ def settle_boxes(images: Sequence[StatedLabels], report: ReadReport, crowds: str
     without area dropped, equal ones counted once.
 
     Args:
-        images: of the data set.
+        images: of the data set; gone through several times.
         report: gets a note of every change.
         crowds: what boxes marked as crowds are, see `resolve_crowds`.
 
@@ -110,30 +113,34 @@ def settle_boxes(images: Sequence[StatedLabels], report: ReadReport, crowds: str
     stored = labels_are_stored(images, report)
     check_pixels(images)
     check_corners(images)
-    settled = settle_crowds([place_boxes(image, stored, report) for image in images], crowds, report)
-    measure_boxes(images, settled, report)
+    placed, sides = BoxColumns(), array("i")
+    for image in images:
+        placed.append(place_boxes(image, stored, report))
+        sides.append(0 if image.frame is None else max(image.frame.size))
+    settled = settle_crowds(placed, crowds, report)
+    measure_boxes(settled, sides, report)
     return settled
 
 
-def measure_boxes(images: Sequence[StatedLabels], boxes: Sequence[list[Box] | None], report: ReadReport) -> None:
-    """Keep how large the boxes of each class are beside their images; crowd regions do not count."""
-    shares: dict[str, list[float]] = defaultdict(list)
-    for image, row in zip(images, boxes, strict=True):
-        if row and image.frame is not None:
-            side = max(image.frame.size)
-            for box in row:
-                if not box.iscrowd:
-                    shares[box.defect_type].append(min(box.bbox[2], box.bbox[3]) / side)
-    for name, found in shares.items():
-        report.keep_shares(name, found)
+def measure_boxes(boxes: BoxColumns, sides: Sequence[int], report: ReadReport) -> None:
+    """Keep how large the boxes of each class are beside their images; crowd regions do not count.
+
+    Args:
+        boxes: of R images.
+        sides: (R,) the longer side of each image in px.
+        report: gets the shares.
+    """
+    longer = np.repeat(np.asarray(sides), np.diff(boxes.starts))
+    for name, places in boxes.of_classes().items():
+        report.keep_shares(name, (boxes.bboxes[places, 2:].min(1) / longer[places]).tolist())
 
 
-def settle_crowds(boxes: Sequence[list[Box] | None], mode: str, report: ReadReport) -> list[list[Box] | None]:
+def settle_crowds(boxes: Sequence[list[Box] | None], mode: str, report: ReadReport) -> BoxColumns:
     """Boxes with `iscrowd` on crowd regions alone, see `resolve_crowds`; what was decided is noted."""
-    settled, told = resolve_crowds(boxes, mode)
+    placed = box_columns(boxes)
+    settled, told = resolve_crowds(placed, mode)
     if told:
-        marked = sum(box.iscrowd for row in boxes for box in row or [])
-        report.note("crowds", told, max(marked, 1))
+        report.note("crowds", told, max(int(placed.crowds.sum()), 1))
     return settled
 
 
@@ -226,7 +233,7 @@ def clip_box(bbox: XYWH, size: Size, where: str, report: ReadReport) -> XYWH | N
     return left, top, right - left, bottom - top
 
 
-def labels_are_stored(images: Sequence[StatedLabels], report: ReadReport) -> bool:
+def labels_are_stored(images: Iterable[StatedLabels], report: ReadReport) -> bool:
     """Whether the labels of a data set are of the stored pixels of photos that EXIF turns.
 
     Args:
@@ -282,7 +289,7 @@ def labels_are_of(image: StatedLabels) -> str | None:
     return "upright" if upright or image.upright else "stored"
 
 
-def check_pixels(images: Sequence[StatedLabels]) -> None:
+def check_pixels(images: Iterable[StatedLabels]) -> None:
     """Raise where labels in px are all fractions of their image.
 
     Raises:
@@ -304,7 +311,7 @@ def check_pixels(images: Sequence[StatedLabels]) -> None:
         )
 
 
-def check_corners(images: Sequence[StatedLabels]) -> None:
+def check_corners(images: Iterable[StatedLabels]) -> None:
     """Raise where boxes are corners instead of a corner and a size, as tools that mix up the two write.
 
     Raises:

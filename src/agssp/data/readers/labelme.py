@@ -50,9 +50,8 @@ class LabelmeFile:
 
 def is_labelme(listing: Listing) -> bool:
     """Whether JSON files of labelme lie in a folder."""
-    stems = {posixpath.splitext(name)[0] for name in listing.images}
     # Those named like an image first: files of other tools lie among them.
-    files = sorted(listing.with_suffix(".json"), key=lambda name: posixpath.splitext(name)[0] not in stems)
+    files = listing.named_like_images_first(".json")
     return any(_is_labelme(listing.json(name)) for name in islice(files, _SNIFFED))
 
 

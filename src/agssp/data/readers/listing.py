@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from agssp.data.containment import Boundary, boundary_of, granted_folders
 from agssp.data.encoded import missing_folder
 from agssp.data.readers.folder_masks import find_masks
+from agssp.data.readers.json_rows import load_rows
 from agssp.data.readers.report import ReadReport
 from agssp.errors import InputError, StorageError
 from agssp.faults import raise_storage_fault
@@ -26,6 +27,10 @@ OTHER_PICTURES = {
     ".gif", ".heic", ".heif", ".avif", ".tga", ".dcm", ".raw", ".dng", ".cr2", ".nef", ".arw", ".pbm", ".pnm", ".jxl",
     ".exr", ".hdr", ".svg", ".psd",
 }  # fmt: skip
+MOST_HELD = 1024**2
+"""Bytes of a JSON file that is held whole; larger ones take up to ten times their size as Python's objects."""
+LONG_LISTS = ("images", "annotations")
+"""Of COCO files."""
 Found = TypeVar("Found")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -77,8 +82,9 @@ class Listing:
         return self.root.absolute().as_posix()
 
     @cached_property
-    def _present(self) -> set[str]:
-        return set(self.files)
+    def _present(self) -> dict[str, str]:
+        """Each file by its name, which takes less memory than a set, and gives one text for all who keep the name."""
+        return dict(zip(self.files, self.files, strict=True))
 
     @cached_property
     def _by_suffix(self) -> dict[str, list[str]]:
@@ -108,6 +114,12 @@ class Listing:
             return self._by_suffix.get(suffixes[0], [])
         return sorted(name for suffix in suffixes for name in self._by_suffix.get(suffix, []))
 
+    def named_like_images_first(self, suffix: str) -> list[str]:
+        """Files of a suffix, those that have the name of an image beside them first."""
+        stems = {posixpath.splitext(name)[0] for name in self.with_suffix(suffix)}
+        named = {stem for name in self.images if stems and (stem := posixpath.splitext(name)[0]) in stems}
+        return sorted(self.with_suffix(suffix), key=lambda name: posixpath.splitext(name)[0] not in named)
+
     def in_folder(self, folder: str) -> list[str]:
         """Files that lie right in a folder; `""` is the root."""
         return [name for name in self.files if posixpath.dirname(name) == folder]
@@ -127,13 +139,16 @@ class Listing:
     def json(self, name: str) -> Any:
         """Content of a JSON file, parsed once; None where it is no JSON.
 
-        Of the picture that labelme puts into its files as `imageData` only remains whether there is one.
+        Of one over `MOST_HELD` bytes the lists under `LONG_LISTS` are `JsonRows`, whose rows are not held. Of the
+        picture that labelme puts into its files as `imageData` only remains whether there is one.
         """
         path = posixpath.join(self._absolute, name)
         if path not in self._parsed:
             try:
                 with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (as fast as can be, for each of many files)
-                    content = json.loads(file.read())
+                    is_large = os.fstat(file.fileno()).st_size > MOST_HELD
+                    content = None if is_large else json.loads(file.read())
+                content = load_rows(path, LONG_LISTS) if is_large else content
                 content = None if is_too_deep(content) else content
             except (ValueError, RecursionError):
                 content = None
@@ -180,18 +195,18 @@ class Listing:
         for folder in folders:
             direct = posixpath.join(folder, name)
             if direct in self._present:
-                return direct
+                return self._present[direct]
         plain = _as_path(name)
         for text in dict.fromkeys((plain, unquote(plain))):
             inside = self.inside(text)
             for folder in folders:
                 place = posixpath.normpath(posixpath.join(folder, inside or text))
                 if place in self._present:
-                    return place
+                    return self._present[place]
                 if not place.isascii() and composed(place) in self._composed:
                     return self._composed[composed(place)]
             if inside is not None and inside in self._present:
-                return inside
+                return self._present[inside]
             if found := self._by_own_name(text, name, where, alone):
                 report.note("found_by_name", f"{where}: {name} is {found}")
                 return found

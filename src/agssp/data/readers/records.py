@@ -2,10 +2,10 @@
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from agssp.data.readers.splits import PLAIN_FOLDERS
 from agssp.errors import InputError
@@ -49,7 +49,7 @@ class ImageRecord:
     """One image of a data set, not opened yet.
 
     Attributes:
-        path: its file.
+        path: its file; a text where records are made in great numbers.
         image_id: unique and stable: the path below the data set's folder.
         category: the object category.
         is_normal: None where nothing tells.
@@ -60,15 +60,41 @@ class ImageRecord:
         upright: whether the labels are of the upright image, though the stated size may be that of the stored pixels.
     """
 
-    path: Path
+    path: Path | str
     image_id: str
     category: str
     is_normal: bool | None = None
     mask: Path | None = None
-    labels: list[Label] | None = None
+    labels: Sequence[Label] | None = None
     stated_size: tuple[float, float] | None = None
     fractions: bool = False
     upright: bool = False
+
+
+class MadeRecords(Sequence[ImageRecord]):
+    """Records that are made each time one is asked for, so that not all of them are held.
+
+    Args:
+        count: of the records.
+        make: gives the one of a number.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], ImageRecord]) -> None:
+        self._numbers, self._make = range(count), make
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        return map(self._make, self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ImageRecord]: ...
+    def __getitem__(self, index: int | slice) -> ImageRecord | list[ImageRecord]:
+        chosen = self._numbers[index]
+        return list(map(self._make, chosen)) if isinstance(chosen, range) else self._make(chosen)
 
 
 def stated_size(width: Any, height: Any) -> tuple[float, float] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agssp.data.readers.coco import is_coco
+from agssp.data.readers.json_rows import is_list
 from agssp.data.readers.label_studio import is_label_studio
 from agssp.data.readers.listing import IMAGE_SUFFIXES, Listing, decode_text
 from agssp.data.readers.metadata import TABLE
@@ -142,10 +143,11 @@ def _speaks_of_boxes(content: Any, depth: int = 4) -> bool:
     if isinstance(content, dict):
         entries = list(islice(content.items(), _SNIFFED))
         return any(
-            str(key).lower() in _BOX_KEYS and isinstance(value, (list, dict)) and value for key, value in entries
+            str(key).lower() in _BOX_KEYS and (is_list(value) or isinstance(value, dict)) and value
+            for key, value in entries
         ) or (depth > 0 and any(_speaks_of_boxes(value, depth - 1) for _, value in entries))
     return (
-        isinstance(content, list)
+        is_list(content)
         and depth > 0
         and any(_speaks_of_boxes(value, depth - 1) for value in islice(content, _SNIFFED))
     )

@@ -26,11 +26,8 @@ _MEMBERSHIP = re.compile(r"\s+-?[01]$")
 
 def is_voc(listing: Listing, beside: bool = False) -> bool:
     """Whether a folder has a folder of VOC's XML files; or, with `beside`, XML files beside its images."""
-    files = _xml_files(listing)
-    if beside:
-        stems = {posixpath.splitext(name)[0] for name in listing.images}
-        # Those named like an image first: other XML files may lie among them.
-        files = sorted(listing.with_suffix(".xml"), key=lambda name: posixpath.splitext(name)[0] not in stems)
+    # Those named like an image first: other XML files may lie among them.
+    files = listing.named_like_images_first(".xml") if beside else _xml_files(listing)
     return any(root_tag(listing.path(name)) == "annotation" for name in islice(files, _SNIFFED))
 
 
