@@ -73,8 +73,8 @@ def test_every_field_below_its_limit_passes():
         ({"num_queries": 20_000}, "num_queries=20000"),
         ({"decoder_layers": 513}, "decoder_layers=513; expected 512 at most"),
         (
-            {"backbone_config": {"depths": [300, 300]}},
-            r"backbone_config\.depths=\[300, 300\], together 600; expected 512",
+            {"backbone_config": {"depths": [500] * 9}},
+            r"backbone_config\.depths=\[500, .*, together 4,500; expected 4,096",
         ),
         ({"anchor_image_size": [64, 10**6]}, "anchor_image_size=1000000"),
         ({"size": {"height": 10**6}}, r"size\.height=1000000"),
