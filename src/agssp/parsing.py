@@ -21,6 +21,24 @@ MOST_DEPTH = 100
 """Of lists and tables in one another; what goes through them afterwards need not fear for Python's stack."""
 
 
+def check_size(path: str | os.PathLike, most: int, kind: str, *, remedy: str = "", name: str = "") -> None:
+    """Refuse a file that is too large to be read into memory.
+
+    Args:
+        path: of the file.
+        most: bytes that it may have.
+        kind: what it holds, for the message, such as `JSON`.
+        remedy: what to do about it, for the message.
+        name: of the file in errors; default: its path.
+
+    Raises:
+        InputError: it is larger; file, size and limit are named.
+        OSError: it cannot be looked at.
+    """
+    if (size := os.stat(path).st_size) > most:  # noqa: PTH116 (as fast as can be, for each of many files)
+        raise InputError(f"{name or path}: {size:,} bytes of {kind}; expected {most:,} at most{_and(remedy)}")
+
+
 def read_json(
     path: str | os.PathLike, kind: type | tuple[type, ...] = dict, keys: tuple[str, ...] = (), *, remedy: str = ""
 ) -> Any:
@@ -41,8 +59,7 @@ def read_json(
     """
     path = Path(path)
     try:
-        if (size := path.stat().st_size) > MOST_JSON_BYTES:
-            raise InputError(f"{path}: {size:,} bytes of JSON; expected {MOST_JSON_BYTES:,} at most{_and(remedy)}")
+        check_size(path, MOST_JSON_BYTES, "JSON", remedy=remedy)
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file{_and(remedy)}") from error
@@ -114,8 +131,7 @@ def read_yaml(path: str | os.PathLike, *, loader: Any = None, name: str = "") ->
     path = Path(path)
     name = name or str(path)
     try:
-        if (size := path.stat().st_size) > MOST_YAML_BYTES:
-            raise InputError(f"{name}: {size:,} bytes of YAML; expected {MOST_YAML_BYTES:,} at most")
+        check_size(path, MOST_YAML_BYTES, "YAML", name=name)
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file") from error

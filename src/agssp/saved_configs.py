@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agssp.errors import InputError
+from agssp.network_sizes import check_sizes
 
 BACKBONES = ("agssp_backbone", "rt_detr_resnet", "hgnet_v2")
 """model_types of what may be the backbone of a saved model: ours, and those of the published RT-DETR and D-FINE."""
@@ -45,7 +46,8 @@ def check_config(config: Mapping[str, Any], owner: str) -> None:
 
     Raises:
         InputError: it, or a configuration within, has one of the fields `REFUSED`, an implementation of attention that
-            is none of torch's, or a backbone of another kind than `BACKBONES`.
+            is none of torch's, or a backbone of another kind than `BACKBONES`; or its numbers are beyond all networks
+            (see `check_sizes`).
     """
     for part in _parts(config):
         _refuse(part, owner, tuple(REFUSED))
@@ -64,6 +66,7 @@ def check_config(config: Mapping[str, Any], owner: str) -> None:
             f"{owner}: a model on a backbone of type {kind!r}; expected one of ours, or transformers' "
             f"{' or '.join(BACKBONES[1:])}"
         )
+    check_sizes(config, owner)
 
 
 def _refuse(config: Mapping[str, Any], owner: str, fields: tuple[str, ...]) -> None:

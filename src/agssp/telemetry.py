@@ -20,6 +20,18 @@ def switch_off() -> None:
         os.environ.setdefault(name, value)
 
 
+def import_onnxruntime() -> Any:
+    """onnxruntime, told to report nothing before it does anything: its builds for Windows would otherwise.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
 def forget_session() -> None:
     """Take out the random number by which transformers lets the Hub tell that requests are of one process."""
     constants: Any = sys.modules.get("huggingface_hub.constants")

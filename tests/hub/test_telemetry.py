@@ -1,18 +1,29 @@
 """What the libraries tell the Hub of whoever uses them: versions, and nothing that ties requests together."""
 
+import ast
 import json
 import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 from model_cases import backbone_folder
 
+import agssp
+from agssp.errors import InputError
+from agssp.hub.export import OnnxDetector
 from agssp.telemetry import forget_session
 
 DEFAULTS = ("HF_HUB_DISABLE_TELEMETRY", "HF_UPDATE_DOWNLOAD_COUNTS", "YOLO_OFFLINE", "DO_NOT_TRACK")
 CLIENTS = {"python-httpx", "python-httpx2", "python-requests"}
+DESCRIPTION = {
+    "labels": {"0": "dent"},
+    "input": {"shape": [None, 3, 64, 64]},
+    "normalisation": {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]},
+    "suppression": {"iou_threshold": None},
+}
 CLEARED = f"import os\nfor name in {DEFAULTS!r}:\n    os.environ.pop(name, None)\n"
 
 
@@ -49,6 +60,31 @@ def test_what_the_user_has_set_stays():
 def test_without_transformers_there_is_no_session_to_forget(monkeypatch):
     monkeypatch.delitem(sys.modules, "transformers.utils.hub", raising=False)
     forget_session()
+
+
+def test_onnxruntime_is_told_to_report_nothing_before_it_opens_a_file(monkeypatch, tmp_path):
+    import onnxruntime
+
+    called, switch = [], onnxruntime.disable_telemetry_events
+    monkeypatch.setattr(onnxruntime, "disable_telemetry_events", lambda: called.append("off") or switch())
+    session = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *a, **k: called.append("open") or session(*a, **k))
+    with pytest.raises(InputError, match="onnxruntime cannot open it"):
+        OnnxDetector(tmp_path / "none.onnx", description=DESCRIPTION)
+    assert called == ["off", "open"]
+
+
+def test_onnxruntime_is_imported_in_one_place_alone():
+    """Where it is imported, it is told so."""
+    source = Path(agssp.__file__).parent
+    importing = [
+        file.relative_to(source).as_posix()
+        for file in sorted(source.rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Import) and any(each.name.split(".")[0] == "onnxruntime" for each in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "onnxruntime")
+    ]
+    assert importing == ["telemetry.py"]
 
 
 @pytest.mark.slow

@@ -57,6 +57,19 @@ def test_a_network_of_timm_by_its_name_is_refused_before_it_is_asked_for(teacher
         load_open_clip(name)
 
 
+@pytest.mark.parametrize(
+    ("vision", "text", "told"),
+    [
+        ({"layers": 10**6}, {}, r"open_clip_config\.json says vision_cfg\.layers=1000000; expected 512"),
+        ({}, {"width": 10**6}, r"text_cfg\.width=1000000"),
+        ({"width": 8192, "mlp_ratio": 4.0}, {}, "describes a network of more than .* but its weights hold"),
+    ],
+)
+def test_towers_far_larger_than_the_weights_are_refused(teacher, vision, text, told):
+    with pytest.raises(InputError, match=told):
+        load_open_clip(teacher(vision, text))
+
+
 @pytest.mark.parametrize("option", ["bpe_path", "vocab_file", "tokenizer_file", "cache_dir", "subfolder"])
 def test_files_that_a_tokenizer_would_open_are_refused_by_name(teacher, tmp_path, option):
     with gzip.open(tmp_path / "words.gz", "wt") as file:

@@ -29,6 +29,22 @@ def test_without_references_it_is_saved_and_opened_all_the_same(tmp_path, weight
     assert KeAD.from_pretrained(tmp_path / "kead").banks == {}
 
 
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"image_size": 8192}, r"image_size of its config\.json is 8,192 px; expected 4,096 at most"),
+        ({"grid_size": 10**6}, r"its config\.json says grid_size=1000000"),
+        ({"layers": [500] * 9}, r"layers=\[500, .*, together 4,500"),
+    ],
+)
+def test_sizes_beyond_all_teachers_are_refused(tmp_path, weights, fields, told):
+    vision_only(weights).save_pretrained(tmp_path / "kead")
+    file = tmp_path / "kead/config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+    with pytest.raises(InputError, match=told):
+        KeAD.from_pretrained(tmp_path / "kead")
+
+
 def test_the_maps_are_the_same_after_loading(tmp_path, weights):
     kead = vision_only(weights)
     kead.set_references(

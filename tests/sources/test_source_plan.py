@@ -7,7 +7,8 @@ from PIL import Image
 
 from agssp.data.readers.records import Box
 from agssp.data.readers.report import ReadReport
-from agssp.errors import InputError
+from agssp.errors import InputError, StorageError
+from agssp.sources.defects import MaskFile
 from agssp.sources.image import SourceImage
 from agssp.sources.labels import read_told
 from agssp.sources.plan import divided, plan_source
@@ -31,6 +32,30 @@ def entry(**changes):
 def test_no_images_give_no_shards(tmp_path):
     plan = plan_source(entry(), [], 0)
     assert (plan.shards, plan.categories, plan.classes, plan.mask) == ((), (), None, False)
+
+
+def test_an_image_that_is_gone_since_it_was_listed_is_named(tmp_path):
+    rows = images(tmp_path, 2)
+    rows[1].path.unlink()
+    with pytest.raises(InputError, match=r"001\.png: cannot be read: No such file.*while it is built"):
+        plan_source(entry(), rows, 0)
+
+
+def test_a_mask_that_is_gone_is_named(tmp_path):
+    (image,) = images(tmp_path, 1)
+    image.masks = [MaskFile(tmp_path / "gone_mask.png", "pit")]
+    with pytest.raises(InputError, match=r"gone_mask\.png: cannot be read: No such file"):
+        image.describe()
+
+
+def test_where_the_whole_folder_is_gone_it_is_the_share(tmp_path):
+    root = tmp_path / "share"
+    root.mkdir()
+    rows = images(root, 1)
+    rows[0].path.unlink()
+    root.rmdir()
+    with pytest.raises(StorageError, match=r"000\.png: .*share is not there, or empty; see to the disk"):
+        plan_source(entry(), rows, 0)
 
 
 def test_a_drawn_split_takes_its_share_of_each_class_and_depends_on_the_seed_alone(tmp_path):

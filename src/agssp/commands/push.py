@@ -7,8 +7,10 @@
 DIR is what `agssp pretrain-backbone`, `pretrain-detector`, `finetune` or `save_pretrained` wrote. Weights (safetensors
 alone), config.json, preprocessor_config.json, run.json without this machine's paths, the card, its picture and results
 go up in one commit, so that no half of it can be loaded; checkpoints, logs and pickles stay here. --card-only writes
-card, picture and results into a folder and asks no Hub. No image leaves the machine unless --examples shows some of
-the corpus on a backbone's card. After an interruption the same command goes on.
+card, picture and results into a folder and asks no Hub.
+References of KeAD and run.json's list of skipped images name files of yours by their paths in their folder, which is
+told before, or with --ids hash by digests of these. No image leaves the machine unless --examples shows some of the
+corpus on a backbone's card. After an interruption the same command goes on.
 """
 
 from dataclasses import dataclass, field
@@ -28,11 +30,18 @@ class PushArguments:
 
     flag_groups: ClassVar = {
         "input": ("folder", "evaluation", "examples"),
-        "output": ("repo_id", "private", "revision", "message", "replace", "card_only"),
+        "output": ("repo_id", "private", "ids", "revision", "message", "replace", "card_only"),
     }
 
     folder: str = field(metadata={"help": "folder of a backbone, a detector or KeAD"})
     repo_id: str = field(metadata={"help": "OWNER/NAME on the Hub; made if it is not there"})
+    ids: str = field(
+        default="path",
+        metadata={
+            "help": "names of references and skipped images: path (as in their folder), or hash (a digest of that, the "
+            "same every time)"
+        },
+    )
     private: bool = field(default=False, metadata={"help": "make the new repository visible to its owner alone"})
     revision: str | None = field(default=None, metadata={"help": "branch to push to; made if it is not there"})
     message: str | None = field(default=None, metadata={"help": "of the commit"})
@@ -57,12 +66,17 @@ ARGUMENTS = (PushArguments,)
 @keeps_outputs
 def main(arguments: PushArguments) -> None:
     """Publish, or write the card alone."""
-    from agssp.hub.publishing import collect, publish, write_card
+    from agssp.hub.publishing import collect, publish, say_names, write_card
 
     publication = collect(
-        arguments.folder, arguments.repo_id, evaluations=arguments.evaluation or (), examples=arguments.examples
+        arguments.folder,
+        arguments.repo_id,
+        evaluations=arguments.evaluation or (),
+        examples=arguments.examples,
+        ids=arguments.ids,
     )
     if arguments.card_only is not None:
+        say_names(publication)
         print(f"card in {write_card(publication, arguments.repo_id, arguments.card_only)}")
         return
     if publication.left_out:

@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from agssp.errors import InputError
 from agssp.files import work_folder, write_bytes
 from agssp.hub_client.errors import hub_errors
 from agssp.hub_client.retries import with_retries
+from agssp.maps.saving import REFERENCES
 from agssp.models.detection import any_detector
 from agssp.models.detection.catalogue import FAMILIES
 from agssp.output_folder import claim_output
@@ -21,8 +22,10 @@ from agssp.parsing import read_json
 from agssp.training.run import LOG_FILE, RUN_FILE
 
 from .facts import KINDS, ModelFacts, read_facts
+from .image_ids import IDS, published_id
 from .machine_traces import check_no_traces
 from .model_card import model_card
+from .named_files import published_references, published_run
 from .names import check_name
 from .paths import without_paths
 from .pictures import examples_picture, training_picture
@@ -57,15 +60,24 @@ class Publication:
         facts: of the model.
         files: path in the repository -> file on this machine, or content.
         left_out: names of files in the folder that are not published.
+        named: path in the repository -> names of the user's images that it holds, as they are in their folder.
+        ids: how these are published, one of `image_ids.IDS`.
     """
 
     facts: ModelFacts
     files: dict[str, Path | bytes]
     left_out: list[str]
+    named: dict[str, list[str]] = field(default_factory=dict)
+    ids: str = "path"
 
 
 def collect(
-    folder: str | Path, repo_id: str, *, evaluations: Sequence[str | Path] = (), examples: bool = False
+    folder: str | Path,
+    repo_id: str,
+    *,
+    evaluations: Sequence[str | Path] = (),
+    examples: bool = False,
+    ids: str = "path",
 ) -> Publication:
     """Choose a folder's files and write its card.
 
@@ -74,12 +86,15 @@ def collect(
         repo_id: OWNER/NAME, for the card.
         evaluations: outputs of `agssp evaluate` on this folder, whose results the card shows.
         examples: show held-out images of the corpus on a backbone's card; otherwise no image leaves the machine.
+        ids: how images that were references, or were skipped, are named: `path`, or `hash`, a digest of that.
 
     Raises:
-        InputError: the folder holds no model, its weights are missing or pickled, a file would name this machine, or
-            see `read_facts`.
+        InputError: no such `ids`, the folder holds no model, its weights are missing or pickled, a file would name this
+            machine, or see `read_facts`.
     """
     check_name(repo_id)
+    if ids not in IDS:
+        raise InputError(f"--ids {ids}: expected {' or '.join(IDS)}")
     folder = Path(folder)
     facts = read_facts(folder, evaluations)
     files: dict[str, Path | bytes] = {}
@@ -94,6 +109,9 @@ def collect(
                 * bool(pickled)
             )
         )
+    named: dict[str, list[str]] = {}
+    if REFERENCES in files:
+        files[REFERENCES], named[REFERENCES] = published_references(folder / REFERENCES, ids)
     files["config.json"] = _json(_config(read_json(folder / "config.json"), facts))
     shown = (examples_picture(folder) if examples else None) or training_picture(facts)
     if shown is not None:
@@ -102,10 +120,23 @@ def collect(
     files["README.md"] = card.encode()
     files |= {path: text.encode() for path, text in eval_result_files(facts).items()}
     if facts.run:
-        files[RUN_FILE] = _json(facts.run | {PUBLISHED: sorted({*files, RUN_FILE})})
+        run, named[RUN_FILE] = published_run(facts.run, ids)
+        files[RUN_FILE] = _json(run | {PUBLISHED: sorted({*files, RUN_FILE})})
     for path, content in files.items():
         check_no_traces(content, path)
-    return Publication(facts, files, pickled)
+    return Publication(facts, files, pickled, {path: names for path, names in named.items() if names}, ids)
+
+
+def say_names(publication: Publication) -> None:
+    """Tell which names of the user's images a push publishes, file by file, with three of each."""
+    for path, names in publication.named.items():
+        shown = ", ".join(published_id(name, publication.ids) for name in names[:3])
+        if publication.ids == "path":
+            print(
+                f"{path} names {len(names)} of your images, such as {shown}; --ids hash gives digests of them instead"
+            )
+        else:
+            print(f"{path} names {len(names)} of your images by digests, such as {shown}")
 
 
 def write_card(publication: Publication, repo_id: str, folder: str | Path) -> Path:
@@ -164,6 +195,7 @@ def publish(
     """
     from huggingface_hub import HfApi
 
+    say_names(publication)
     api = HfApi(token=token)
     model_type = publication.facts.config["model_type"]
     with hub_errors(repo_id):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agssp.errors import InputError
+from agssp.network_sizes import check_sizes
 from agssp.saved_configs import check_config
 
 CONFIG = "open_clip_config.json"
@@ -32,12 +33,13 @@ def check_clip_config(name: str) -> dict[str, Any]:
 
     Raises:
         InputError: its vision side is a network of timm's by its name, its text side a model of transformers' that
-            asks for code (see `check_config`), its tokenizer's options name other things than `TOKENIZER_OPTIONS`, or
-            it cannot be read.
+            asks for code (see `check_config`), its tokenizer's options name other things than `TOKENIZER_OPTIONS`, its
+            numbers are beyond all networks (see `check_sizes`), or it cannot be read.
     """
     owner = f"teacher {name}"
     model = _model_config(name)
     vision, text = (_table(model, key, owner) for key in ("vision_cfg", "text_cfg"))
+    check_sizes(model, owner, CONFIG)
     if not name.startswith(ELSEWHERE):
         _check_text_model(text, owner)
         return text

@@ -17,6 +17,7 @@ from agssp.maps.scoring import unit
 from agssp.maps.teacher_weights import licence_of, load_weights, pickles_refused, safetensors_file
 from agssp.maps.tokens import check_model_name, count_tokens, load_tokenizer
 from agssp.maps.vv_attention import check_tower, dense_tokens
+from agssp.network_sizes import built_within, stored_numbers
 
 HUB_FILE = "open_clip_model.safetensors"
 LOCAL_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
@@ -156,20 +157,24 @@ def load_open_clip(
     safe = _safe_weights(name, tag) if safetensors_only and not bare else None
     bare = bare or safe is not None
     check_clip_config(name)
+    # Of a repository's weights nothing is known before open_clip has fetched them.
+    file = weights if safe is None else safe
+    stored = stored_numbers([file]) if file is not None and Path(file).is_file() else None
     try:
-        model = open_clip.create_model(
-            name,
-            # A plain name loads nothing without its tag; the Hub's and a folder's models do unless told not to.
-            pretrained=None if bare else pretrained,
-            load_weights=not bare,
-            # Else open_clip only warns when a download fails, and goes on with random weights.
-            require_pretrained=not bare,
-            # Weights of a text tower alone would be another repository's, and are replaced by the model's.
-            pretrained_text=False,
-            weights_only=True,
-            # A file of a tag's weights was trained with that tag's normalisation, which the bare name does not tell.
-            force_preprocess_cfg={key: tag[key] for key in ("mean", "std") if tag.get(key)} if tag else None,
-        )
+        with built_within(stored, f"teacher {name}"):
+            model = open_clip.create_model(
+                name,
+                # A plain name loads nothing without its tag; the Hub's and a folder's models do unless told not to.
+                pretrained=None if bare else pretrained,
+                load_weights=not bare,
+                # Else open_clip only warns when a download fails, and goes on with random weights.
+                require_pretrained=not bare,
+                # Weights of a text tower alone would be another repository's, and are replaced by the model's.
+                pretrained_text=False,
+                weights_only=True,
+                # A file of a tag's weights was trained with its normalisation, which the bare name does not tell.
+                force_preprocess_cfg={key: tag[key] for key in ("mean", "std") if tag.get(key)} if tag else None,
+            )
         if safe is not None:
             open_clip.load_checkpoint(model, str(safe))
     except _FAILURES as error:

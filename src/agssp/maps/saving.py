@@ -10,6 +10,7 @@ from agssp.errors import InputError
 from agssp.files import whole_files, write_text
 from agssp.maps.knowledge_base import KnowledgeBase
 from agssp.maps.teacher_weights import file_hash
+from agssp.network_sizes import check_sizes
 from agssp.parsing import read_json
 
 MODEL_TYPE = "agssp_kead"
@@ -29,6 +30,8 @@ _TYPES: dict[str, tuple[Any, ...]] = {
 }
 """What each field is; a list stands for one of such values."""
 _LARGEST = 16_384
+_MOST_SIDE = 4096
+"""px: networks of timm with positions are built for the side that is asked for."""
 _CHECKED = ("layers", "image_size", "grid_size", "surgery_from", "knowledge")
 """What must be the same again after loading; with the weights' hash it decides the maps."""
 
@@ -165,6 +168,11 @@ def _config(folder: Path, source: str | Path) -> dict[str, Any]:
             raise InputError(
                 f"{source}: {name} of its {CONFIG} is {config.get(name)!r:.80}, which no KeAD was saved with"
             )
+    check_sizes(config, f"KeAD {str(source)!r}", CONFIG)
+    if config["image_size"] > _MOST_SIDE:
+        raise InputError(
+            f"{source}: image_size of its {CONFIG} is {config['image_size']:,} px; expected {_MOST_SIDE:,} at most"
+        )
     return config
 
 

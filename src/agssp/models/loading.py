@@ -15,6 +15,7 @@ from transformers.utils.import_utils import is_peft_available
 
 from agssp.errors import InputError
 from agssp.files import restore_folder
+from agssp.network_sizes import built_within, stored_numbers
 from agssp.parsing import read_json
 from agssp.saved_configs import check_config
 from agssp.tensor_files import EXPECTED
@@ -59,8 +60,11 @@ def opening(kind: str, name: str | PathLike | None) -> Iterator[None]:
         ) from error
 
 
-def check_saved(kind: str, config_class: Any, name: str | PathLike, options: Mapping[str, Any]) -> None:
-    """Refuse, before transformers opens it, a saved model that asks for more than its own weights as safetensors.
+@contextmanager
+def checked(kind: str, config_class: Any, name: str | PathLike, options: Mapping[str, Any]) -> Iterator[None]:
+    """Around what opens a saved model: refuse one that asks for more than its own weights as safetensors.
+
+    Within the block no network is built that has far more parameters than the weights have numbers.
 
     Args:
         kind: what is opened, for the message.
@@ -69,14 +73,17 @@ def check_saved(kind: str, config_class: Any, name: str | PathLike, options: Map
         options: of `from_pretrained`.
 
     Raises:
-        InputError: its config.json asks for code, other files or other repositories (see `check_config`) or cannot be
-            used, an adapter lies beside it, or its weights are no safetensors.
+        InputError: its config.json asks for code, other files or other repositories, for more than any network has (see
+            `check_config`), for far more than its weights hold (see `built_within`) or cannot be used, an adapter lies
+            beside it, or its weights are no safetensors.
         OSError: there is no such folder or repository, or it cannot be asked.
     """
     owner, hub = f"{kind} {str(name)!r}", _hub_options(options)
     check_config(saved_config(name, options), owner)
     try:
-        config_class.from_pretrained(str(name), **hub)
+        # Features are found by building the backbone without memory.
+        with built_within(None, owner):
+            config_class.from_pretrained(str(name), **hub)
     except InputError as error:
         raise InputError(f"{owner}: its config.json cannot be used: {error}") from error
     except OSError:
@@ -85,7 +92,9 @@ def check_saved(kind: str, config_class: Any, name: str | PathLike, options: Map
         # Every field is a stranger's; each class has its own ways to fail on one.
         raise InputError(f"{owner}: its config.json cannot be used: {type(error).__name__}: {error}") from error
     _refuse_adapters(owner, name, hub)
-    require_safetensors(kind, name, options)
+    files = require_safetensors(kind, name, options)
+    with built_within(stored_numbers(files), owner):
+        yield
 
 
 def saved_config(name: str | PathLike, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,13 +123,16 @@ def _check_settings(name: str | PathLike | None) -> None:
             read_json(place, remedy="fetch or save the model again")
 
 
-def require_safetensors(kind: str, name: str | PathLike, options: Mapping[str, Any]) -> None:
+def require_safetensors(kind: str, name: str | PathLike, options: Mapping[str, Any]) -> list[Path]:
     """Refuse a model whose weights are pickled: transformers would have the Hub convert them.
 
     Args:
         kind: what is opened, for the message.
         name: folder or Hub id.
         options: of `from_pretrained`.
+
+    Returns:
+        The files of its weights, on this machine.
 
     Raises:
         InputError: it has no weights as safetensors, or its index names other files.
@@ -133,9 +145,13 @@ def require_safetensors(kind: str, name: str | PathLike, options: Mapping[str, A
             found = Path(name) / hub.get("subfolder", "") / file
             if not found.is_file():
                 continue
-            return _check_shards(found)
+            return [found.parent / shard for shard in _shards(found)]
         try:
-            return _check_shards(Path(hf_hub_download(str(name), file, **hub)))
+            found = Path(hf_hub_download(str(name), file, **hub))
+            # transformers takes them from the cache afterwards.
+            return [
+                found if shard == file else Path(hf_hub_download(str(name), shard, **hub)) for shard in _shards(found)
+            ]
         except EntryNotFoundError as error:
             # That it is not in the cache, while nobody can be asked, tells more than that there is no such file.
             missing = missing if isinstance(missing, LocalEntryNotFoundError) else error
@@ -147,15 +163,19 @@ def require_safetensors(kind: str, name: str | PathLike, options: Mapping[str, A
     ) from missing
 
 
-def _check_shards(file: Path) -> None:
-    """Refuse an index that names anything but safetensors beside it; transformers would open what it names."""
+def _shards(file: Path) -> list[str]:
+    """Names of the files of weights; an index that names anything but safetensors beside it is refused.
+
+    transformers would open whatever it names.
+    """
     if not file.name.endswith(".index.json"):
-        return
+        return [file.name]
     places = read_json(file, keys=("weight_map",))["weight_map"]
     names = set(map(str, places.values())) if isinstance(places, dict) else {str(places)}
     strange = sorted(name for name in names if Path(name).name != name or not name.endswith(".safetensors"))
     if strange:
         raise InputError(f"{file}: expected names of .safetensors files beside it, got {strange[0]!r}")
+    return sorted(names)
 
 
 def _refuse_adapters(owner: str, name: str | PathLike, hub: dict[str, Any]) -> None:

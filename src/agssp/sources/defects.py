@@ -15,6 +15,7 @@ from agssp.data.masks import decode_mask
 from agssp.data.readers.records import Box
 from agssp.data.run_lengths import checked_polygons, checked_runs
 from agssp.errors import InputError
+from agssp.sources.file_sizes import file_bytes
 from agssp.sources.outlines import as_polygons
 
 
@@ -58,7 +59,7 @@ class MaskFile:
 
     def describe(self) -> str:
         """What decides the result, wherever the files lie."""
-        return f"{self.path.name} {self.path.stat().st_size} {self.defect_type} {self.values}"
+        return f"{self.path.name} {file_bytes(self.path)} {self.defect_type} {self.values}"
 
 
 @dataclass(frozen=True)

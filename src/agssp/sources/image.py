@@ -9,6 +9,7 @@ from typing import Any
 from agssp.data.readers.records import Box
 from agssp.data.readers.report import ReadReport
 from agssp.sources.defects import Mask
+from agssp.sources.file_sizes import file_bytes
 
 
 @dataclass
@@ -36,12 +37,12 @@ class SourceImage:
     smallest_component: int = 1
 
     def describe(self) -> str:
-        """What decides its row, wherever its files lie."""
+        """What decides its row, wherever its files lie; raises as `file_bytes`."""
         boxes = None if self.boxes is None else [
             (box.bbox, box.defect_type, box.score, *(["crowd"] if box.iscrowd else [])) for box in self.boxes
         ]  # fmt: skip
         masks = None if self.masks is None else [mask.describe() for mask in self.masks]
-        size = self.path.stat().st_size
+        size = file_bytes(self.path)
         facts = (self.image_id, size, self.category, self.split, self.is_normal, boxes, masks, self.smallest_component)
         return "\t".join(map(str, facts))
 

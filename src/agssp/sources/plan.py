@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from agssp.data.readers.records import check_names
 from agssp.data.splits import shuffled_order, split_rows
 from agssp.errors import InputError
 from agssp.sources.defects import MaskFile
+from agssp.sources.file_sizes import file_bytes
 from agssp.sources.image import SourceImage, fingerprint
 from agssp.sources.table import Source, find_source
 
@@ -154,7 +154,7 @@ def _shards(images: Sequence[SourceImage], most_images: int, most_bytes: int) ->
         held = 0
         for image in images:
             if image.split == split:
-                size = _file_size(image.path)
+                size = file_bytes(image.path)
                 if not groups or len(groups[-1]) == most_images or held + size > most_bytes:
                     groups.append([])
                     held = 0
@@ -162,7 +162,3 @@ def _shards(images: Sequence[SourceImage], most_images: int, most_bytes: int) ->
                 held += size
         shards += [Shard(split, index, len(groups), tuple(group)) for index, group in enumerate(groups)]
     return shards
-
-
-def _file_size(path: Path) -> int:
-    return path.stat().st_size

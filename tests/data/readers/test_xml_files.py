@@ -69,6 +69,16 @@ def test_files_that_are_too_large_are_not_opened(tmp_path, monkeypatch):
         read_xml(file)
 
 
+@pytest.mark.parametrize("depth", [101, 200_000])
+def test_elements_that_lie_too_deep_are_refused(tmp_path, depth):
+    file = tmp_path / "a.xml"
+    file.write_text("<a>" * depth + "</a>" * depth)
+    with pytest.raises(InputError, match=r"a\.xml: XML that is nested too deeply, over 100 levels"):
+        read_xml(file)
+    file.write_text("<a>" * 100 + "</a>" * 100)
+    assert read_xml(file).tag == "a"
+
+
 def test_numbers():
     assert number_of(" 1.5 ", "xtl", "shape 1") == 1.5
     for text in (None, "", "wide"):

@@ -10,8 +10,14 @@ from agssp.data.readers.records import ImageRecord, Label, folder_category, stat
 from agssp.data.readers.report import ReadReport
 from agssp.data.readers.shapes import XYWH, box_of_ellipse, box_of_points, rotated_box
 from agssp.errors import InputError
+from agssp.faults import raise_storage_fault
+from agssp.parsing import check_size
 
 FOLDERS = ("", "annotations")
+MOST_BYTES = 1024**3
+"""Of a file of tasks."""
+_LARGER = "export COCO, or parts of the project"
+_FIRST_BYTES = 4096
 _NO_BOX = ("choices", "textarea", "rating", "number", "relation", "taxonomy", "datetime", "ranker", "keypointlabels",
            "keypoint", "vectorlabels", "pairwise")  # fmt: skip
 # A region that is drawn with a tool without labels of its own has them in another region of the same id.
@@ -38,10 +44,29 @@ def is_label_studio(content: Any) -> bool:
 
 
 def find_label_studio(listing: Listing) -> list[str]:
-    """Label Studio's JSON files of a folder, in it or in its `annotations`."""
+    """Label Studio's JSON files of a folder, in it or in its `annotations`.
+
+    Raises:
+        InputError: a list in JSON of more than `MOST_BYTES`; COCO's and others' files are no lists.
+    """
     near = [name for name in listing.with_suffix(".json") if posixpath.dirname(name).lower() in FOLDERS]
     # Elsewhere a JSON file stands for one image, and there are thousands.
-    return [name for name in near if is_label_studio(listing.json(name))] if len(near) <= 50 else []
+    return [name for name in near if is_label_studio(_content(listing, name))] if len(near) <= 50 else []
+
+
+def _content(listing: Listing, name: str) -> Any:
+    """Content of a JSON file that is a list and small enough; None of others, which are no tasks."""
+    file = listing.path(name)
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(_FIRST_BYTES).replace(b"\0", b"")
+    except OSError as error:
+        raise_storage_fault(error, file)
+        raise InputError(f"{file}: cannot be opened: {error.strerror}") from error
+    if not start.lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").startswith(b"["):
+        return None
+    check_size(file, MOST_BYTES, "tasks in JSON", remedy=_LARGER)
+    return listing.json(name)
 
 
 def choose_label_studio(listing: Listing) -> str:
@@ -78,10 +103,11 @@ def read_label_studio(
         The records, and no class names: those that occur are the classes.
 
     Raises:
-        InputError: no such file, a task without an image, an image that is missing, or a region that does not fit.
+        InputError: no such file, one of more than `MOST_BYTES`, a task without an image, an image that is missing, or a
+            region that does not fit.
     """
     file = listing.path(name)
-    tasks = listing.json(name)
+    tasks = _content(listing, name)
     if not is_label_studio(tasks):
         raise InputError(f"{file}: expected a JSON file of Label Studio, a list of tasks")
     folder = posixpath.dirname(name)

@@ -20,7 +20,11 @@ from agssp.data.readers.splits import in_split
 from agssp.data.readers.unread import kind_of_json
 from agssp.data.readers.voc_files import relative_key
 from agssp.errors import InputError
+from agssp.parsing import check_size
 
+MOST_BYTES = 512 * 1024**2
+"""Of the labels of one image, with the image itself, as labelme puts it there."""
+_LARGER = "save it without its image (Save With Image Data)"
 _MOST_BASE64 = 4 * MAX_PIXELS
 _SNIFFED = 20
 _RIM = 64
@@ -88,9 +92,11 @@ def read_labelme(
     file_of: dict[str, str] = {}
     files = []
     for name in listing.with_suffix(".json"):
+        file = listing.path(name)
+        if posixpath.splitext(name)[0] in by_stem:
+            check_size(file, MOST_BYTES, "JSON", remedy=_LARGER)
         content = listing.json(name)
         if not _is_labelme(content):
-            file = listing.path(name)
             if content is None and posixpath.splitext(name)[0] in by_stem:
                 raise InputError(f"{file}: not valid JSON; label its image again, or take the file away")
             if posixpath.splitext(name)[0] in by_stem or kind_of_json(content, name):
@@ -176,6 +182,7 @@ def _image_of(
 
 def read_labelme_file(file: Path, report: ReadReport) -> LabelmeFile:
     """What one JSON file of labelme says; errors as `parse_labelme`."""
+    check_size(file, MOST_BYTES, "JSON", remedy=_LARGER)
     return parse_labelme(Listing(file.parent, [file.name]).json(file.name), str(file), report)
 
 

@@ -20,7 +20,7 @@ from agssp.data.readers.json_rows import load_rows
 from agssp.data.readers.report import ReadReport
 from agssp.errors import InputError, StorageError
 from agssp.faults import raise_storage_fault
-from agssp.parsing import is_too_deep
+from agssp.parsing import check_size, is_too_deep
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".jp2"}
 OTHER_PICTURES = {
@@ -31,6 +31,8 @@ MOST_HELD = 1024**2
 """Bytes of a JSON file that is held whole; larger ones take up to ten times their size as Python's objects."""
 LONG_LISTS = ("images", "annotations")
 """Of COCO files."""
+MOST_TEXT_BYTES = 256 * 1024**2
+"""Of a file of text: a list of a million images, a table of run lengths."""
 Found = TypeVar("Found")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -380,13 +382,20 @@ def find_images(root: Path) -> list[Path]:
     return [listing.path(name) for name in listing.images]
 
 
-def read_text(file: Path | str) -> str:
+def read_text(file: Path | str, most: int = MOST_TEXT_BYTES, remedy: str = "") -> str:
     """Text of a UTF-8 file, with or without a byte order mark, or of a UTF-16 file with one; line ends become a \\n.
 
+    Args:
+        file: its path.
+        most: bytes that it may have.
+        remedy: what to do about a larger one, for the message.
+
     Raises:
-        InputError: the file is in another encoding, and is named with the position; or it cannot be opened.
+        InputError: the file is in another encoding, and is named with the position; or it is too large, or cannot be
+            opened.
     """
     try:
+        check_size(file, most, "text", remedy=remedy)
         with open(file, "rb") as opened:  # noqa: PTH123 (a path would be taken apart first, for each of many files)
             text = decode_text(opened.read())
     except OSError as error:

@@ -11,6 +11,9 @@ from agssp.errors import InputError
 from agssp.parsing import parse_json
 
 TABLE = "metadata.jsonl"
+MOST_BYTES = 1024**3
+"""Of a table: a million images with ten boxes each have less."""
+_LARGER = "put parts of the images into folders of their own, each with its table, or write Parquet"
 
 
 def read_metadata_folder(listing: Listing, category: str | None, report: ReadReport) -> list[ImageRecord]:
@@ -22,15 +25,15 @@ def read_metadata_folder(listing: Listing, category: str | None, report: ReadRep
     Names of files are relative to the table.
 
     Raises:
-        InputError: a line that is no JSON object, lacks `file_name`, names a file that is missing, or whose values do
-            not fit; file and line are named.
+        InputError: a table of more than `MOST_BYTES`, a line that is no JSON object, lacks `file_name`, names a file
+            that is missing, or whose values do not fit; file and line are named.
     """
     tables = [name for name in listing.files if posixpath.basename(name).lower() == TABLE]
     report.labels_from = report.labels_from or next(iter(tables), "")
     lines = [
         (posixpath.dirname(name), f"{listing.path(name)}:{number}", line)
         for name in tables
-        for number, line in enumerate(read_text(listing.path(name)).split("\n"), 1)
+        for number, line in enumerate(read_text(listing.path(name), MOST_BYTES, _LARGER).split("\n"), 1)
         if line.strip()
     ]
     alone = len(lines) == 1

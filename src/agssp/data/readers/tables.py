@@ -16,6 +16,7 @@ from datasets import (
     DatasetDict,
     IterableDatasetDict,
     load_dataset,
+    load_dataset_builder,
     load_from_disk,
 )
 from datasets.exceptions import DatasetGenerationError
@@ -32,6 +33,11 @@ from agssp.hub_client.names import near_hint
 
 logger = logging.getLogger(__name__)
 
+BUILDERS = ("parquet", "arrow", "csv", "json", "imagefolder", "cache")
+"""What a repository of the Hub may be, as `datasets` calls it; others open files of further libraries, or pickles.
+
+Those of WebDataset archives have no column `image`, and their members are decoded by their suffixes, `.pth` among them.
+"""
 SHARD_NAME = re.compile(r"([A-Za-z]\w*)-\d{5}-of-\d{5}")
 
 
@@ -63,7 +69,7 @@ def load_table(source: str, kind: str, split: str | None, streaming: bool, repor
             }
             loaded = load_dataset("parquet", data_files=patterns, streaming=streaming)
         else:
-            loaded = load_dataset(source, streaming=streaming)
+            loaded = _of_the_hub(source, streaming)
     except InputError:
         raise
     except Exception as error:  # the Hub, the network, Parquet and `datasets` each have their own
@@ -87,6 +93,24 @@ def load_table(source: str, kind: str, split: str | None, streaming: bool, repor
     if streaming and isinstance(loaded, Dataset):
         return loaded.to_iterable_dataset(num_shards=min(8, len(loaded)))
     return loaded
+
+
+def _of_the_hub(source: str, streaming: bool) -> Any:
+    """`load_dataset` of a repository, which takes its files for what their names say, with those of `BUILDERS` alone.
+
+    Raises:
+        InputError: its files are of another kind; nothing of them has been fetched.
+    """
+    builder: Any = load_dataset_builder(source)
+    if (kind := type(builder).__module__.rpartition(".")[2]) not in BUILDERS:
+        raise InputError(
+            f"{source}: `datasets` takes its files for {kind!r}, and only {', '.join(BUILDERS)} are opened; ask its "
+            "owner for Parquet with a column `image`, or fetch it, and give the folder"
+        )
+    if streaming:
+        return builder.as_streaming_dataset()
+    builder.download_and_prepare()
+    return builder.as_dataset()
 
 
 def _asked_split(available: Sequence[str], split: str) -> str | None:

@@ -1,6 +1,5 @@
 """XML files of labelling tools, opened without what makes XML dangerous: document types, entities, huge files."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from xml.etree import ElementTree
 
 from agssp.errors import InputError
 from agssp.faults import raise_storage_fault
+from agssp.parsing import MOST_DEPTH, check_size
 
 MOST_BYTES = 256 * 1024**2
 _SNIFFED = 4096
@@ -19,12 +19,11 @@ def read_xml(file: Path) -> ElementTree.Element:
     """The outermost element of an XML file.
 
     Raises:
-        InputError: it is no XML, in an encoding that is not read, larger than `MOST_BYTES`, or declares a document
-            type, with which it could name other files or grow without bounds; the file is named.
+        InputError: it is no XML, in an encoding that is not read, larger than `MOST_BYTES`, too deep, or declares a
+            document type, with which it could name other files or grow without bounds; the file is named.
     """
+    check_size(file, MOST_BYTES, "XML")
     with open(file, "rb") as opened:  # noqa: PTH123 (as fast as can be, for each of many files)
-        if (size := os.fstat(opened.fileno()).st_size) > MOST_BYTES:
-            raise InputError(f"{file}: {size:,} bytes of XML; expected {MOST_BYTES:,} at most")
         content = opened.read()
     # UTF-16 puts a zero beside each letter.
     plain = content.replace(b"\0", b"") if b"\0" in content else content
@@ -34,11 +33,26 @@ def read_xml(file: Path) -> ElementTree.Element:
         declared = _ENCODING.match(content)
         if declared and "<!DOCTYPE".encode(declared[1].decode()) != b"<!DOCTYPE" and b"\0" not in content:
             raise ValueError(declared[1].decode())
-        return ElementTree.fromstring(content)
+        root = ElementTree.fromstring(content)
     except ElementTree.ParseError as error:
         raise InputError(f"{file}: not valid XML: {error}") from error
     except (ValueError, LookupError) as error:
         raise InputError(f"{file}: expected XML in UTF-8, got an encoding that cannot be read: {error}") from error
+    if _is_too_deep(root):
+        raise InputError(
+            f"{file}: XML that is nested too deeply, over {MOST_DEPTH} levels, which no labelling tool does"
+        )
+    return root
+
+
+def _is_too_deep(root: ElementTree.Element) -> bool:
+    """Whether elements lie in one another to more than `MOST_DEPTH` levels."""
+    level = [root]
+    for _ in range(MOST_DEPTH):
+        level = [inner for outer in level if len(outer) for inner in outer]
+        if not level:
+            return False
+    return True
 
 
 def root_tag(file: Path) -> str | None:

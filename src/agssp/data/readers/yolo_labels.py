@@ -12,6 +12,9 @@ from agssp.data.readers.yolo_table import spell_classes
 from agssp.errors import InputError
 from agssp.faults import raise_storage_fault
 
+MOST_BYTES = 32 * 1024**2
+"""Of the labels of one image: a million boxes, or a thousand outlines of a thousand corners."""
+_LARGER = "it holds the labels of one image; take it away if it is another kind of text"
 _FIRST_BYTES = 4096
 
 
@@ -41,8 +44,8 @@ def read_labels(files: Iterable[Path | None], classes: Classes, report: ReadRepo
         The labels of each file as xywh fractions of the image.
 
     Raises:
-        InputError: a file that is no UTF-8 text, a malformed line, a class without a name, boxes in px, or rows whose
-            last numbers contradict each other; file and line are named.
+        InputError: a file of more than `MOST_BYTES` or that is no UTF-8 text, a malformed line, a class without a name,
+            boxes in px, or rows whose last numbers contradict each other; file and line are named.
     """
     sixth: list[tuple[Label, float]] = []
     labels = [[] if file is None else _read_file(str(file), classes, sixth, report) for file in files]
@@ -76,7 +79,7 @@ def looks_like_labels(file: Path) -> bool | None:
 
 def _read_file(file: str, classes: Classes, sixth: list[tuple[Label, float]], report: ReadReport) -> list[Label]:
     labels = []
-    for number, line in enumerate(read_text(file).splitlines(), 1):
+    for number, line in enumerate(read_text(file, MOST_BYTES, _LARGER).splitlines(), 1):
         words = line.split()
         if not words:
             continue

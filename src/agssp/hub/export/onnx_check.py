@@ -9,6 +9,7 @@ from torch import Tensor
 
 from agssp.errors import InputError
 from agssp.models.detection import any_detector
+from agssp.telemetry import import_onnxruntime
 
 from .onnx_runner import OnnxDetector
 
@@ -40,8 +41,7 @@ def check_onnx(model: Any, detector: OnnxDetector, images: Sequence[np.ndarray])
     Raises:
         InputError: more than the share `TIES` of the boxes have no like in the other, or there is no box to compare.
     """
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     batches = [images[:1], *(images[start : start + BATCH] for start in range(0, len(images), BATCH))]
     boxes, pixels, score, unlike = 0, 0.0, 0.0, []
     for number, batch in enumerate(batches):

@@ -20,6 +20,7 @@ from agssp.data.images import decode_image
 from agssp.data.letterbox import letterbox_geometry, letterboxed_input
 from agssp.errors import InputError
 from agssp.parsing import read_json
+from agssp.telemetry import import_onnxruntime
 
 from .description import INSTALL, description_file
 
@@ -55,7 +56,7 @@ class OnnxDetector:
         description: dict[str, Any] | None = None,
     ):
         try:
-            import onnxruntime
+            onnxruntime = import_onnxruntime()
         except ImportError as error:
             raise InputError(f"ONNX files are run by onnxruntime, which is missing: {INSTALL}") from error
         self.description: dict[str, Any] = _read_description(Path(file)) if description is None else description

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agssp.errors import InputError
+from agssp.network_sizes import check_sizes
 
 _INPUT = (
     "in_chans img_size patch_size patch_stride patch_kernel window_size window_sizes window_ratio "
@@ -51,7 +52,7 @@ def check_model_args(architecture: str, model_args: Any) -> None:
             underscores, None, and lists of these.
 
     Raises:
-        InputError: another argument, or another value; both are named.
+        InputError: another argument, another value, or more layers than any network has (see `check_sizes`).
     """
     where = f"model_args of {architecture}"
     if not isinstance(model_args, Mapping):
@@ -67,6 +68,7 @@ def check_model_args(architecture: str, model_args: Any) -> None:
                 f"{where}: {name} is {_shown(value)}; expected a number of at most {LARGEST:,}, true, false, null, a "
                 f"word of letters, digits and underscores, or a list of at most {LONGEST} such"
             )
+    check_sizes(model_args, where, "configuration")
 
 
 def _is_plain(value: Any, depth: int = 0) -> bool:

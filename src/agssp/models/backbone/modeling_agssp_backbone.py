@@ -1,5 +1,6 @@
 """A timm network or a YOLO's own as a transformers backbone, saved so that timm opens the folder as well."""
 
+import contextlib
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -13,7 +14,7 @@ from transformers.modeling_outputs import BackboneOutput
 from agssp.errors import InputError
 from agssp.files import whole_files
 from agssp.hub_client.pushing import PushesWithCard, pop_push, push_saved
-from agssp.models.loading import check_saved, opening, saved_model_type
+from agssp.models.loading import checked, opening, saved_model_type
 
 from .configuration_agssp_backbone import AgsspBackboneConfig
 from .networks import build_network, feature_layout, full_name, input_settings, name_of_weights, native_size
@@ -108,15 +109,16 @@ class AgsspBackbone(PushesWithCard, BackboneMixin, PreTrainedModel):
 
         Raises:
             InputError: there is no such folder or repository, its weights do not fit its config, or it asks for more
-                than these (see `check_saved`).
+                than these (see `checked`).
         """
         with_info = kwargs.pop("output_loading_info", False)
         kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": True}
-        with opening("backbone", pretrained_model_name_or_path):
-            if pretrained_model_name_or_path is not None:
-                _check_model_type(pretrained_model_name_or_path, kwargs)
-                check_saved("backbone", cls.config_class, pretrained_model_name_or_path, kwargs)
-            loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+        name = pretrained_model_name_or_path
+        with opening("backbone", name), contextlib.ExitStack() as stack:
+            if name is not None:
+                _check_model_type(name, kwargs)
+                stack.enter_context(checked("backbone", cls.config_class, name, kwargs))
+            loaded: Any = super().from_pretrained(name, *model_args, **kwargs)
         backbone, info = loaded
         expected = shapes(backbone.network.state_dict())
         found = {name: shape for name, shape in expected.items() if _PREFIX + name not in info["missing_keys"]}

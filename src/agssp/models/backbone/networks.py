@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from agssp.errors import InputError
+from agssp.network_sizes import MOST_PARAMETERS
 
 from . import resnet_vd
 from .csp_darknet import VARIANTS, CSPDarknet
@@ -18,9 +19,6 @@ from .model_args import check_model_args
 
 SHORT_NAMES = {"swin_base": "swin_base_patch4_window7_224"}
 """Names of the paper's networks that timm spells otherwise."""
-
-MOST_PARAMETERS = 10**10
-"""Of a network; the largest of timm's have 7 thousand millions."""
 
 # timm's networks fail in their own ways on arguments that do not fit.
 _UNFIT = (TypeError, ValueError, AssertionError, AttributeError, LookupError, ArithmeticError, RuntimeError)

@@ -11,7 +11,7 @@ from agssp.errors import InputError
 from agssp.files import whole_files
 from agssp.hub_client.pushing import PushesWithCard, pop_push, push_saved
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
-from agssp.models.loading import check_saved, opening, saved_model_type
+from agssp.models.loading import checked, opening, saved_model_type
 
 from .image_processing import LetterboxImageProcessor
 from .post_processing import post_process_object_detection
@@ -119,7 +119,7 @@ def open_detector(
 
     Raises:
         InputError: there is no such folder or repository, it holds another kind of model, its weights do not fit its
-            config, or it asks for more than these (see `check_saved`).
+            config, or it asks for more than these (see `checked`).
     """
     name, expected = str(pretrained_model_name_or_path), model_class.config_class.model_type
     resize = kwargs.pop("ignore_mismatched_sizes", False)
@@ -130,8 +130,8 @@ def open_detector(
         kind = saved_model_type(name, kwargs)
         if kind != expected:
             raise InputError(f"{name}: expected a detector of type {expected}, its config.json says {kind}")
-        check_saved("detector", model_class.config_class, name, kwargs)
-        model, info = load.__func__(model_class, name, *args, **kwargs)
+        with checked("detector", model_class.config_class, name, kwargs):
+            model, info = load.__func__(model_class, name, *args, **kwargs)
     problems = {"missing": sorted(info["missing_keys"]), "unexpected": sorted(info["unexpected_keys"])}
     if not resize:
         problems["of another shape"] = sorted(key for key, *_ in info["mismatched_keys"])

@@ -1,5 +1,6 @@
 """Backbone pretraining (AGBP): a task and the distillation of anomaly maps, weighed by Eq. 8."""
 
+import contextlib
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Self
@@ -13,7 +14,7 @@ from transformers.utils import ModelOutput
 
 from agssp.errors import InputError
 from agssp.models.backbone.modeling_agssp_backbone import AgsspBackbone
-from agssp.models.loading import check_saved, opening
+from agssp.models.loading import checked, opening
 
 from . import mocov3, simmim
 from .configuration_agssp_pretraining import AgsspPreTrainingConfig
@@ -110,12 +111,13 @@ class AgsspForPreTraining(PreTrainedModel):
 
         Raises:
             InputError: there is no such folder or repository, or it asks for more than its own weights as safetensors
-                (see `check_saved`).
+                (see `checked`).
         """
-        with opening("model", pretrained_model_name_or_path):
-            if pretrained_model_name_or_path is not None:
-                check_saved("model", cls.config_class, pretrained_model_name_or_path, kwargs)
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **(kwargs | {"use_safetensors": True}))
+        name = pretrained_model_name_or_path
+        with opening("model", name), contextlib.ExitStack() as stack:
+            if name is not None:
+                stack.enter_context(checked("model", cls.config_class, name, kwargs))
+            return super().from_pretrained(name, *args, **(kwargs | {"use_safetensors": True}))
 
     @classmethod
     def from_backbone(cls, backbone: AgsspBackbone, **config: Any) -> Self:
