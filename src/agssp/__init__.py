@@ -26,6 +26,9 @@ _PUBLIC = {
     "MapStore": "agssp.maps.store",
     "YoloConfig": "agssp.models.detection.yolo.configuration_yolo",
     "YoloForObjectDetection": "agssp.models.detection.yolo.modeling_yolo",
+    "cut_boxes": "agssp.steps.cut_boxes",
+    "evaluate": "agssp.steps.evaluate",
+    "evaluate_maps": "agssp.steps.evaluate_maps",
     "pseudo_boxes": "agssp.boxes.extraction",
     "read_dataset": "agssp.data.readers",
 }

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from agssp.boxes.extraction import store as box_store
+from agssp.boxes.cutting import summary
+from agssp.boxes import store as box_store
 from agssp.boxes.store import BoxRows, check_yolo_names, pseudo_objects, write_boxes, write_coco, write_yolo
-from agssp.commands.pseudo_boxes import summary
 from agssp.data import coco_file
 from agssp.data.coco_file import write_coco_file
 from agssp.errors import InputError

@@ -67,7 +67,7 @@ def make_maps(truth, size=GRID):
 
 def evaluate(root, dataset="images", **changes):
     """The numbers alone, which no file is needed for."""
-    return main(EvaluateMapsArguments(str(root / "maps"), str(root / dataset), **changes))
+    return main(EvaluateMapsArguments(str(root / "maps"), str(root / dataset), **changes)).numbers
 
 
 def evaluate_to_files(root, *flags, dataset="images"):

@@ -351,15 +351,15 @@ def test_report_without_the_images_has_no_examples(root, monkeypatch):
     assert "Examples" not in page
 
 
-def test_constant_maps(tmp_path, capsys):
+def test_constant_maps(tmp_path, caplog):
     rows = write_images(tmp_path)
     write_store(tmp_path, rows, np.full((len(rows), 7, 7), 0.3, np.float16))
     assert thresholds(run(tmp_path, threshold_rule="relative"))["boxes"] == 0
-    assert "warning" not in capsys.readouterr().out
+    assert "warning" not in caplog.text
     # The paper's threshold lies delta below the maximum, so all of each image is above it; the command says so.
     for row in written(run(tmp_path, threshold_rule="paper")):
         assert row["objects"]["bbox"] == [[0, 0, row["width"], row["height"]]]
-    assert "warning: plate, strip: the threshold is below ordinary surface" in capsys.readouterr().out
+    assert "warning: plate, strip: the threshold is below ordinary surface" in caplog.text
 
 
 @pytest.mark.slow
@@ -393,9 +393,9 @@ def test_another_run_leaves_nothing_of_the_one_before(root):
     assert len(read_boxes(root / "boxes")) == 4
 
 
-def test_unfinished_store_is_told(root, capsys):
+def test_unfinished_store_is_told(root, caplog):
     run(root)
-    assert "of 4 shards" not in capsys.readouterr().out
+    assert "of 4 shards" not in caplog.text
     sorted((root / "maps/data").iterdir())[1].unlink()
     run(root)
-    assert "warning: 3 of 4 shards are finished" in capsys.readouterr().out
+    assert "warning: 3 of 4 shards are finished" in caplog.text

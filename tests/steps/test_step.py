@@ -13,7 +13,11 @@ import torch
 from agssp.steps.step import Asked, StepResult, step
 from agssp.terminal import on_terminal, shown_on_terminal
 
-STEPS = {"evaluate": ("evaluate", "evaluate")}
+STEPS = {
+    "evaluate": ("evaluate", "evaluate"),
+    "evaluate-maps": ("evaluate_maps", "evaluate_maps"),
+    "pseudo-boxes": ("cut_boxes", "cut_boxes"),
+}
 """Command -> the step's module and function."""
 OF_TRAINING = {"training", "learning_rate", "num_train_epochs", "per_device_train_batch_size", "seed", "push_to_hub"}
 """Keywords that are no flags of the command itself, but TrainingArguments or the usual of them."""
