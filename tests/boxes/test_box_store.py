@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from agssp.boxes.cutting import summary
 from agssp.boxes import store as box_store
+from agssp.boxes.cutting import summary
 from agssp.boxes.store import BoxRows, check_yolo_names, pseudo_objects, write_boxes, write_coco, write_yolo
 from agssp.data import coco_file
 from agssp.data.coco_file import write_coco_file

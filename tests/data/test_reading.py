@@ -8,6 +8,14 @@ from PIL import Image
 
 from agssp.data.reading import read_labelled, read_told, small_boxes, tell_small_boxes
 from agssp.errors import InputError
+from agssp.terminal import shown_on_terminal
+
+
+@pytest.fixture(autouse=True)
+def terminal():
+    """As within a command, what is told is printed."""
+    with shown_on_terminal():
+        yield
 
 
 def picture(path, size=(100, 50)):

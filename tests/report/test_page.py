@@ -83,7 +83,7 @@ def test_every_block_is_there_and_nothing_comes_from_outside(tmp_path):
 
 
 def test_figures_take_the_colours_of_the_page_and_share_no_ids(tmp_path):
-    first, second = (page.svg(figures.curves({"a": ([1, 2], [1, 2])}, title="t")) for _ in range(2))
+    first, second = (page.svg(figures.curves({"a": ([1, 2], [1, 2])}, title="t"), number) for number in (1, 2))
     assert "var(--ink)" in first
     assert figures.INK not in first
     assert not set(re.findall(r'id="([^"]+)"', first)) & set(re.findall(r'id="([^"]+)"', second))
@@ -95,7 +95,7 @@ def test_figures_take_the_colours_of_the_page_and_share_no_ids(tmp_path):
 
 def test_photographs_in_figures_become_small():
     noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
-    svg = page.svg(figures.contact_sheet([[noise]]))
+    svg = page.svg(figures.contact_sheet([[noise]]), 1)
     assert "data:image/jpeg" in svg
     assert "data:image/png" not in svg
 

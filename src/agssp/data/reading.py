@@ -19,6 +19,7 @@ from agssp.data.readers.columns import with_column
 from agssp.data.readers.listing import Listing
 from agssp.data.readers.unread import what_lies_there
 from agssp.data.schema import objects_feature
+from agssp.data.source_names import source_name
 from agssp.errors import InputError
 from agssp.files import write_text
 from agssp.parsing import read_json
@@ -34,7 +35,7 @@ SMALL = (int(MIN_SIDE), 4, 8)
 """Shorter sides in px at the input size under which boxes are counted; training drops those of the first, or less."""
 
 
-def read_told(source: str, flag: str = "--dataset", **options: Any) -> tuple[Any, ReadReport]:
+def read_told(source: Any, flag: str = "--dataset", **options: Any) -> tuple[Any, ReadReport]:
     """Read a data set, and log what was found, changed and left out.
 
     Args:
@@ -55,7 +56,7 @@ def read_told(source: str, flag: str = "--dataset", **options: Any) -> tuple[Any
         # A fault of the machine stays one.
         raise (error if flag == "--dataset" else type(error)(f"{flag} {error}")) from error
     if not report.streamed:
-        tell(report, source)
+        tell(report, source_name(source))
     return dataset, report
 
 
@@ -86,7 +87,7 @@ def keep_reading(path: Path, report: ReadReport) -> None:
 
 
 def read_labelled(
-    source: str,
+    source: Any,
     flag: str = "--dataset",
     *,
     boxes_needed: bool = True,
@@ -110,6 +111,7 @@ def read_labelled(
             and how to give them. Or all boxes are too small for the input size.
     """
     dataset, report = read_told(source, flag, **options)
+    source = source_name(source)
     dataset = with_sound_images(dataset, options.get("defect_types") or [])
     known = report.images - report.unknown
     if "objects" not in dataset.features or not known or (boxes_needed and not report.with_boxes):

@@ -4,8 +4,9 @@ import base64
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,13 @@ def write_page(path: str | Path, title: str, sections: Sequence[Section], subtit
         loader=PackageLoader("agssp.report", "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
+    figures = count(1)
     rendered = [
-        {"title": section.title, "anchor": f"section-{number}", "blocks": [_block(block) for block in section.blocks]}
+        {
+            "title": section.title,
+            "anchor": f"section-{number}",
+            "blocks": [_block(block, figures) for block in section.blocks],
+        }
         for number, section in enumerate(sections, 1)
     ]
     page = environment.get_template("page.html.jinja").render(
@@ -112,15 +118,21 @@ def write_page(path: str | Path, title: str, sections: Sequence[Section], subtit
     return Path(path)
 
 
-def svg(figure: Figure, dpi: int = 160) -> str:
-    """A figure as an SVG element whose text, axes and grid take the page's colours; photographs in it become JPEG."""
+def svg(figure: Figure, number: int, dpi: int = 160) -> str:
+    """A figure as an SVG element whose text, axes and grid take the page's colours; photographs in it become JPEG.
+
+    Args:
+        figure: of matplotlib.
+        number: of the figure on its page; ids begin with it, so that no two figures of a page share one.
+        dpi: dots an inch of what is no lines.
+    """
     buffer = io.BytesIO()
-    # Real text keeps the file small and lets a reader search and copy; ids must differ between figures of one page.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": str(id(figure))}):
+    # Real text keeps the file small and lets a reader search and copy.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "agssp"}):
         figure.savefig(buffer, format="svg", dpi=dpi, transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue().decode()
     text = text[text.index("<svg") :]
-    prefix = f"f{id(figure):x}-"
+    prefix = f"figure{number}-"
     text = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}\1)", text)
     text = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}\1"', text)
@@ -141,17 +153,17 @@ def jpeg_uri(image: Image.Image | np.ndarray, quality: int = JPEG_QUALITY) -> st
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _block(block: Block) -> dict[str, Any]:
-    """What the template needs of a block."""
+def _block(block: Block, figures: Iterator[int]) -> dict[str, Any]:
+    """What the template needs of a block; `figures` numbers those of the page."""
     if isinstance(block, str):
         block = Text(block)
     match block:
         case Text():
             return {"kind": "text", "html": _inline(block.text), "note": block.note}
         case Picture():
-            return {"kind": "row", "pictures": [_picture(block)]}
+            return {"kind": "row", "pictures": [_picture(block, figures)]}
         case Row():
-            return {"kind": "row", "pictures": [_picture(picture) for picture in block.pictures]}
+            return {"kind": "row", "pictures": [_picture(picture, figures) for picture in block.pictures]}
         case Table():
             rows = [[_cell(value) for value in row] for row in block.rows]
             header = [
@@ -170,10 +182,10 @@ def _block(block: Block) -> dict[str, Any]:
     raise TypeError(f"{type(block).__name__} is no block of a page")
 
 
-def _picture(picture: Picture) -> dict[str, Any]:
+def _picture(picture: Picture, figures: Iterator[int]) -> dict[str, Any]:
     content = picture.content
     if isinstance(content, Figure):
-        return {"svg": svg(content), "uri": None, "caption": picture.caption}
+        return {"svg": svg(content, next(figures)), "uri": None, "caption": picture.caption}
     if isinstance(content, str | Path):
         path = Path(content)
         kind = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}[path.suffix.lower()]

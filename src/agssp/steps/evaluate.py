@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from agssp.command_lines import shell_command
+from agssp.data.source_names import source_name
 from agssp.errors import InputError
 from agssp.files import write_json
 from agssp.output_folder import claim_output
 from agssp.processes import on_main_process
-from agssp.steps.given import dataset_name, model_name
+from agssp.steps.given import model_name
 from agssp.steps.step import Asked, StepResult, step
 from agssp.version import __version__
 
@@ -77,7 +78,7 @@ def evaluate(
     check_detection_flags(asked)
     chosen = choose_device(device)
     state = PartialState(cpu=chosen.type == "cpu")
-    asked.model, asked.dataset = model_name(model), dataset_name(dataset)
+    asked.model, asked.dataset = model_name(model), source_name(dataset)
     images, reading = read_labelled(dataset, split=split, crowds=crowds, boxes_needed=False)
     listed = defect_names(images)
     detector = load_detector(model, listed)

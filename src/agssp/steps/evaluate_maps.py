@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agssp.command_lines import shell_command
+from agssp.data.source_names import source_name
 from agssp.errors import InputError
 from agssp.output_folder import claim_output
-from agssp.steps.given import dataset_name
 from agssp.steps.step import Asked, StepResult, step
 from agssp.version import __version__
 
@@ -59,7 +59,7 @@ def evaluate_maps(
             defective, or a keyword makes no sense.
     """
     asked = Asked(**locals())
-    asked.maps, asked.dataset = str(maps), dataset_name(dataset)
+    asked.maps, asked.dataset = str(maps), source_name(dataset)
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list, gather_object
     from tqdm import tqdm

@@ -1,18 +1,7 @@
-"""What is given to a step: the name of something that may be a path, a Hub id, or the thing itself."""
+"""What is given to a step as its model: the name of one, or the model itself."""
 
 from pathlib import Path
 from typing import Any
-
-GIVEN_DATASET = "the given data set"
-
-
-def dataset_name(dataset: Any) -> str:
-    """How a data set is called in messages and records: as it was named, or that it was given as one.
-
-    Args:
-        dataset: a path, a Hub id, or a `Dataset`.
-    """
-    return str(dataset) if isinstance(dataset, str | Path) else GIVEN_DATASET
 
 
 def model_name(model: Any) -> str:

@@ -42,6 +42,7 @@ from agssp.data.readers.tables import NamedRows, load_table, reading
 from agssp.data.readers.unread import broken_tables, unread_labels
 from agssp.data.readers.voc import read_voc
 from agssp.data.readers.yolo import locate_yolo, read_yolo
+from agssp.data.source_names import GIVEN
 from agssp.errors import InputError
 
 __all__ = ["FORMATS", "NamedRows", "ReadReport", "find_format", "find_splits", "read_dataset", "reading"]
@@ -53,7 +54,7 @@ Read = tuple[Sequence[ImageRecord], list[str] | None]
 
 
 def read_dataset(
-    source: str | Path,
+    source: str | Path | Dataset | IterableDataset,
     *,
     split: str | None = None,
     streaming: bool = False,
@@ -70,7 +71,7 @@ def read_dataset(
         source: a folder of images, with `metadata.jsonl` or without; a COCO .json or the folder around it; a YOLO
             folder, its data.yaml or obj.data; a Pascal VOC folder; images with labelme's JSON beside them; Label
             Studio's JSON or the folder around it; CVAT's annotations.xml or the folder around it; a Parquet file or
-            folder; a `save_to_disk` folder; or a Hub id `owner/name`.
+            folder; a `save_to_disk` folder; a Hub id `owner/name`; or a table that is open already.
         split: which split of a data set that has several: a subfolder, a split of data.yaml, a list in
             `ImageSets/Main`, a COCO file of that name, or a split of a table. Default: all images of a plain folder;
             of a labelled data set `train`, or the only one there is.
@@ -94,6 +95,18 @@ def read_dataset(
     if format is not None and format not in FORMATS:
         raise InputError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
     found = ReadReport() if report is None else report
+    if isinstance(source, Dataset | IterableDataset):
+        if split is not None or format is not None:
+            raise InputError(f"{GIVEN}: is one table; `split` and `format` are for what is yet to be opened")
+        found.image_notes, found.layout = begin_image_notes(), "table"
+        found.streamed = isinstance(source, IterableDataset)
+        rows = to_schema(source, GIVEN, category, found, defect_types, crowds)
+        return _finished(rows, GIVEN, categories, defect_types, found, told=report is not None)
+    if not isinstance(source, str | Path):
+        raise InputError(
+            f"a data set is given as {type(source).__name__}; expected a path, a Hub id, a `Dataset` or an "
+            "`IterableDataset` (of a DatasetDict one of its splits)"
+        )
     path = Path(source)
     name = format or (find_format(source) if not path.is_dir() else None)
     listing = Listing(path) if name is None or (path.is_dir() and name not in ("parquet", "saved", "hub")) else None
@@ -125,10 +138,18 @@ def read_dataset(
         _count(dataset, boxes, names, found)
         if streaming:
             dataset = dataset.to_iterable_dataset(num_shards=min(8, len(dataset)))
-    dataset = relabel(dataset, str(source), categories, defect_types, found)
+    return _finished(dataset, str(source), categories, defect_types, found, told=report is not None)
+
+
+def _finished(
+    dataset: Any, source: str, categories: Sequence[str] | None, defect_types: Sequence[str] | None,
+    report: ReadReport, *, told: bool,
+) -> Any:  # fmt: skip
+    """The rows with the names that were asked for; what was found is logged unless somebody else tells it."""
+    dataset = relabel(dataset, source, categories, defect_types, report)
     # What happens to the rows of a stream is told as they come.
-    if report is None and not found.streamed:
-        found.log(str(source))
+    if not told and not report.streamed:
+        report.log(source)
     return dataset
 
 
