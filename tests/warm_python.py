@@ -52,6 +52,7 @@ OWN = (
     "RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_", "TORCH_NCCL_", "OMP_NUM_THREADS",
     "TOKENIZERS_PARALLELISM", "PYTEST_", "PYTHON_EXEC", "KINETO_LOG_LEVEL", "TORCH_CPP_LOG_LEVEL", "TF_CPP_",
     "TORCHINDUCTOR_", "YOLO_", "QT_QPA_", "LD_LIBRARY_PATH", "NUMEXPR_MAX_THREADS", "HF_HUB_DISABLE_TELEMETRY",
+    "HF_UPDATE_DOWNLOAD_COUNTS",
 )  # fmt: skip
 
 # Runs without `site` and imports little: it hands its words and streams over, and ends as the program ends.

@@ -33,22 +33,24 @@ def test_objects_of_earlier_builds_have_no_crowds():
     assert crowds_of({"bbox": [[1, 2, 3, 4]], "iscrowd": None}).tolist() == [False]
 
 
-def test_nothing_is_said_or_changed_without_crowds(capsys):
+def test_nothing_is_said_or_changed_without_crowds(caplog):
+    caplog.set_level("INFO")
     rows = labelled([(0, 0)], [])
     assert without_crowds_alone(rows, "here") is rows
     assert object_classes(rows) == [[0], []]
-    assert capsys.readouterr().out == ""
+    assert caplog.text == ""
 
 
-def test_crowds_are_no_examples_and_images_with_nothing_else_are_left_out(capsys):
+def test_crowds_are_no_examples_and_images_with_nothing_else_are_left_out(caplog):
+    caplog.set_level("INFO")
     rows = labelled([(0, 0), (1, 1)], [(1, 1)], [], [(1, 0)], [(0, 1), (0, 1)])
     assert object_classes(rows) == [[0], [], [], [1], []]
     assert trainable_rows(rows, "here") == [0, 2, 3]
     assert without_crowds_alone(rows, "here")["image_id"][:] == ["0", "2", "3"]
-    assert capsys.readouterr().out == (
+    assert caplog.messages == [
         "here: 4 crowd regions (iscrowd 1) are left out of training: they are painted over in 1 images; 2 images have "
-        "no other box and are left out\n"
-    )
+        "no other box and are left out"
+    ]
 
 
 def test_nothing_but_crowds_is_an_error():

@@ -32,11 +32,12 @@ def test_only_images_of_which_nothing_is_known(tmp_path):
         with_known_boxes(dataset.select([1, 2]), "images")
 
 
-def test_they_are_left_out_and_counted(tmp_path, capsys):
+def test_they_are_left_out_and_counted(tmp_path, caplog):
+    caplog.set_level("INFO")
     rows = {"box": {"objects": BOX}, "none": {"objects": NONE}, "nothing": {}, "null": {"objects": None}}
     rows |= {"normal": {"is_normal": True}, "defective": {"is_normal": False}}
     dataset = with_known_boxes(labelled(tmp_path / "images", **rows), "images")
     found = {row["image_id"]: len(row["objects"]["bbox"]) for row in dataset}
     assert found == {"box.png": 1, "none.png": 0, "normal.png": 0}
-    assert "images: 3 of 6 images have no labels and are left out" in capsys.readouterr().out
+    assert "images: 3 of 6 images have no labels and are left out" in caplog.text
     assert with_known_boxes(dataset, "images") is dataset

@@ -10,7 +10,7 @@ BOTH = """
 import json
 import evaluate
 import numpy
-from agssp.metrics.detection import DetectionMetrics
+from agssp.evaluation.detection_metrics import DetectionMetrics
 
 names, boxes, labels = ["pit", "scratch"], [[10.0, 10, 50, 50], [60, 60, 90, 95]], [0, 1]
 found = {"boxes": [[12.0, 9, 51, 49], [0, 0, 20, 20]], "scores": [0.9, 0.6], "labels": [0, 1]}

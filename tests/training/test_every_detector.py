@@ -112,7 +112,7 @@ def through_the_chain(root, name, **beginning):
         assert (root / folder / "preprocessor_config.json").is_file()
 
     model, images = str(root / "finetuned"), str(root / "images")
-    metrics = evaluate.main(evaluate.EvaluateArguments(model, str(root / "labelled"), device="cpu"))
+    metrics = evaluate.main(evaluate.EvaluateArguments(model, str(root / "labelled"), device="cpu")).numbers
     assert 0 <= metrics["map_50_95"] <= metrics["map_50"] <= 1
     predict.main(predict.PredictArguments(model, images, str(root / "found"), threshold=0.0, device="cpu"))
     found = json.loads((root / "found/predictions.json").read_text())
