@@ -1,7 +1,11 @@
 """The Trainer's clockwork: epochs, steps, streams, the claim on a folder, and what a run records."""
 
+import errno
 import json
+import math
 import shlex
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -181,3 +185,58 @@ def test_sgd_losses_are_logged_without_their_scale(root):
     entries = [json.loads(line) for line in (root / "sgd/log.jsonl").read_text().splitlines()]
     epoch, whole = (next(entry[key] for entry in entries if key in entry) for key in ("loss", "train_loss"))
     assert whole == pytest.approx(epoch, rel=1e-3)
+
+
+def keep_best(output, value, save):
+    """What a trainer does after measuring `value`."""
+    trainer = SimpleNamespace(
+        best_metric="map", is_world_process_zero=lambda: True, state=SimpleNamespace(global_step=8, epoch=value),
+        args=SimpleNamespace(output_dir=str(output)), save_to=save,
+    )  # fmt: skip
+    AgsspTrainer._keep_best(trainer, None, {"map": value})
+
+
+def test_the_best_weights_stay_while_better_ones_cannot_be_saved(tmp_path):
+    def save(name):
+        return lambda model, folder: (Path(folder) / "model.safetensors").write_text(name)
+
+    def fail(model, folder):
+        save("half of the second")(model, folder)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def best():
+        return {
+            path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*") if path.is_file()
+        }
+
+    keep_best(tmp_path, math.nan, fail)
+    assert best() == {}
+    keep_best(tmp_path, 0.1, save("first"))
+    first = best()
+    assert first.keys() == {"best/model.safetensors", "best/complete.json"}
+    assert first["best/model.safetensors"] == "first"
+    with pytest.raises(OSError, match="No space left"):
+        keep_best(tmp_path, 0.2, fail)
+    assert best() == first
+    keep_best(tmp_path, 0.1, save("no better"))
+    assert best() == first
+    keep_best(tmp_path, 0.3, save("third"))
+    assert best()["best/model.safetensors"] == "third"
+    assert json.loads(best()["best/complete.json"])["value"] == 0.3
+
+
+@pytest.mark.slow
+def test_the_list_of_a_streams_bad_images_goes_on_after_a_line_that_was_cut_off(root, monkeypatch, caplog):
+    for path in sorted((root / "images").rglob("*.png"))[::3]:
+        path.write_bytes(b"broken")
+    interrupted(pretrain_backbone, streamed(root, "cut"), 6, monkeypatch)
+    journal = root / "cut" / "skipped.jsonl"
+    whole = journal.read_text().splitlines()
+    assert whole
+    with journal.open("a") as file:
+        file.write('{"image_id": "half')
+    pretrain_backbone.main(*streamed(root, "cut"))
+    assert f"skipped.jsonl, line {len(whole) + 1}: was cut off" in caplog.text
+    lines = journal.read_text().splitlines()
+    assert lines[: len(whole)] == whole
+    assert all(json.loads(line)["image_id"] for line in lines)
